@@ -1,0 +1,77 @@
+"""Errors a user can act on, and the exit code each one gives its program."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+
+class PocoError(Exception):
+    """One clear sentence with value, limit, unit and remedy; `exit_code` is documented in the README."""
+
+    exit_code = 1
+
+
+class UsageError(PocoError):
+    """A flag or argument is wrong."""
+
+    exit_code = 2
+
+
+class SettingsError(PocoError):
+    """The YAML file is missing, malformed or holds an unknown key or an impossible value."""
+
+    exit_code = 3
+
+
+class ArtifactError(PocoError):
+    """A policy artifact, checkpoint or episode file is missing, corrupted or does not match."""
+
+    exit_code = 4
+
+
+class ArmError(PocoError):
+    """The arm (real or emulated) cannot be reached, is in the wrong mode or refused a request."""
+
+    exit_code = 5
+
+
+class AddressError(PocoError):
+    """A network address is taken, malformed or not reachable."""
+
+    exit_code = 6
+
+
+class RealtimeError(PocoError):
+    """Real-time rights were required and are not there."""
+
+    exit_code = 7
+
+
+class MotionError(PocoError):
+    """A motion cannot be planned inside the limits."""
+
+    exit_code = 8
+
+
+class FaultError(PocoError):
+    """A run ended in a latched fault."""
+
+    exit_code = 9
+
+
+def exit_with(error: PocoError) -> NoReturn:
+    """Print the sentence of `error` on standard error and leave with its exit code."""
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(error.exit_code)
+
+
+def guard(main: Callable[[], None]) -> None:
+    """Run the main function of a program so that a user sees sentences and never a traceback of ours."""
+    try:
+        main()
+    except PocoError as error:
+        exit_with(error)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

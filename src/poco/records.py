@@ -1,0 +1,179 @@
+"""What crosses each boundary: shared-memory records as numpy dtypes, journal records as typed structs.
+
+The dtypes are written a second time as C++ structs in `hw/native/records.hpp`; `tests/test_records.py` compares both
+offset by offset. All angles are rad, lengths m, times ns or ticks of 1 ms; transforms are column-major 4 x 4.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+
+SCHEMA_VERSION = 1
+"""Version of every record below; data of another version is refused or migrated, never guessed."""
+
+MAX_SEGMENTS = 512
+"""Most polynomial segments one ChunkSpline carries."""
+
+_JOINTS = ("f8", (7,))
+
+
+def _record(*fields: tuple[Any, ...]) -> np.dtype[np.void]:
+    return np.dtype(list(fields), align=True)
+
+
+ARM_STATE = _record(
+    ("tick", "i8"),
+    ("received_ns", "i8"),
+    ("q", *_JOINTS),
+    ("dq", *_JOINTS),
+    ("tau", *_JOINTS),
+    ("tau_ext", *_JOINTS),
+    ("q_d", *_JOINTS),
+    ("dq_d", *_JOINTS),
+    ("ddq_d", *_JOINTS),
+    ("O_T_EE", "f8", (16,)),
+    ("robot_mode", "i4"),
+    ("errors", "i4"),
+)
+"""What the arm reported in one tick; the measured half of the input of `step()`. `errors` counts the raised error flags."""
+
+ROBOT_STATE = _record(
+    ("tick", "i8"),
+    ("t_ns", "i8"),
+    ("q", *_JOINTS),
+    ("dq", *_JOINTS),
+    ("tau", *_JOINTS),
+    ("tau_ext", *_JOINTS),
+    ("q_c", *_JOINTS),
+    ("dq_c", *_JOINTS),
+    ("ddq_c", *_JOINTS),
+    ("O_T_EE", "f8", (16,)),
+    ("chunk_id", "i8"),
+    ("generation", "i8"),
+    ("mode", "i4"),
+    ("fault", "i4"),
+)
+"""servo -> policy, newest wins: measured state, commanded state (`*_c`), chunk in execution, servo mode and fault."""
+
+CHUNK_SPLINE = _record(
+    ("chunk_id", "i8"),
+    ("generation", "i8"),
+    ("predecessor_id", "i8"),
+    ("attach_tick", "i8"),
+    ("segments", "i8"),
+    ("knots", "i8", (MAX_SEGMENTS + 1,)),
+    ("coefficients", "f8", (MAX_SEGMENTS, 6, 7)),
+    ("gripper", "f8", (MAX_SEGMENTS,)),
+)
+"""policy -> servo, newest wins.
+
+Segment k spans knots[k] to knots[k + 1] (ticks since attach_tick, knots[0] = 0) and evaluates
+q = sum_i coefficients[k, i] * (seconds since knot k)**i. The last segment ends at rest. chunk_id counts up from 1 within a run;
+predecessor_id 0 means: attaches to a hold. gripper is the target width of the segment (m), NaN for none.
+"""
+
+LIMITS = _record(
+    ("position_min", *_JOINTS),
+    ("position_max", *_JOINTS),
+    ("velocity_max", *_JOINTS),
+    ("velocity_offset", *_JOINTS),
+    ("deceleration", *_JOINTS),
+    ("acceleration_max", *_JOINTS),
+    ("jerk_max", *_JOINTS),
+    ("velocity_scale", "f8"),
+    ("box_min", "f8", (3,)),
+    ("box_max", "f8", (3,)),
+    ("table_z", "f8"),
+    ("speed_max", "f8"),
+    ("lead_max_m", "f8"),
+    ("lead_max_rad", "f8"),
+    ("flange_t_tip", "f8", (16,)),
+    ("hold_timeout_ticks", "i8"),
+)
+"""Limits of joints and tool tip, already scaled by their margins. flange_t_tip is row-major here (it is ours, not the arm's)."""
+
+COMMAND = _record(
+    ("q", *_JOINTS),
+    ("dq", *_JOINTS),
+    ("ddq", *_JOINTS),
+    ("chunk_id", "i8"),
+    ("generation", "i8"),
+    ("mode", "i4"),
+    ("fault", "i4"),
+    ("event", "i4"),
+    ("finished", "i4"),
+)
+"""Output of `step()`: the joint set-point of this tick with its planned derivatives, servo mode, latched fault, event of this tick."""
+
+TICK = _record(
+    ("state", ARM_STATE),
+    ("command", COMMAND),
+    ("sent_ns", "i8"),
+    ("period_ns", "i8"),
+)
+"""servo -> recorder, the new one is dropped when full: every input of `step()` (chunks by id), its output and its timing."""
+
+
+class StepKey(msgspec.Struct, frozen=True, array_like=True):
+    """Identity of a step across robot, journal and replay."""
+
+    robot: str
+    boot_epoch: int
+    episode: int
+    step: int
+
+
+Vector = list[float]
+Reward = Annotated[float, msgspec.Meta(description="raw task reward; shaping belongs to the learner")]
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One control period, written when the period has ended; nothing lost.
+
+    observation is what the model saw (scaled to [-1, 1] by the specification); action_policy is what the policy asked for,
+    action_executed the commanded motion of the period, both in action units [-1, 1].
+    """
+
+    key: StepKey
+    tick: int
+    generation: int
+    chunk_id: int
+    observation: Vector
+    action_policy: Vector
+    action_executed: Vector
+    reward: Reward
+    intervened: bool = False
+
+
+class EpisodeEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """End of an episode; a later record of the same episode with a higher revision relabels it."""
+
+    robot: str
+    boot_epoch: int
+    episode: int
+    tick: int
+    final_observation: Vector
+    outcome: str
+    terminated: bool
+    truncated: bool
+    labels: dict[str, str] = {}
+    revision: int = 0
+
+
+class TaskSignal(msgspec.Struct, frozen=True, kw_only=True):
+    """task -> policy: named values in robot time, outcome so far ("running", "success", "failure") and state of the scene.
+
+    target_position (m, base frame) and target_yaw (rad) are as the sensor sees them, with noise of the stated standard
+    deviation (noise_m, noise_rad). `reset` is "idle" or "busy" (objects are being placed).
+    """
+
+    tick: int
+    target_position: tuple[float, float, float]
+    target_yaw: float
+    noise_m: float
+    noise_rad: float
+    outcome: str
+    reset: str = "idle"

@@ -71,8 +71,8 @@ CHUNK_SPLINE = _record(
 """policy -> servo, newest wins.
 
 Segment k spans knots[k] to knots[k + 1] (ticks since attach_tick, knots[0] = 0) and evaluates
-q = sum_i coefficients[k, i] * (seconds since knot k)**i. The last segment ends at rest. chunk_id counts up from 1 within a run;
-predecessor_id 0 means: attaches to a hold. gripper is the target width of the segment (m), NaN for none.
+q = sum_i coefficients[k, i] * (seconds since knot k)**i. The last segment ends at rest. chunk_id counts up from 1
+within a run; predecessor_id 0 means: attaches to a hold. gripper is the target width of the segment (m), NaN for none.
 """
 
 LIMITS = _record(
@@ -106,7 +106,7 @@ COMMAND = _record(
     ("event", "i4"),
     ("finished", "i4"),
 )
-"""Output of `step()`: the joint set-point of this tick with its planned derivatives, servo mode, latched fault, event of this tick."""
+"""Output of `step()`: joint set-point of this tick with its planned derivatives, servo mode, latched fault, event."""
 
 TICK = _record(
     ("state", ARM_STATE),

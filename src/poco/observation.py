@@ -1,0 +1,73 @@
+"""From robot state and task signal to the observation vector a policy sees, in environment and runtime alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from poco.kinematics import forward
+from poco.records import TaskSignal
+from poco.specification import Specification, scale
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Everything an observation may be made of: measured and commanded joints [7] (rad, rad/s), tip poses, task signal."""
+
+    q: Floats
+    dq: Floats
+    q_c: Floats
+    tip_position: Floats
+    tip_yaw: float
+    commanded_position: Floats
+    commanded_yaw: float
+    signal: TaskSignal
+
+
+def tip_pose(q: Floats, flange_t_tip: Floats) -> tuple[Floats, float]:
+    """Return position [3] (m) and yaw (rad, of the tip's x axis about base z) of the tool tip at joints `q` [7]."""
+    position, rotation = forward(q, flange_t_tip)
+    return position, float(np.arctan2(rotation[1, 0], rotation[0, 0]))
+
+
+def wrap(angle_rad: float) -> float:
+    """Return `angle_rad` brought into (-pi, pi]."""
+    return float(-((np.pi - angle_rad) % (2.0 * np.pi) - np.pi))
+
+
+def scene(state: npt.NDArray[np.void], signal: TaskSignal, specification: Specification) -> Scene:
+    """Build the Scene of one ROBOT_STATE record and one TaskSignal; any process may call it."""
+    tip = specification.tip
+    position, yaw = tip_pose(state["q"], tip)
+    commanded_position, commanded_yaw = tip_pose(state["q_c"], tip)
+    return Scene(state["q"], state["dq"], state["q_c"], position, yaw, commanded_position, commanded_yaw, signal)
+
+
+QUANTITIES: Mapping[str, Callable[[Scene], npt.ArrayLike]] = {
+    "joint_position": lambda view: view.q,
+    "joint_velocity": lambda view: view.dq,
+    "tip_position": lambda view: view.tip_position,
+    "tip_yaw": lambda view: view.tip_yaw,
+    "target_offset": lambda view: np.subtract(view.signal.target_position, view.tip_position),
+    "target_yaw_offset": lambda view: wrap(view.signal.target_yaw - view.tip_yaw),
+    "lead_position": lambda view: view.commanded_position - view.tip_position,
+    "lead_yaw": lambda view: wrap(view.commanded_yaw - view.tip_yaw),
+}
+"""Named quantities a field's `source` may take, each in m, rad, rad/s."""
+
+
+def observe(state: npt.NDArray[np.void], signal: TaskSignal, specification: Specification) -> npt.NDArray[np.float32]:
+    """Return the observation vector [observation_size] in [-1, 1] that the model sees.
+
+    `state` is one ROBOT_STATE record. Any process may call it. Sources are checked by `check_sources` beforehand.
+    """
+    view = scene(state, signal, specification)
+    values = np.concatenate(
+        [np.atleast_1d(np.asarray(QUANTITIES[item.source](view))) for item in specification.observation]
+    )
+    return scale(specification.observation, values).astype(np.float32)

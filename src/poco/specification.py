@@ -1,0 +1,135 @@
+"""What a policy sees and does, written down once: every field's name, frame, unit and bounds, and the timing of a chunk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from poco.clock import TICKS_PER_SECOND
+from poco.errors import ArtifactError
+from poco.records import SCHEMA_VERSION
+
+Floats = npt.NDArray[np.float64]
+
+
+class Field(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One named piece of the observation or action vector.
+
+    `source` names the quantity it is taken from (`observation.QUANTITIES` or an action of the action space), `low` and `high`
+    are the values in `unit` that map to -1 and 1.
+    """
+
+    name: str
+    source: str
+    frame: str
+    unit: str
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of elements of this field."""
+        return len(self.low)
+
+
+class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Contract between data, policy and robot; two sides work together only if their `digest()` agrees.
+
+    A policy observes at step k; its chunk holds the actions of steps k + delay_steps ... k + delay_steps +
+    chunk_steps - 1, of which the first execute_steps are executed before the next chunk attaches. Tip deltas are
+    cumulative from the commanded pose at the attachment point.
+    """
+
+    name: str
+    robot: Literal["fr3"]
+    rate_hz: float
+    chunk_steps: int
+    execute_steps: int
+    delay_steps: int
+    action_space: Literal["tip_delta", "joint_position"]
+    delta_base: Literal["commanded_at_attachment", "none"]
+    gripper: Literal["none"]
+    flange_t_tip: tuple[float, ...]
+    rest_q: tuple[float, ...]
+    observation: tuple[Field, ...]
+    action: tuple[Field, ...]
+    version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        """Refuse a specification that no arm could follow, naming value, limit and remedy."""
+        period = TICKS_PER_SECOND / self.rate_hz if self.rate_hz > 0 else 0.0
+        if self.version != SCHEMA_VERSION:
+            raise ArtifactError(
+                f"specification version is {self.version}, this poco reads {SCHEMA_VERSION}: export it again"
+            )
+        if not 1.0 <= self.rate_hz <= 200.0 or abs(period - round(period)) > 1e-9:
+            raise ArtifactError(
+                f"rate_hz is {self.rate_hz}, must divide 1000 and lie in 1 to 200: choose for example 20 or 50"
+            )
+        if not 1 <= self.execute_steps <= self.chunk_steps <= 200:
+            raise ArtifactError(
+                f"execute_steps is {self.execute_steps}, must lie between 1 and chunk_steps ({self.chunk_steps}, at most 200)"
+            )
+        if not 0 <= self.delay_steps < self.execute_steps:
+            raise ArtifactError(
+                f"delay_steps is {self.delay_steps}, must be at least 0 and below execute_steps ({self.execute_steps})"
+            )
+        if len(self.flange_t_tip) != 16 or len(self.rest_q) != 7:
+            raise ArtifactError("flange_t_tip needs 16 numbers (row-major) and rest_q needs 7 (rad)")
+        expected = 4 if self.action_space == "tip_delta" else 7
+        if self.action_size != expected:
+            raise ArtifactError(
+                f"action has {self.action_size} elements, action space {self.action_space} has {expected}"
+            )
+        for item in (*self.observation, *self.action):
+            bounds = np.array([item.low, item.high]) if len(item.low) == len(item.high) else np.zeros((2, 1))
+            if not np.all(np.isfinite(bounds)) or not np.all(bounds[0] < bounds[1]):
+                raise ArtifactError(
+                    f"field {item.name} needs finite low < high of equal length, has {item.low} and {item.high}"
+                )
+
+    @property
+    def period_ticks(self) -> int:
+        """Length of one control period in ticks of 1 ms."""
+        return round(TICKS_PER_SECOND / self.rate_hz)
+
+    @property
+    def observation_size(self) -> int:
+        """Number of elements of the observation vector."""
+        return sum(item.size for item in self.observation)
+
+    @property
+    def action_size(self) -> int:
+        """Number of elements of one action."""
+        return sum(item.size for item in self.action)
+
+    @property
+    def tip(self) -> Floats:
+        """Pose of the tool tip in the flange frame, [4, 4] (m)."""
+        return np.array(self.flange_t_tip, dtype=np.float64).reshape(4, 4)
+
+    def digest(self) -> str:
+        """Return the sha256 of the canonical JSON of this specification, the hash that all sides compare."""
+        canonical = json.dumps(msgspec.to_builtins(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def scale(fields: tuple[Field, ...], values: npt.ArrayLike) -> Floats:
+    """Map physical `values` [..., size] to [-1, 1] by the bounds of `fields`, clipped."""
+    low, high = _bounds(fields)
+    return np.clip(2.0 * (np.asarray(values, dtype=np.float64) - low) / (high - low) - 1.0, -1.0, 1.0)
+
+
+def unscale(fields: tuple[Field, ...], values: npt.ArrayLike) -> Floats:
+    """Map `values` [..., size] in [-1, 1], clipped, to physical units by the bounds of `fields`."""
+    low, high = _bounds(fields)
+    return low + (np.clip(np.asarray(values, dtype=np.float64), -1.0, 1.0) + 1.0) * 0.5 * (high - low)
+
+
+def _bounds(fields: tuple[Field, ...]) -> tuple[Floats, Floats]:
+    return np.concatenate([item.low for item in fields]), np.concatenate([item.high for item in fields])

@@ -1,0 +1,108 @@
+"""The order of chunks in an episode: when to observe, where the next chunk attaches, which control periods lie between.
+
+Environment and runtime share this class, so that a policy meets the same timing in both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from poco.motion import Plan, plan_chunk, sample, tip_delta_targets
+from poco.specification import Specification, unscale
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """One control period in robot ticks; `action` [action_size] in action units, None while the arm holds."""
+
+    start_tick: int
+    end_tick: int
+    action: Floats | None
+    chunk_id: int
+
+
+class ChunkSequence:
+    """Plans the chunks of one episode, each attached to its predecessor's planned motion.
+
+    At `observation_tick` the policy observes; the chunk it then gives attaches at `attach_tick`. `speed` in (0, 1] stretches
+    every control period. Used by one thread of one process; never raises during motion.
+    """
+
+    def __init__(
+        self,
+        specification: Specification,
+        limits: npt.NDArray[np.void],
+        *,
+        speed: float = 1.0,
+        generation: int = 0,
+        last_chunk_id: int = 0,
+    ) -> None:
+        self.specification = specification
+        self.limits = limits
+        self.period_ticks = round(specification.period_ticks / speed)
+        self.generation = generation
+        self.last_chunk_id = last_chunk_id
+        self.observation_tick = 0
+        self.attach_tick = 0
+        self._hold_q = np.array(specification.rest_q)
+        self._plan: Plan | None = None
+        self._tail: list[Period] = []
+
+    def begin(self, tick: int, q_hold: npt.ArrayLike) -> None:
+        """Start from rest at `q_hold` [7] (rad, the commanded joints): observe at `tick`, attach delay_steps later."""
+        delay, period = self.specification.delay_steps, self.period_ticks
+        self._hold_q = np.array(q_hold, dtype=np.float64)
+        self._plan = None
+        self.observation_tick = tick
+        self.attach_tick = tick + delay * period
+        self._tail = [Period(tick + k * period, tick + (k + 1) * period, None, 0) for k in range(delay)]
+
+    def plan(self, actions: npt.ArrayLike) -> tuple[Plan, list[Period]]:
+        """Plan the chunk `actions` [chunk_steps, action_size] in action units and move on to the next observation.
+
+        Returns the plan, ready to publish, and the periods between this observation tick and the next.
+        """
+        specification = self.specification
+        start_q, start_dq, start_ddq, predecessor_id = self._start()
+        physical = unscale(specification.action, actions)
+        if specification.action_space == "tip_delta":
+            targets = tip_delta_targets(
+                physical, start_q, specification.tip, np.array(specification.rest_q), self.limits
+            )
+        else:
+            targets = physical
+        self.last_chunk_id += 1
+        plan = plan_chunk(
+            targets,
+            start_q,
+            start_dq,
+            start_ddq,
+            self.period_ticks,
+            self.attach_tick,
+            self.last_chunk_id,
+            predecessor_id,
+            self.generation,
+            self.limits,
+        )
+        return plan, self._advance(plan, np.asarray(actions, dtype=np.float64))
+
+    def _start(self) -> tuple[Floats, Floats, Floats, int]:
+        if self._plan is None:
+            return self._hold_q, np.zeros(7), np.zeros(7), 0
+        q, dq, ddq = sample(self._plan.spline, self.attach_tick)
+        return q, dq, ddq, int(self._plan.spline["chunk_id"])
+
+    def _advance(self, plan: Plan, actions: Floats) -> list[Period]:
+        execute, delay = self.specification.execute_steps, self.specification.delay_steps
+        ticks = self.attach_tick + plan.action_ticks
+        own = [Period(int(ticks[k]), int(ticks[k + 1]), actions[k], self.last_chunk_id) for k in range(execute)]
+        periods = self._tail + own[: execute - delay]
+        self._plan, self._tail = plan, own[execute - delay :]
+        self.observation_tick = int(ticks[execute - delay])
+        self.attach_tick = int(ticks[execute])
+        return periods

@@ -1,0 +1,254 @@
+"""The folder one run leaves behind: what is written while the arm moves and what the report is made from.
+
+```
+run.json        RunFacts, written before motion
+ticks.bin       TICK records back to back, one per robot tick that was recorded
+chunks.jsonl    one ChunkRecord per planned chunk
+events.jsonl    one Event per line
+episodes/       one episode file each (`poco.episodes`)
+```
+Writers append whole records, so a run that was cut short leaves at most one incomplete record at the end of a file.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import BinaryIO, TypeAlias, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from poco.episodes import write_durably
+from poco.errors import ArtifactError, UsageError
+from poco.records import SCHEMA_VERSION, TICK
+from poco.specification import Specification
+
+FACTS = "run.json"
+TICKS = "ticks.bin"
+CHUNKS = "chunks.jsonl"
+EVENTS = "events.jsonl"
+EPISODES = "episodes"
+
+_REPORTED_PACKAGES = ("poco-robot", "numpy", "numba", "onnxruntime", "pylibfranka", "mujoco")
+
+_Line = TypeVar("_Line")
+
+
+class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the run was made on: processor, number of cores, kernel, Python and package versions."""
+
+    cpu: str
+    cores: int
+    kernel: str
+    python: str
+    versions: dict[str, str]
+
+
+class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What was known before motion; `pacing` is how the arm keeps time: realtime, lockstep, strict or hardware."""
+
+    robot: str
+    host: str
+    artifact: str
+    generation: int
+    specification: Specification
+    specification_hash: str
+    speed: float
+    pacing: str
+    started_utc: str
+    computer: HostFacts
+    version: int = SCHEMA_VERSION
+
+
+class ChunkRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One chunk as the policy process made it; durations in ns, `late` if its attach tick had passed when it was published."""
+
+    chunk_id: int
+    episode: int
+    observation_tick: int
+    attach_tick: int
+    sense_ns: int
+    inference_ns: int
+    planning_ns: int
+    total_ns: int
+    stretched: bool
+    stopped_first: bool
+    late: bool
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+    tick: int
+
+
+class EpisodeStarted(_Event, frozen=True, kw_only=True, tag="episode_start"):
+    """The objects of `episode` were placed with `seed` and the policy took over."""
+
+    episode: int
+    seed: int
+
+
+class EpisodeEnded(_Event, frozen=True, kw_only=True, tag="episode_end"):
+    """`episode` ended with `outcome` after `steps` control periods and `ticks` ms."""
+
+    episode: int
+    outcome: str
+    steps: int
+    ticks: int
+
+
+class Fault(_Event, frozen=True, kw_only=True, tag="fault"):
+    """The servo latched the fault `code` of the trouble table; `text` says what it means."""
+
+    code: int
+    text: str
+
+
+class Hold(_Event, frozen=True, kw_only=True, tag="hold"):
+    """The servo braked and holds because of `code` of the trouble table; the next valid chunk resumes."""
+
+    code: int
+    text: str
+
+
+class Reflex(_Event, frozen=True, kw_only=True, tag="reflex"):
+    """The arm stopped itself; `errors` are the names of the flags it raised."""
+
+    errors: list[str]
+
+
+class Recovery(_Event, frozen=True, kw_only=True, tag="recovery"):
+    """The arm was recovered from a reflex, by the `automatic` rule of a simulated arm or by an operator."""
+
+    automatic: bool
+
+
+class Dilation(_Event, frozen=True, kw_only=True, tag="dilation"):
+    """How long the simulated arm waited for a late client since the run began: in total and at the longest (s)."""
+
+    total_s: float
+    longest_s: float
+
+
+Event: TypeAlias = EpisodeStarted | EpisodeEnded | Fault | Hold | Reflex | Recovery | Dilation
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Reads and appends the files of one run; any process may append, each record is one write to a file opened for append."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, facts: RunFacts) -> RunFolder:
+        """Make the folder `path` and write `facts`; raises UsageError if it already holds a run or cannot be written."""
+        if (path / FACTS).exists():
+            raise UsageError(f"run folder {path} already holds a run: choose another folder")
+        try:
+            (path / EPISODES).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"run folder {path} cannot be made ({error.strerror}): choose a folder you may write to"
+            ) from error
+        write_durably(path / FACTS, msgspec.json.format(msgspec.json.encode(facts)) + b"\n")
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Return the run at `path`; raises UsageError if there is none."""
+        if not (path / FACTS).is_file():
+            raise UsageError(f"{path} holds no run ({FACTS} is missing): name a folder that poco-runtime made")
+        return cls(path)
+
+    @property
+    def episodes(self) -> Path:
+        """Folder of the episode files."""
+        return self.path / EPISODES
+
+    def open_ticks(self) -> BinaryIO:
+        """Return an unbuffered stream that appends to the ticks; write whole TICK arrays as bytes (recorder only)."""
+        return (self.path / TICKS).open("ab", buffering=0)
+
+    def append_chunk(self, chunk: ChunkRecord) -> None:
+        """Append one chunk (policy process)."""
+        _append(self.path / CHUNKS, chunk)
+
+    def append_event(self, event: Event) -> None:
+        """Append one event (any process)."""
+        _append(self.path / EVENTS, event)
+
+    def facts(self) -> RunFacts:
+        """Read what was known before motion; raises ArtifactError if the file is not readable."""
+        try:
+            facts = msgspec.json.decode((self.path / FACTS).read_bytes(), type=RunFacts)
+        except (msgspec.MsgspecError, OSError) as error:
+            raise ArtifactError(f"{self.path / FACTS} is not readable ({error}): record the run again") from error
+        if facts.version != SCHEMA_VERSION:
+            raise ArtifactError(f"run {self.path} has version {facts.version}, this poco reads {SCHEMA_VERSION}")
+        return facts
+
+    def ticks(self) -> npt.NDArray[np.void]:
+        """Read all whole TICK records [n]; an incomplete one at the end is left out."""
+        path = self.path / TICKS
+        if not path.is_file():
+            return np.zeros(0, TICK)
+        return np.fromfile(path, TICK, count=path.stat().st_size // TICK.itemsize)
+
+    def chunks(self) -> list[ChunkRecord]:
+        """Read all chunks in order of writing; raises ArtifactError naming a line that is not one."""
+        return _read(self.path / CHUNKS, msgspec.json.Decoder(ChunkRecord))
+
+    def events(self) -> list[Event]:
+        """Read all events in order of writing; raises ArtifactError naming a line that is not one."""
+        decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+        return _read(self.path / EVENTS, decoder)
+
+
+def host_facts() -> HostFacts:
+    """Describe this computer for a run or a benchmark; packages that are not installed are left out."""
+    return HostFacts(
+        cpu=_cpu(),
+        cores=len(os.sched_getaffinity(0)),
+        kernel=platform.release(),
+        python=platform.python_version(),
+        versions=_versions(),
+    )
+
+
+def _append(path: Path, record: msgspec.Struct) -> None:
+    with path.open("ab", buffering=0) as stream:
+        stream.write(msgspec.json.encode(record) + b"\n")
+
+
+def _read(path: Path, decoder: msgspec.json.Decoder[_Line]) -> list[_Line]:
+    if not path.is_file():
+        return []
+    *lines, _incomplete = path.read_bytes().split(b"\n")
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(decoder.decode(line))
+        except msgspec.MsgspecError as error:
+            raise ArtifactError(f"line {number} of {path} is not readable ({error}): remove that line") from error
+    return records
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _REPORTED_PACKAGES:
+        try:
+            found[package] = version(package)
+        except ModuleNotFoundError:
+            continue
+    return found

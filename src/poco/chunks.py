@@ -1,6 +1,6 @@
 """The order of chunks in an episode: when to observe, where the next chunk attaches, which control periods lie between.
 
-Environment and runtime share this class, so that a policy meets the same timing in both.
+`rollout.Rollout` runs an episode with it, in the environment and on the robot alike.
 """
 
 from __future__ import annotations

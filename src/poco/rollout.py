@@ -1,0 +1,150 @@
+"""One episode of a chunk policy, the same code for the gymnasium environment and for the robot: plan, publish, wait, record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from poco.chunks import ChunkSequence, Period
+from poco.motion import Plan, executed_action
+from poco.observation import observe
+from poco.records import EpisodeEnd, Step, StepKey, TaskSignal
+from poco.specification import scale
+from poco.trouble import Mode
+
+Floats = npt.NDArray[np.float64]
+Observation = npt.NDArray[np.float32]
+State = npt.NDArray[np.void]
+Outcome = Literal["running", "success", "failure", "truncated", "fault"]
+
+RESUME_POLL_TICKS = 10
+RESUME_LIMIT_TICKS = 5_000
+
+
+class Plant(Protocol):
+    """The arm with its task, as an episode sees it."""
+
+    def wait(self, tick: int) -> State:
+        """Run, or wait, until robot tick `tick` has been commanded; return the ROBOT_STATE record then (or of a later tick)."""
+        ...
+
+    def publish(self, spline: State) -> None:
+        """Offer a CHUNK_SPLINE record to the servo."""
+        ...
+
+    def signal(self) -> TaskSignal:
+        """Return the task signal of the current robot tick."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """What one chunk led to: the steps whose periods ended, the next observation, how the episode stands."""
+
+    steps: tuple[Step, ...]
+    observation: Observation
+    outcome: Outcome
+    plan: Plan
+    interrupted: bool
+
+
+class Rollout:
+    """Runs chunk after chunk on a Plant and writes a Step for every control period; one instance an episode."""
+
+    def __init__(
+        self, plant: Plant, sequence: ChunkSequence, *, robot: str, boot_epoch: int, episode: int, episode_steps: int
+    ) -> None:
+        self._plant = plant
+        self._sequence = sequence
+        self._robot, self._boot_epoch, self._episode = robot, boot_epoch, episode
+        self._episode_steps = episode_steps
+        self._count = 0
+        self._state: State
+        self._observation: Observation
+
+    def begin(self, tick: int) -> Observation:
+        """Start the episode from rest at robot tick `tick`; return the first observation."""
+        self._state = self._plant.wait(tick)
+        self._sequence.begin(int(self._state["tick"]), self._state["q_c"])
+        self._observation = observe(self._state, self._plant.signal(), self._sequence.specification)
+        return self._observation
+
+    def step(self, actions: npt.ArrayLike) -> Transition:
+        """Plan and publish the chunk `actions` [chunk_steps, action_size]; run on to the next observation tick."""
+        plan, periods = self._sequence.plan(actions)
+        self._plant.publish(plan.spline)
+        steps: list[Step] = []
+        outcome: Outcome = "running"
+        interrupted = False
+        for period in periods:
+            after = self._plant.wait(period.end_tick)
+            signal = self._plant.signal()
+            steps.append(self._record(period, after, signal))
+            outcome, interrupted = self._judge(after, signal, period)
+            if outcome != "running" or interrupted:
+                break
+        if interrupted and outcome == "running":
+            outcome = self._resume()
+        return Transition(tuple(steps), self._observation, outcome, plan, interrupted)
+
+    def end(self, outcome: Outcome) -> EpisodeEnd:
+        """Return the record that closes the episode with `outcome`."""
+        return EpisodeEnd(
+            robot=self._robot,
+            boot_epoch=self._boot_epoch,
+            episode=self._episode,
+            tick=int(self._state["tick"]),
+            final_observation=[float(value) for value in self._observation],
+            outcome="success" if outcome == "success" else "failure",
+            terminated=outcome in ("success", "failure", "fault"),
+            truncated=outcome == "truncated",
+            labels={"reason": outcome},
+        )
+
+    def _record(self, period: Period, after: State, signal: TaskSignal) -> Step:
+        specification = self._sequence.specification
+        if specification.action_space == "tip_delta":
+            executed = executed_action(self._state["q_c"], after["q_c"], specification.tip)
+        else:
+            executed = after["q_c"]
+        asked = scale(specification.action, executed) * 0.0 if period.action is None else period.action
+        step = Step(
+            key=StepKey(self._robot, self._boot_epoch, self._episode, self._count),
+            tick=int(self._state["tick"]),
+            generation=self._sequence.generation,
+            chunk_id=period.chunk_id,
+            observation=[float(value) for value in self._observation],
+            action_policy=[float(value) for value in asked],
+            action_executed=[float(value) for value in scale(specification.action, executed)],
+            reward=1.0 if signal.outcome == "success" else 0.0,
+        )
+        self._count += 1
+        self._state = after
+        self._observation = observe(after, signal, specification)
+        return step
+
+    def _judge(self, after: State, signal: TaskSignal, period: Period) -> tuple[Outcome, bool]:
+        mode = Mode(int(after["mode"]))
+        if mode == Mode.FAULT:
+            return "fault", True
+        if signal.outcome in ("success", "failure"):
+            return ("success" if signal.outcome == "success" else "failure"), False
+        if self._count >= self._episode_steps:
+            return "truncated", False
+        expected = mode == Mode.HOLDING if period.action is None else mode == Mode.FOLLOWING
+        attached = mode == Mode.FOLLOWING and int(after["chunk_id"]) == self._sequence.last_chunk_id
+        return "running", not (expected or attached)
+
+    def _resume(self) -> Outcome:
+        """Wait for the servo to hold, then start again from rest at its commanded state."""
+        first = int(self._state["tick"])
+        while Mode(int(self._state["mode"])) != Mode.HOLDING:
+            if Mode(int(self._state["mode"])) == Mode.FAULT or int(self._state["tick"]) - first > RESUME_LIMIT_TICKS:
+                return "fault"
+            self._state = self._plant.wait(int(self._state["tick"]) + RESUME_POLL_TICKS)
+        self._sequence.begin(int(self._state["tick"]), self._state["q_c"])
+        self._observation = observe(self._state, self._plant.signal(), self._sequence.specification)
+        return "running"

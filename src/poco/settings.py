@@ -1,0 +1,194 @@
+"""One whole, strict YAML file per robot and task; an unknown key is refused with the nearest known one."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import yaml
+
+from poco.errors import SettingsError
+from poco.limits import Guards
+
+Positive = Annotated[float, msgspec.Meta(gt=0.0)]
+Joints = tuple[float, float, float, float, float, float, float]
+T = typing.TypeVar("T", bound=msgspec.Struct)
+Wrench = tuple[float, float, float, float, float, float]
+
+
+class RealtimeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Real-time rights of the servo process; `required` refuses to start without them."""
+
+    priority: Annotated[int, msgspec.Meta(ge=1, le=98)]
+    cpu: int | None
+    required: bool
+
+
+class LoadSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What hangs on the flange, as the arm must know it: mass (kg), centre of mass in the flange frame (m), inertia (kg m^2)."""
+
+    mass_kg: Annotated[float, msgspec.Meta(ge=0.0, le=7.0)]
+    center_m: tuple[float, float, float]
+    inertia_kg_m2: tuple[float, float, float, float, float, float, float, float, float]
+
+
+class RobotSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The arm: address, stiffness, collision thresholds, load and what the servo may do on its own."""
+
+    kind: Literal["sim", "franka"]
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    host: str
+    joint_impedance_nm_rad: Joints
+    collision_torque_nm: Joints
+    collision_force_n: Wrench
+    load: LoadSettings
+    realtime: RealtimeSettings
+    automatic_recovery: bool
+    start_margin_rad: Positive
+
+
+class GuardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Cartesian guards of the tool tip (base frame, m, m/s) and bounds on commanded over measured pose (m, rad)."""
+
+    box_min_m: tuple[float, float, float]
+    box_max_m: tuple[float, float, float]
+    table_z_m: float
+    speed_max_m_s: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)]
+    lead_max_m: Annotated[float, msgspec.Meta(gt=0.0, le=0.1)]
+    lead_max_rad: Annotated[float, msgspec.Meta(gt=0.0, le=0.5)]
+
+    def guards(self) -> Guards:
+        """Return these bounds as the Guards that `fr3_limits` takes."""
+        return Guards(
+            self.box_min_m, self.box_max_m, self.table_z_m, self.speed_max_m_s, self.lead_max_m, self.lead_max_rad
+        )
+
+
+class ServoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Patience of the servo: how long a hold with nothing to do is fine (s) before it latches a fault."""
+
+    hold_timeout_s: Positive
+
+
+class TaskSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The task and its signal drivers (`sensors`, `outcome`, `reset`), each an address such as emulator://127.0.0.1."""
+
+    name: str
+    sensors: str
+    outcome: str
+    reset: str
+    episode_steps: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+    retract_height_m: Annotated[float, msgspec.Meta(ge=0.0, le=0.5)]
+    start_q: Joints
+    start_spread_m: Annotated[float, msgspec.Meta(ge=0.0, le=0.1)]
+
+
+class EmulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How `--robot sim` starts the emulated arm; ignored by `--robot franka`."""
+
+    pacing: Literal["realtime", "lockstep", "strict"]
+    task: str
+    variant: Literal["easy", "hard"]
+    recovery_delay_s: Annotated[float, msgspec.Meta(ge=0.0, le=60.0)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything a run needs besides the policy."""
+
+    version: Literal[1]
+    robot: RobotSettings
+    guards: GuardSettings
+    servo: ServoSettings
+    task: TaskSettings
+    emulator: EmulatorSettings
+
+
+def read_settings(path: Path, overrides: Mapping[str, str]) -> Settings:
+    """Read the YAML file at `path`, apply dotted `overrides` (key -> YAML value) and check everything.
+
+    Raises SettingsError with file, key, nearest known key or limit. Any process may call it.
+    """
+    if not path.is_file():
+        raise SettingsError(f"settings file {path} does not exist: give --config FILE, see configs/ for whole examples")
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings file {path} is not YAML ({_one_line(error)})") from error
+    if not isinstance(tree, dict):
+        raise SettingsError(f"settings file {path} must hold a mapping at top level, holds {type(tree).__name__}")
+    for key, value in overrides.items():
+        _override(tree, key, value)
+    return convert_strictly(tree, Settings, str(path))
+
+
+def settings_keys() -> list[str]:
+    """Return every dotted key a settings file has, for overrides and nearest-match errors."""
+    return _keys(Settings, "")
+
+
+def convert_strictly(tree: object, kind: type[T], where: str) -> T:
+    """Convert a parsed YAML `tree` to the struct `kind`; raises SettingsError naming `where`, key, value and remedy."""
+    _refuse_unknown(tree, kind, where, "")
+    try:
+        return msgspec.convert(tree, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{where}: {_one_line(error)}") from error
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """Return "did you mean X?" for the nearest of `known`, or a listing where nothing is near."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known)[:12])}"
+
+
+def _keys(kind: type[msgspec.Struct], prefix: str) -> list[str]:
+    keys: list[str] = []
+    for name, inner in typing.get_type_hints(kind).items():
+        struct = _struct(inner)
+        keys += _keys(struct, f"{prefix}{name}.") if struct else [prefix + name]
+    return keys
+
+
+def _struct(annotation: object) -> type[msgspec.Struct] | None:
+    options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    for option in options:
+        if isinstance(option, type) and issubclass(option, msgspec.Struct):
+            return option
+    return None
+
+
+def _refuse_unknown(tree: object, kind: type[msgspec.Struct], where: str, prefix: str) -> None:
+    if not isinstance(tree, dict):
+        raise SettingsError(f"{where}: {prefix.rstrip('.') or 'top level'} must be a mapping, is {tree!r}")
+    hints = typing.get_type_hints(kind)
+    for key, value in tree.items():
+        if key not in hints:
+            raise SettingsError(f"{where}: unknown key {prefix}{key}; {nearest(str(key), list(hints))}")
+        struct = _struct(hints[key])
+        if struct is not None:
+            _refuse_unknown(value, struct, where, f"{prefix}{key}.")
+    required = [field.name for field in msgspec.structs.fields(kind) if field.required]
+    missing = [name for name in required if name not in tree]
+    if missing:
+        raise SettingsError(f"{where}: key {prefix}{missing[0]} is missing; a settings file is whole, see configs/")
+
+
+def _override(tree: dict[str, Any], key: str, value: str) -> None:
+    if key not in settings_keys():
+        raise SettingsError(f"unknown setting --{key}; {nearest(key, settings_keys())}")
+    *folders, leaf = key.split(".")
+    for folder in folders:
+        tree = tree.setdefault(folder, {})
+    try:
+        tree[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"value {value!r} of --{key} is not YAML ({_one_line(error)})") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

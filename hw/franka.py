@@ -1,0 +1,178 @@
+"""The FR3 behind the vendor's client library pylibfranka; lives in the servo process and nowhere else.
+
+The library holds the interpreter lock in every blocking call, so no other thread of that process may matter.
+Start-up checks and texts follow the vendor's documentation of the Franka Control Interface (protocol 10).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from poco.errors import ArmError
+from poco.limits import POSITION_MAX_RAD, POSITION_MIN_RAD
+from poco.settings import RobotSettings
+
+SELF_TEST_STATES = 200
+SELF_TEST_MIN_SHARE = 0.9
+RECOVERY_LIMIT_S = 20.0
+
+_MODE_REMEDY = {
+    "Other": "its brakes are closed: unlock the joints in Desk and activate FCI",
+    "Guiding": "the guiding button is held: release it",
+    "Reflex": "it stopped in a reflex: look at the arm, then start again with --recover or clear the error in Desk",
+    "UserStopped": "the activation device is pressed: release it",
+    "AutomaticErrorRecovery": "it is recovering: wait a few seconds and start again",
+    "Move": "another program moves it: stop that program",
+}
+
+
+class FrankaArm:
+    """One FR3 reached through pylibfranka; every method belongs to the single thread of the servo process."""
+
+    def __init__(self, settings: RobotSettings) -> None:
+        self.settings = settings
+        self._robot: Any = None
+        self._control: Any = None
+        self._library: Any = None
+
+    def connect(self) -> None:
+        """Open the connection; raises ArmError with the remedy when nothing answers or versions differ."""
+        try:
+            import pylibfranka
+        except ImportError as error:
+            raise ArmError("pylibfranka is not installed: pip install 'poco-robot[franka]'") from error
+        self._library = pylibfranka
+        host = self.settings.host
+        try:
+            self._robot = pylibfranka.Robot(host, pylibfranka.RealtimeConfig.kIgnore)
+        except pylibfranka.FrankaException as error:
+            raise ArmError(
+                f"the arm at {host} speaks another protocol than pylibfranka {pylibfranka.__version__} ({_text(error)}): FR3 "
+                "needs system 5.9 or newer, older systems another wheel, a Panda one built on libfranka 0.9"
+            ) from error
+        except Exception as error:  # the library raises plain RuntimeErrors of several classes
+            raise ArmError(
+                f"no arm answers at {host}, port 1337 ({_text(error)}): start poco-emulator there, or check cable, address "
+                "and that FCI is active in Desk; only one client may be connected"
+            ) from error
+        finally:
+            _leave_realtime()
+
+    def check_ready(self, recover: bool) -> None:
+        """Check mode, errors, start pose and communication before the first motion; raises ArmError with the remedy."""
+        state = self._robot.read_once()
+        mode = _mode(state)
+        if mode == "Reflex" and recover:
+            self.recover()
+            state = self._robot.read_once()
+            mode = _mode(state)
+        if mode != "Idle":
+            raise ArmError(f"the arm is in mode {mode}, must be Idle: {_MODE_REMEDY.get(mode, 'look at Desk')}")
+        if bool(state.current_errors):
+            raise ArmError(f"the arm reports {state.current_errors}: clear it in Desk before starting")
+        self._check_pose(np.array(state.q))
+        self._check_communication()
+
+    def configure(self) -> None:
+        """Set stiffness, collision thresholds and load, all only allowed while Idle; raises ArmError if refused."""
+        settings = self.settings
+        torque, force = list(settings.collision_torque_nm), list(settings.collision_force_n)
+        try:
+            self._robot.set_collision_behavior(torque, torque, force, force)
+            self._robot.set_joint_impedance(list(settings.joint_impedance_nm_rad))
+            load = settings.load
+            self._robot.set_load(load.mass_kg, list(load.center_m), list(load.inertia_kg_m2))
+        except Exception as error:
+            raise ArmError(
+                f"the arm refused a setting ({_text(error)}): it must be Idle and the values in range"
+            ) from error
+
+    def start(self) -> None:
+        """Start the joint position motion with the arm's own joint impedance controller; raises ArmError if rejected."""
+        try:
+            self._control = self._robot.start_joint_position_control(self._library.ControllerMode.JointImpedance)
+        except Exception as error:
+            raise ArmError(f"the arm rejected the motion ({_text(error)}): see Desk") from error
+
+    def read(self) -> Any:
+        """Return the next vendor RobotState of the running motion (blocks at most 1.02 s); raises the library's exceptions."""
+        return self._control.readOnce()[0]
+
+    def write(self, q: Sequence[float], finished: bool = False) -> None:
+        """Send joint set-points `q` [7] (rad); with `finished` ends the motion and returns when the arm has confirmed."""
+        command = self._library.JointPositions(q)
+        command.motion_finished = finished
+        self._control.writeOnce(command)
+
+    def read_idle(self) -> Any:
+        """Return one vendor RobotState outside of a motion."""
+        return self._robot.read_once()
+
+    def release(self) -> None:
+        """Forget a motion that has ended in an error, so that the library can start another."""
+        self._control = None
+
+    def recover(self) -> None:
+        """Ask for automatic error recovery and wait until the arm says Idle; raises ArmError after 20 s.
+
+        An operator's act on a real arm; an emulated arm may be configured to do it by itself.
+        """
+        try:
+            self._robot.automatic_error_recovery()
+        except Exception as error:
+            raise ArmError(f"the arm could not recover ({_text(error)}): clear the error in Desk") from error
+        deadline_s = time.monotonic() + RECOVERY_LIMIT_S
+        while _mode(self._robot.read_once()) != "Idle":  # the first states after the answer may still say Reflex
+            if time.monotonic() > deadline_s:
+                raise ArmError(f"the arm is not Idle {RECOVERY_LIMIT_S:.0f} s after recovery: clear the error in Desk")
+
+    def _check_pose(self, q: np.ndarray[Any, np.dtype[np.float64]]) -> None:
+        margin = self.settings.start_margin_rad
+        distance = np.minimum(q - POSITION_MIN_RAD, POSITION_MAX_RAD - q)
+        joint = int(np.argmin(distance))
+        if distance[joint] < margin:
+            raise ArmError(
+                f"joint {joint + 1} is at {q[joint]:.3f} rad, {distance[joint]:.3f} rad from its limit, at least {margin} is "
+                "needed: move the arm by hand in guiding mode"
+            )
+
+    def _check_communication(self) -> None:
+        first = tick_of(self._robot.read_once())
+        for _ in range(SELF_TEST_STATES):
+            last = tick_of(self._robot.read_once())
+        share = SELF_TEST_STATES / max(last - first, SELF_TEST_STATES)
+        if share < SELF_TEST_MIN_SHARE:
+            raise ArmError(
+                f"only {share:.0%} of {last - first} states arrived, at least {SELF_TEST_MIN_SHARE:.0%} are needed: use a direct "
+                "cable to Control, a performance governor and no other load"
+            )
+
+
+def tick_of(state: Any) -> int:
+    """Return the robot tick (ms) of a vendor RobotState."""
+    return round(state.time.to_sec() * 1000.0)
+
+
+def mode_number(state: Any) -> int:
+    """Return the protocol's robot mode number of a vendor RobotState (1 idle, 2 move, 4 reflex, 5 user stopped)."""
+    number: int = int(state.robot_mode)
+    return number
+
+
+def _mode(state: Any) -> str:
+    return str(state.robot_mode.name).removeprefix("k")
+
+
+def _text(error: BaseException) -> str:
+    return " ".join(str(error).split()).rstrip(".!")
+
+
+def _leave_realtime() -> None:
+    """Undo the SCHED_FIFO 99 that the library gives its constructing thread wherever it may; the servo sets its own."""
+    if os.sched_getscheduler(0) != os.SCHED_OTHER:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))

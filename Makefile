@@ -1,0 +1,85 @@
+# Everything below needs Python 3.11 with headers, a C++20 compiler, make and git; the rest comes through pip.
+#   make TORCH_INDEX=URL ...   takes torch from an index of your choice (for example one of CPU-only wheels)
+#   make PYTHON=PATH ...       uses another Python 3.11
+
+PYTHON ?= python3.11
+TORCH_INDEX ?=
+EPISODES ?= 20
+WORKERS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL_TORCH = echo "installing torch$(if $(TORCH_INDEX), from $(TORCH_INDEX))" && \
+	$(PIP) torch $(if $(TORCH_INDEX),--no-deps --index-url $(TORCH_INDEX))
+ROBOT := robot,franka,sim
+LEARNER := learner,export
+ARTIFACT := artifacts/peg_in_hole
+DEMONSTRATIONS := runs/peg_in_hole/demonstrations
+CHECKPOINT := runs/peg_in_hole/checkpoint
+NATIVE := $(wildcard hw/native/*.cpp hw/native/*.hpp)
+BUILD_FILES := pyproject.toml constraints.txt CMakeLists.txt $(NATIVE)
+
+.PHONY: help venv demo demo-policy test check proof build bench clean
+.DEFAULT_GOAL := help
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+venv: $(VENV)/robot.stamp ## install the robot side (no torch) into .venv
+
+demo: $(VENV)/robot.stamp ## run the committed policy on the simulated arm: 20 episodes and a report
+	$(BIN)/poco-runtime --robot sim --policy $(ARTIFACT) --episodes $(EPISODES)
+
+demo-policy: $(VENV)/learner.stamp ## make that policy again: demonstrations, behaviour cloning, evaluation, export
+	rm -rf $(DEMONSTRATIONS) $(CHECKPOINT) $(ARTIFACT)
+	$(BIN)/poco-learner make-data --variant easy --noise 0.2 --bias 0 --episodes 300 --out $(DEMONSTRATIONS)
+	$(BIN)/poco-learner clone --data $(DEMONSTRATIONS) --out $(CHECKPOINT)
+	$(BIN)/poco-learner evaluate --checkpoint $(CHECKPOINT) --variant easy --episodes 100
+	$(BIN)/poco-learner evaluate --checkpoint $(CHECKPOINT) --variant hard --episodes 100
+	$(BIN)/poco-export policy $(CHECKPOINT) --out $(ARTIFACT)
+
+test: check ## install everything, then format, lint, types and tests
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile
+
+check: $(VENV)/test.stamp ## format, lint and types only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
+	$(BIN)/mypy
+
+proof: $(VENV)/test.stamp ## the long proofs: 100,000 chunks and seams, 100 episodes on both paths
+	$(BIN)/pytest -m proof --timeout 3600
+
+build: ## build sdist and wheel, install each in a clean environment without torch and use it
+	PYTHON=$(PYTHON) .ci/distributions
+
+bench: $(VENV)/test.stamp ## run the benchmarks; each prints percentiles and writes JSON
+	@for program in bench/*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
+
+clean: ## remove .venv, builds and caches; keeps runs/
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/python.stamp:
+	@PYTHON=$(PYTHON) .ci/prerequisites
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/robot.stamp: $(VENV)/python.stamp $(BUILD_FILES)
+	@echo "installing the robot side (no torch) and compiling the native core"
+	@$(PIP) --editable .[$(ROBOT)]
+	@touch $@
+
+$(VENV)/learner.stamp: $(VENV)/python.stamp $(BUILD_FILES)
+	@$(INSTALL_TORCH)
+	@echo "installing robot side, learner and export and compiling the native core"
+	@$(PIP) --editable .[$(ROBOT),$(LEARNER)]
+	@touch $(VENV)/robot.stamp $@
+
+$(VENV)/test.stamp: $(VENV)/python.stamp $(BUILD_FILES)
+	@$(INSTALL_TORCH)
+	@echo "installing everything and compiling the native core"
+	@$(PIP) --editable .[$(ROBOT),$(LEARNER),test]
+	@touch $(VENV)/robot.stamp $(VENV)/learner.stamp $@

@@ -1,0 +1,1 @@
+"""Learning on the workstation: networks, demonstrations, behaviour cloning, checkpoints."""

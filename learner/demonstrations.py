@@ -1,0 +1,92 @@
+"""From a folder of episode files to the training pairs of a chunk policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from poco.episodes import Episode, read_episode
+from poco.errors import ArtifactError
+from poco.specification import Specification, scale
+
+Floats = npt.NDArray[np.float32]
+
+EPISODE_SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstrations:
+    """Episodes recorded under one specification, in the order of their file names."""
+
+    specification: Specification
+    episodes: tuple[Episode, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Training pairs: observation [N, O], the chunk that answers it [N, T, A], which of its actions are real [N, T]."""
+
+    observation: Floats
+    chunk: Floats
+    valid: Floats
+
+    def __len__(self) -> int:
+        return len(self.observation)
+
+
+def read_demonstrations(folder: Path) -> Demonstrations:
+    """Read all episode files of `folder`; raises ArtifactError if there are none or their specifications differ."""
+    files = sorted(folder.glob(f"*{EPISODE_SUFFIX}")) if folder.is_dir() else []
+    if not files:
+        raise ArtifactError(
+            f"no episode files (*{EPISODE_SUFFIX}) in {folder}: make some with `poco-learner make-data`"
+        )
+    episodes = tuple(read_episode(file) for file in files)
+    digests = [episode.specification.digest() for episode in episodes]
+    for file, digest in zip(files, digests, strict=True):
+        if digest != digests[0]:
+            raise ArtifactError(
+                f"episode files {files[0]} and {file} have different specifications ({digests[0][:12]} and {digest[:12]}): "
+                "keep one specification per folder"
+            )
+    return Demonstrations(episodes[0].specification, episodes)
+
+
+def windows(episodes: Sequence[Episode], specification: Specification) -> Windows:
+    """Cut every episode into windows: the observation of step k and the actions of steps k + delay_steps and following.
+
+    A window never crosses the end of its episode: what lies beyond is zero motion and marked invalid; windows without a
+    single real action are left out. Raises ArtifactError if nothing is left.
+    """
+    parts = [_episode_windows(episode, specification) for episode in episodes]
+    if not any(len(part) for part in parts):
+        raise ArtifactError(
+            f"{len(parts)} episodes hold no step followed by {specification.delay_steps} more: record longer episodes"
+        )
+    return Windows(
+        np.concatenate([part.observation for part in parts]),
+        np.concatenate([part.chunk for part in parts]),
+        np.concatenate([part.valid for part in parts]),
+    )
+
+
+def _episode_windows(episode: Episode, specification: Specification) -> Windows:
+    actions = episode.actions_policy.reshape(-1, specification.action_size)
+    count = max(0, len(actions) - specification.delay_steps)
+    padded = np.concatenate([actions, _no_motion(actions, specification)])
+    index = np.arange(count)[:, None] + specification.delay_steps + np.arange(specification.chunk_steps)
+    return Windows(
+        episode.observations.reshape(-1, specification.observation_size)[:count],
+        padded[np.minimum(index, len(actions))],
+        (index < len(actions)).astype(np.float32),
+    )
+
+
+def _no_motion(actions: Floats, specification: Specification) -> Floats:
+    if specification.action_space == "joint_position":
+        return actions[-1:]
+    return np.asarray(scale(specification.action, np.zeros((1, specification.action_size))), dtype=np.float32)

@@ -160,8 +160,7 @@ def tick_of(state: Any) -> int:
 
 def mode_number(state: Any) -> int:
     """Return the protocol's robot mode number of a vendor RobotState (1 idle, 2 move, 4 reflex, 5 user stopped)."""
-    number: int = int(state.robot_mode)
-    return number
+    return int(state.robot_mode)
 
 
 def _mode(state: Any) -> str:

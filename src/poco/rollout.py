@@ -90,6 +90,10 @@ class Rollout:
             outcome = self._resume()
         return Transition(tuple(steps), self._observation, outcome, plan, interrupted)
 
+    def hold(self) -> tuple[Outcome, Observation]:
+        """Give no chunk: let the arm come to rest and observe anew; return outcome so far and that observation."""
+        return self._resume(), self._observation
+
     def end(self, outcome: Outcome) -> EpisodeEnd:
         """Return the record that closes the episode with `outcome`."""
         return EpisodeEnd(

@@ -70,9 +70,10 @@ class GuardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class ServoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Patience of the servo: how long a hold with nothing to do is fine (s) before it latches a fault."""
+    """Patience: how long an armed hold may last (s) before it latches a fault, how old a state may be (s) to act on."""
 
     hold_timeout_s: Positive
+    state_age_max_s: Positive
 
 
 class TaskSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,8 +85,6 @@ class TaskSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     reset: str
     episode_steps: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
     retract_height_m: Annotated[float, msgspec.Meta(ge=0.0, le=0.5)]
-    start_q: Joints
-    start_spread_m: Annotated[float, msgspec.Meta(ge=0.0, le=0.1)]
 
 
 class EmulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,0 +1,94 @@
+"""The arm and its task as the policy process sees them: shared memory towards the servo, a driver towards the task."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import numpy.typing as npt
+
+from poco.clock import monotonic_ns
+from poco.errors import ArmError
+from poco.hw.task_signals import TaskDriver
+from poco.records import TaskSignal
+from poco.shm import Request, RunMemory
+from poco.trouble import Mode
+
+State = npt.NDArray[np.void]
+
+SERVO_SILENT_S = 5.0
+
+
+class Stopped(Exception):
+    """The run is being stopped; the policy process leaves without publishing anything more."""
+
+
+class RobotPlant:
+    """`rollout.Plant` on the robot: woken by the servo at robot ticks, never by a wall clock.
+
+    In `lockstep` the emulated arm does not pass a tick that is waited for until the next wait, so a run is reproducible.
+    The `*_ns` stamps of the last wait, signal and publication feed the latency report. Policy process only.
+    """
+
+    def __init__(self, memory: RunMemory, driver: TaskDriver, state_age_max_s: float, *, lockstep: bool) -> None:
+        self._memory = memory
+        self._state_age_max_ns = state_age_max_s * 1e9
+        self._driver = driver
+        self._lockstep = lockstep
+        self._parent = os.getppid()
+        self.woken_ns = self.sensed_ns = self.published_ns = 0
+        self.late = False
+        self.tick = 0
+        self._age_ns = 0
+
+    def wait(self, tick: int) -> State:
+        """Return the ROBOT_STATE at `tick` or the first seen after it; raises Stopped when the run ends, ArmError on silence."""
+        if self._lockstep:
+            self._driver.gate(tick)
+        waited_since_ns = monotonic_ns()
+        while not self._memory.wait_tick(tick, timeout_s=0.25):
+            self._leave_if_stopped()
+            if monotonic_ns() - waited_since_ns > SERVO_SILENT_S * 1e9:
+                raise ArmError(f"the servo published no state for {SERVO_SILENT_S:.0f} s: it died or the arm went silent")
+        self._leave_if_stopped()
+        self.woken_ns = monotonic_ns()
+        state = self._memory.read_state()
+        self.tick = int(state["tick"])
+        self._age_ns = self.woken_ns - int(state["t_ns"])
+        return state
+
+    def stale(self) -> bool:
+        """Tell whether the last state was too old to act on when it was read."""
+        return self._age_ns > self._state_age_max_ns
+
+    def publish(self, spline: State) -> None:
+        """Hand a CHUNK_SPLINE record to the servo; `late` tells whether its attach tick had passed."""
+        self._memory.publish_chunk(spline)
+        self.published_ns = monotonic_ns()
+        self.late = int(self._memory.read_state()["tick"]) >= int(spline["attach_tick"])
+
+    def signal(self) -> TaskSignal:
+        """Return the newest task signal."""
+        signal = self._driver.read()
+        self.sensed_ns = monotonic_ns()
+        return signal
+
+    def place(self, seed: int) -> None:
+        """Have the objects of the task placed for the next episode."""
+        self._driver.place(seed)
+
+    def settle(self) -> State:
+        """Wait until the arm is held at rest and return its state; waits as long as a fault is latched."""
+        state = self.wait(self.tick + 1)
+        while Mode(int(state["mode"])) != Mode.HOLDING:
+            state = self.wait(self.tick + 10)
+        return state
+
+    def free_run(self) -> None:
+        """Let a lockstep arm run on without waiting for this process."""
+        if self._lockstep:
+            self._driver.gate(-1)
+
+    def _leave_if_stopped(self) -> None:
+        if self._memory.request not in (Request.ARMED, Request.DISARMED) or os.getppid() != self._parent:
+            raise Stopped

@@ -1,0 +1,166 @@
+"""The policy process: observe at the servo's ticks, run the session, plan, publish; episode after episode.
+
+Started by the supervisor as `python -m poco.runtime.policy`. No torch here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import signal as signals
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from poco.artifact import read_artifact
+from poco.chunks import ChunkSequence
+from poco.clock import monotonic_ns
+from poco.episodes import write_episode
+from poco.errors import PocoError, exit_with
+from poco.hw.task_signals import open_driver
+from poco.limits import PLANNING_MARGINS, fr3_limits
+from poco.motion import warm_up
+from poco.records import Step
+from poco.rollout import Outcome, Rollout, Transition
+from poco.runtime.plant import RobotPlant, Stopped
+from poco.runtime.reset import ATTACH_DELAY_TICKS, SETTLE_TICKS, plan_reset
+from poco.runtime.run_folder import ChunkRecord, EpisodeEnded, EpisodeStarted, RunFolder
+from poco.runtime.run_options import RunOptions
+from poco.runtime.session import NoiseSource, Session
+from poco.shm import RunMemory
+
+class PolicyProcess:
+    """Holds what one run of the policy needs; every method belongs to the policy process."""
+
+    def __init__(self, options: RunOptions, memory: RunMemory) -> None:
+        self.options = options
+        self.settings = options.settings
+        self.memory = memory
+        artifact = read_artifact(Path(options.policy))
+        self.specification = artifact.specification
+        self.generation = artifact.manifest.generation
+        self.session = Session(artifact)
+        self.session.warm_up()
+        self.noise = NoiseSource(options.seed)
+        self.limits = fr3_limits(PLANNING_MARGINS, self.settings.guards.guards(), self.specification.tip)
+        warm_up(self.limits)
+        self.folder = RunFolder.open(Path(options.folder))
+        driver = open_driver(self.settings.task.sensors)
+        self.plant = RobotPlant(memory, driver, self.settings.servo.state_age_max_s, lockstep=options.lockstep)
+        self.chunk_id = int(memory.read_state()["chunk_id"])
+
+    def run(self, first_episode: int) -> None:
+        """Run the remaining episodes of this run."""
+        for episode in range(first_episode, self.options.episodes):
+            self.go_to_start()
+            self.run_episode(episode)
+        self.plant.free_run()
+
+    def go_to_start(self) -> None:
+        """Move the arm to the start pose by a planned motion and let it come to rest there."""
+        state = self.plant.settle()
+        self.chunk_id += 1
+        plan = plan_reset(
+            np.array(state["q_c"]),
+            np.array(self.specification.rest_q),
+            self.settings.task.retract_height_m,
+            self.plant.tick + ATTACH_DELAY_TICKS,
+            self.chunk_id,
+            self.specification,
+            self.limits,
+            self.options.speed,
+        )
+        self.plant.publish(plan.spline)
+        end_tick = int(plan.spline["attach_tick"]) + int(plan.spline["knots"][int(plan.spline["segments"])])
+        self.plant.wait(end_tick + SETTLE_TICKS)
+        self.plant.settle()
+
+    def run_episode(self, episode: int) -> None:
+        """Run one episode and leave its file and events in the run folder."""
+        seed = self.options.seed + episode
+        self.plant.place(seed)
+        sequence = ChunkSequence(
+            self.specification,
+            self.limits,
+            speed=self.options.speed,
+            generation=self.generation,
+            last_chunk_id=self.chunk_id,
+        )
+        rollout = Rollout(
+            self.plant,
+            sequence,
+            robot=self.settings.robot.name,
+            boot_epoch=self.options.boot_epoch,
+            episode=episode,
+            episode_steps=self.settings.task.episode_steps,
+        )
+        first_tick = self.plant.tick + 1
+        observation = rollout.begin(first_tick)
+        self.folder.append_event(EpisodeStarted(tick=self.plant.tick, episode=episode, seed=seed))
+        steps: list[Step] = []
+        outcome: Outcome = "running"
+        chunk = 0
+        while outcome == "running":
+            if self.plant.stale():
+                outcome, observation = rollout.hold()
+                continue
+            observed_tick, woken_ns, sensed_ns = self.plant.tick, self.plant.woken_ns, self.plant.sensed_ns
+            actions = self.session.run(observation, self.noise.sample(episode, chunk, self.session.noise_shape))
+            inferred_ns = monotonic_ns()
+            transition = rollout.step(actions)
+            self._log(transition, episode, observed_tick, woken_ns, sensed_ns, inferred_ns)
+            steps += transition.steps
+            observation, outcome = transition.observation, transition.outcome
+            chunk += 1
+        self.chunk_id = sequence.last_chunk_id
+        write_episode(self.folder.episodes / f"{episode:06d}.safetensors", self.specification, steps, rollout.end(outcome))
+        ended = EpisodeEnded(
+            tick=self.plant.tick, episode=episode, outcome=outcome, steps=len(steps), ticks=self.plant.tick - first_tick
+        )
+        self.folder.append_event(ended)
+
+    def _log(
+        self, transition: Transition, episode: int, observed_tick: int, woken_ns: int, sensed_ns: int, inferred_ns: int
+    ) -> None:
+        spline, published = transition.plan.spline, self.plant.published_ns
+        record = ChunkRecord(
+            chunk_id=int(spline["chunk_id"]),
+            episode=episode,
+            observation_tick=observed_tick,
+            attach_tick=int(spline["attach_tick"]),
+            sense_ns=sensed_ns - woken_ns,
+            inference_ns=inferred_ns - sensed_ns,
+            planning_ns=published - inferred_ns,
+            total_ns=published - woken_ns,
+            stretched=transition.plan.stretched,
+            stopped_first=transition.plan.stopped_first,
+            late=self.plant.late,
+        )
+        self.folder.append_chunk(record)
+
+
+def main() -> None:
+    """Entry point of the policy process; arguments come from the supervisor."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--options", required=True, help="JSON file of RunOptions")
+    parser.add_argument("--first-episode", type=int, default=0)
+    arguments = parser.parse_args()
+    signals.signal(signals.SIGINT, signals.SIG_IGN)
+    options = msgspec.json.decode(Path(arguments.options).read_bytes(), type=RunOptions)
+    try:
+        memory = RunMemory.attach(options.run_name)
+        process = PolicyProcess(options, memory)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        gc.freeze()
+        process.run(arguments.first_episode)
+    except Stopped:
+        return
+    except PocoError as error:
+        exit_with(error)
+
+
+if __name__ == "__main__":
+    main()

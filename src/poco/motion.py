@@ -1,0 +1,359 @@
+"""Motion: what a policy asks for becomes a ChunkSpline that the arm can follow exactly.
+
+Actions become joint targets (`tip_delta_targets`), targets become a C2 spline inside the limits (`plan_chunk`), a reset is
+a `plan_path`. `executed_action` turns the commanded motion of a period back into an action. All of it is compiled by
+numba; call `warm_up` before the arm is armed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from poco.clock import TICK_S
+from poco.errors import MotionError
+from poco.kinematics import Floats, chain, forward, frames, inverse
+from poco.profile import BRAKE_SHARE, Bounds, fit, ramp_to_rest, stop_ticks, verify
+from poco.records import CHUNK_SPLINE, MAX_SEGMENTS
+from poco.spline import JOINTS, Integers, sample
+
+__all__ = ["Outcome", "Plan", "executed_action", "plan_chunk", "plan_path", "sample", "tip_delta_targets", "warm_up"]
+
+INSIDE_M = 1e-3
+"""Targets stay this far inside the guards, which leaves room for the curve between them."""
+
+APPROACH_RAD_S = 0.2
+"""Targets stay where the position-dependent velocity bound still allows this speed towards the joint limit."""
+
+LEAD_IN_SHARE = 0.6
+"""Share of the jerk limit with which a lead-in takes the start acceleration to zero."""
+
+PREFIX_ROWS = 3
+"""Most segments of a plan that are not an action: lead-in, stop, tail."""
+
+PATH_TICKS_MIN = 20
+
+
+class Outcome(IntEnum):
+    """What became of the actions of a plan; only REFUSED carries no motion."""
+
+    NATURAL = 0
+    STRETCHED = 1
+    STOPPED_FIRST = 2
+    STOP_ONLY = 3
+    REFUSED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A planned motion: the CHUNK_SPLINE record, when each action ends, and what became of the actions.
+
+    `action_ticks` int64 [T + 1]: action k ends action_ticks[k + 1] ticks after the attachment, and a successor may attach
+    at any of them. With STOP_ONLY every action "ends" at rest where the stop ends, its target not reached. With REFUSED
+    (input not finite, too many actions, or no motion from this start state keeps the limits) the spline has no segments and must
+    not be sent: the predecessor's own stop, already verified, goes on.
+    """
+
+    spline: npt.NDArray[np.void]
+    action_ticks: Integers
+    outcome: Outcome
+
+    @property
+    def usable(self) -> bool:
+        """Whether the spline may be sent."""
+        return self.outcome != Outcome.REFUSED
+
+    @property
+    def stretched(self) -> bool:
+        """Whether some action ends later than its natural tick."""
+        return self.outcome != Outcome.NATURAL
+
+    @property
+    def stopped_first(self) -> bool:
+        """Whether the arm comes to rest before (or instead of) the first action."""
+        return self.outcome in (Outcome.STOPPED_FIRST, Outcome.STOP_ONLY)
+
+
+def bounds_of(limits: npt.NDArray[np.void], speed: float = 1.0) -> Bounds:
+    """Return a LIMITS record as arrays for compiled code, with velocities and accelerations scaled by `speed`."""
+
+    def copy(name: str) -> Floats:
+        return np.array(limits[name], np.float64)
+
+    box_min = copy("box_min")
+    box_min[2] = max(box_min[2], float(limits["table_z"]))
+    return Bounds(
+        copy("position_min"),
+        copy("position_max"),
+        copy("velocity_max") * speed,
+        copy("velocity_offset"),
+        copy("deceleration"),
+        copy("acceleration_max") * speed,
+        copy("jerk_max") * speed,
+        float(limits["velocity_scale"]) * speed,
+        box_min,
+        copy("box_max"),
+        float(limits["speed_max"]) * speed,
+        copy("flange_t_tip").reshape(4, 4),
+    )
+
+
+@njit(cache=True)
+def _reach(bounds: Bounds) -> tuple[Floats, Floats]:
+    """Return the joint interval [7], [7] (rad) in which targets may lie: APPROACH_RAD_S is still allowed at its ends."""
+    lower, upper = bounds.position_min.copy(), bounds.position_max.copy()
+    for joint in range(JOINTS):
+        arm = (bounds.velocity_offset[joint] + APPROACH_RAD_S / bounds.velocity_scale) ** 2 / bounds.deceleration[joint]
+        brake = APPROACH_RAD_S**2 / (BRAKE_SHARE * bounds.acceleration_max[joint])
+        room = 0.5 * max(arm, brake)
+        lower[joint] += room
+        upper[joint] -= room
+    return lower, upper
+
+
+@njit(cache=True)
+def _clamp_into_guards(position: Floats, bounds: Bounds) -> bool:
+    """Move `position` [3] (m) into the guards in place; return whether it had to move."""
+    moved = False
+    for axis in range(3):
+        inside = min(max(position[axis], bounds.box_min[axis] + INSIDE_M), bounds.box_max[axis] - INSIDE_M)
+        moved = moved or inside != position[axis]
+        position[axis] = inside
+    return moved
+
+
+@njit(cache=True)
+def _tip_delta_targets(actions: Floats, q_base: Floats, flange_t_tip: Floats, q_rest: Floats, bounds: Bounds) -> Floats:
+    lower, upper = _reach(bounds)
+    position, rotation = forward(q_base, flange_t_tip)
+    targets = np.empty((actions.shape[0], JOINTS))
+    q = q_base
+    for k in range(actions.shape[0]):
+        position += actions[k, :3]
+        _clamp_into_guards(position, bounds)
+        cosine, sine = math.cos(actions[k, 3]), math.sin(actions[k, 3])
+        for column in range(3):
+            x, y = rotation[0, column], rotation[1, column]
+            rotation[0, column], rotation[1, column] = cosine * x - sine * y, sine * x + cosine * y
+        q, _, _ = inverse(q, position, rotation, flange_t_tip, q_rest, lower, upper)
+        targets[k] = q
+    return targets
+
+
+def tip_delta_targets(
+    actions_m_rad: Floats, q_base: Floats, flange_t_tip: Floats, q_rest: Floats, limits: npt.NDArray[np.void]
+) -> Floats:
+    """Return joint targets [T, 7] (rad) of tip deltas [T, 4]: dx, dy, dz (m, base frame) and dyaw (rad, about base z).
+
+    Deltas add up from the tip pose at `q_base` [7] (rad), the commanded posture at the attachment. Each sum is clamped
+    into the guards before the inverse kinematics, which starts from the previous target and drifts towards `q_rest` [7].
+    Targets out of reach are approached as far as the joint limits allow. Non-finite actions give non-finite targets,
+    which `plan_chunk` refuses. Never raises; any process may call it.
+    """
+    targets: Floats = _tip_delta_targets(
+        np.array(actions_m_rad, np.float64),
+        np.array(q_base, np.float64),
+        np.array(flange_t_tip, np.float64),
+        np.array(q_rest, np.float64),
+        bounds_of(limits),
+    )
+    return targets
+
+
+def executed_action(q_before: Floats, q_after: Floats, flange_t_tip: Floats) -> Floats:
+    """Return the tip delta [4] (m, m, m, rad) between two commanded postures [7] (rad), inverse of `tip_delta_targets`.
+
+    The yaw is the rotation about base z nearest to the rotation made. Any process may call it.
+    """
+    mount = np.array(flange_t_tip, np.float64)
+    before, rotation_before = forward(np.array(q_before, np.float64), mount)
+    after, rotation_after = forward(np.array(q_after, np.float64), mount)
+    turn = rotation_after @ rotation_before.T
+    return np.array([*(after - before), math.atan2(turn[1, 0] - turn[0, 1], turn[0, 0] + turn[1, 1])])
+
+
+@njit(cache=True)
+def _guard_targets(targets: Floats, bounds: Bounds) -> None:
+    """Clamp joint targets [T, 7] in place into reach and, where their tip leaves the guards, to the nearest tip inside."""
+    lower, upper = _reach(bounds)
+    frame = frames()
+    for k in range(targets.shape[0]):
+        targets[k] = np.minimum(np.maximum(targets[k], lower), upper)
+        chain(targets[k], bounds.flange_t_tip, frame)
+        position, rotation = frame.position.copy(), frame.rotation.copy()
+        if _clamp_into_guards(position, bounds):
+            q, _, _ = inverse(targets[k], position, rotation, bounds.flange_t_tip, targets[k], lower, upper)
+            targets[k] = q
+
+
+@njit(cache=True)
+def _lead_in(origin: Floats, bounds: Bounds, rows: Floats, result: Floats) -> int:
+    """Fill a constant-jerk segment that ends with zero acceleration, and the state there [3, 7]; return its ticks."""
+    jerk = 0.0
+    for joint in range(JOINTS):
+        jerk = max(jerk, abs(origin[2, joint]) / (LEAD_IN_SHARE * bounds.jerk_max[joint]))
+    ticks = math.ceil(jerk / TICK_S)
+    result[:] = origin
+    if ticks > 0:
+        t = ticks * TICK_S
+        rows[:] = 0.0
+        rows[0], rows[1], rows[2], rows[3] = origin[0], origin[1], 0.5 * origin[2], -origin[2] / (6.0 * t)
+        result[0] = origin[0] + t * (origin[1] + t * origin[2] / 3.0)
+        result[1] = origin[1] + 0.5 * t * origin[2]
+        result[2] = 0.0
+    return ticks
+
+
+@njit(cache=True)
+def _plan(
+    targets: Floats, origin: Floats, period: int, bounds: Bounds, knots: Integers, coefficients: Floats, ends: Integers
+) -> tuple[int, int]:
+    """Write the plan of a chunk and the ends of its actions [T + 1]; return its segments and its Outcome."""
+    actions = targets.shape[0]
+    natural = np.full(actions, period)
+    knots[0] = 0
+    segments, offset = fit(knots, coefficients, 0, origin, origin, targets, natural, bounds, False), 0
+    state = origin.copy()
+    lead = _lead_in(origin, bounds, coefficients[0], state) if segments == 0 else 0
+    if lead > 0:
+        knots[1], offset = lead, 1
+        natural[0] = max(1, period - lead)
+        segments = fit(knots, coefficients, offset, state, origin, targets, natural, bounds, False)
+        natural[0] = period
+    if segments > 0:
+        ends[0] = 0
+        ends[1:] = knots[offset + 1 : offset + actions + 1]
+        return segments, 0 if ends[actions] == period * actions else 1
+    length = stop_ticks(state[1], bounds)
+    ramp_to_rest(state[0], state[1], length, coefficients[offset])
+    knots[offset + 1] = knots[offset] + length
+    offset += 1
+    worst, _, _ = verify(knots, coefficients, offset, origin[1], origin[2], bounds)
+    if worst >= 0:
+        return 0, 4
+    state[0] += 0.5 * length * TICK_S * state[1]
+    state[1:] = 0.0
+    ends[0] = 0
+    segments = fit(knots, coefficients, offset, state, origin, targets, natural, bounds, False)
+    if segments > 0:
+        ends[1:] = knots[offset + 1 : offset + actions + 1]
+        return segments, 2
+    ends[1:] = knots[offset]
+    return offset, 3
+
+
+def _blank(attach_tick: int, chunk_id: int, predecessor_id: int, generation: int) -> npt.NDArray[np.void]:
+    spline = np.zeros((), CHUNK_SPLINE)
+    spline["chunk_id"], spline["predecessor_id"], spline["generation"] = chunk_id, predecessor_id, generation
+    spline["attach_tick"] = attach_tick
+    spline["gripper"] = np.nan
+    return spline
+
+
+def plan_chunk(
+    targets: Floats,
+    start_q: Floats,
+    start_dq: Floats,
+    start_ddq: Floats,
+    period_ticks: int,
+    attach_tick: int,
+    chunk_id: int,
+    predecessor_id: int,
+    generation: int,
+    limits: npt.NDArray[np.void],
+) -> Plan:
+    """Plan joint targets [T, 7] (rad), one each `period_ticks`, from the planned state of the predecessor at the attachment.
+
+    `start_*` [7] are rad, rad/s, rad/s^2; `limits` is a LIMITS record of the planning margins. Targets beyond the joint
+    limits or the guards are moved inside. Natural timing is kept where the limits allow; otherwise segments are
+    stretched; a start state that leads nowhere is first brought to rest; the end is always a stop. Every plan is
+    verified on the positions of every tick. Never raises: see `Outcome`. The policy process and the environment call it.
+    """
+    wanted, origin = np.array(targets, np.float64), np.array([start_q, start_dq, start_ddq], np.float64)
+    spline = _blank(attach_tick, chunk_id, predecessor_id, generation)
+    ends = np.zeros(len(wanted) + 1, np.int64)
+    size_fits = 0 < len(wanted) <= MAX_SEGMENTS - PREFIX_ROWS and period_ticks > 0
+    if not (size_fits and np.isfinite(wanted).all() and np.isfinite(origin).all()):
+        return Plan(spline, ends, Outcome.REFUSED)
+    bounds = bounds_of(limits)
+    _guard_targets(wanted, bounds)
+    segments, outcome = _plan(wanted, origin, period_ticks, bounds, spline["knots"], spline["coefficients"], ends)
+    spline["segments"] = segments
+    return Plan(spline, ends, Outcome(outcome))
+
+
+def plan_path(
+    q_start: Floats,
+    waypoints: Floats,
+    attach_tick: int,
+    chunk_id: int,
+    predecessor_id: int,
+    generation: int,
+    limits: npt.NDArray[np.void],
+    speed: float = 1.0,
+) -> Plan:
+    """Plan a motion from rest at `q_start` [7] through joint waypoints [N, 7] (rad) to rest in the last one.
+
+    `speed` in (0, 1] scales velocity, acceleration, jerk and tip speed. Raises MotionError if the path is malformed or no
+    timing keeps it inside joint limits and guards; call it before motion. Any process may call it.
+    """
+    path, start = np.array(waypoints, np.float64), np.array(q_start, np.float64)
+    if not 0.0 < speed <= 1.0:
+        raise MotionError(f"the speed of a path is {speed:g}, it must be above 0 and at most 1: lower or raise it")
+    if path.ndim != 2 or path.shape[1] != JOINTS or not 0 < len(path) <= MAX_SEGMENTS - PREFIX_ROWS:
+        raise MotionError(
+            f"a path has shape {path.shape}, it must be [N, {JOINTS}] with N from 1 to {MAX_SEGMENTS - PREFIX_ROWS} "
+            "waypoints (rad): thin it out or split it"
+        )
+    if not (np.isfinite(path).all() and np.isfinite(start).all()):
+        raise MotionError("a path holds joint angles (rad) that are not finite numbers: check where they come from")
+    bounds = bounds_of(limits, speed)
+    _require_inside(path, bounds)
+    legs = np.max(np.abs(np.diff(path, axis=0, prepend=start[None])) / bounds.velocity_max, axis=1)
+    natural = np.maximum(PATH_TICKS_MIN, np.ceil(legs / TICK_S)).astype(np.int64)
+    spline = _blank(attach_tick, chunk_id, predecessor_id, generation)
+    spline["knots"][0] = 0
+    origin = np.zeros((3, JOINTS))
+    origin[0] = start
+    segments = fit(spline["knots"], spline["coefficients"], 0, origin, origin, path, natural, bounds, True)
+    if segments == 0:
+        raise MotionError(
+            "no timing keeps this path inside joint limits (rad) and guards (m): move its waypoints further inside or add some"
+        )
+    spline["segments"] = segments
+    ends = np.array(spline["knots"][: segments + 1])
+    return Plan(spline, ends, Outcome.NATURAL if np.array_equal(np.diff(ends), natural) else Outcome.STRETCHED)
+
+
+def _require_inside(path: Floats, bounds: Bounds) -> None:
+    lower, upper = _reach(bounds)
+    for number, q in enumerate(path):
+        for joint in range(JOINTS):
+            if not lower[joint] <= q[joint] <= upper[joint]:
+                raise MotionError(
+                    f"waypoint {number} puts joint {joint + 1} at {q[joint]:.4f} rad, the limits are {lower[joint]:.4f} to "
+                    f"{upper[joint]:.4f} rad: move the waypoint inside"
+                )
+        position, _ = forward(q, bounds.flange_t_tip)
+        if np.any(position < bounds.box_min) or np.any(position > bounds.box_max):
+            tip, low, high = (np.array2string(v, precision=3) for v in (position, bounds.box_min, bounds.box_max))
+            raise MotionError(
+                f"waypoint {number} puts the tip at {tip} m, the guards are {low} to {high} m: move the waypoint or the guards"
+            )
+
+
+def warm_up(limits: npt.NDArray[np.void]) -> None:
+    """Compile (or load from the cache) every kernel of this module, so that none is compiled while the arm moves."""
+    bounds = bounds_of(limits)
+    lower, upper = _reach(bounds)
+    q = 0.5 * (lower + upper)
+    still = np.zeros(JOINTS)
+    targets = tip_delta_targets(np.zeros((2, 4)), q, bounds.flange_t_tip, q, limits)
+    plan = plan_chunk(targets, q, still, still, 50, 0, 1, 0, 0, limits)
+    sample(plan.spline, 1)
+    executed_action(q, q, bounds.flange_t_tip)

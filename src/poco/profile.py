@@ -1,0 +1,280 @@
+"""Speed profile of a chunk: how many ticks each segment needs so that the whole stays inside limits and guards.
+
+The path is one quintic per action through the waypoints. A segment takes its natural time where the limits allow it;
+segments that exceed a limit grow until none does. Waypoint speeds follow from the times of both neighbours, so a slow
+segment slows the ones before and after it, round by round, as far as acceleration demands. The result is C2 because
+neighbours share the waypoint's state, and it is verified tick by tick on the positions that would be sent.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from poco.clock import TICK_S
+from poco.kinematics import Floats, Frames, chain, frames, tip_speed
+from poco.spline import JOINTS, Integers, evaluate, join, place
+
+AIM_VELOCITY = 0.97
+AIM_ACCELERATION = 0.9
+"""Share of the limits that later segments use, so that the first segment of a successor has room at its seam."""
+
+BRAKE_SHARE = 0.8
+"""Share of the acceleration limit that a stop before a joint limit may need from any planned state."""
+
+CREEP_RAD_S = 0.05
+"""Where the envelope allows less than this the joint limit itself is the obstacle, and slowing down does not help."""
+
+GROWTH_MAX = 2.0
+ROUNDS = 80
+STOP_TICKS_MIN = 8
+TOLERANCE = 1e-9
+
+
+class Bounds(NamedTuple):
+    """A LIMITS record as plain arrays for compiled code; box_min already holds the table plane."""
+
+    position_min: Floats
+    position_max: Floats
+    velocity_max: Floats
+    velocity_offset: Floats
+    deceleration: Floats
+    acceleration_max: Floats
+    jerk_max: Floats
+    velocity_scale: float
+    box_min: Floats
+    box_max: Floats
+    speed_max: float
+    flange_t_tip: Floats
+
+
+@njit(cache=True)
+def velocity_bound(bounds: Bounds, joint: int, room: float) -> float:
+    """Return the highest speed (rad/s) of `joint` towards a limit that is `room` (rad) away.
+
+    The arm's own position-dependent bound, and the speed from which BRAKE_SHARE of the acceleration limit still stops
+    the joint in time (the arm's bound alone promises too much for joints 5 and 7).
+    """
+    if room <= 0.0:
+        return 0.0
+    envelope = math.sqrt(2.0 * bounds.deceleration[joint] * room) - bounds.velocity_offset[joint]
+    brake = math.sqrt(2.0 * BRAKE_SHARE * bounds.acceleration_max[joint] * room)
+    return float(min(bounds.velocity_max[joint], brake, bounds.velocity_scale * max(0.0, envelope)))
+
+
+@njit(cache=True)
+def _outside_guards(bounds: Bounds, position: Floats) -> bool:
+    outside = False
+    for axis in range(3):
+        outside = outside or position[axis] < bounds.box_min[axis] or position[axis] > bounds.box_max[axis]
+    return outside
+
+
+@njit(cache=True)
+def _velocity_ratio(bounds: Bounds, q: Floats, v: Floats) -> tuple[float, bool]:
+    """Return the largest share of the velocity bounds in use, and whether a joint limit itself stands in the way."""
+    ratio, blocked = 0.0, False
+    for joint in range(JOINTS):
+        room = bounds.position_max[joint] - q[joint] if v[joint] > 0.0 else q[joint] - bounds.position_min[joint]
+        bound, speed = velocity_bound(bounds, joint, room), abs(v[joint])
+        if bound >= CREEP_RAD_S:
+            ratio = max(ratio, speed / bound)
+        elif speed > bound + TOLERANCE:
+            blocked = True
+    return ratio, blocked
+
+
+@njit(cache=True)
+def _load(rows: Floats, ticks: int, bounds: Bounds, first: bool, state: Floats, frame: Frames) -> tuple[float, bool]:
+    """Return how much longer a segment must become (> 1) and whether it leaves joint limits or guards.
+
+    The state that the first segment starts from is given; only what follows is judged, and against the full limits.
+    """
+    q, v, a, j = state[0], state[1], state[2], state[3]
+    points = min(max(ticks // 4, 6), 16)
+    speed, acceleration, jerk, outside = 0.0, 0.0, 0.0, False
+    for point in range(1 if first else 0, points + 1):
+        evaluate(rows, ticks * TICK_S * point / points, q, v, a, j)
+        ratio, blocked = _velocity_ratio(bounds, q, v)
+        chain(q, bounds.flange_t_tip, frame)
+        speed = max(speed, ratio, tip_speed(frame, v) / bounds.speed_max)
+        outside = outside or blocked or _outside_guards(bounds, frame.position)
+        for joint in range(JOINTS):
+            acceleration = max(acceleration, abs(a[joint]) / bounds.acceleration_max[joint])
+            jerk = max(jerk, abs(j[joint]) / bounds.jerk_max[joint])
+    if not first:
+        speed, acceleration, jerk = speed / AIM_VELOCITY, acceleration / AIM_ACCELERATION, jerk / AIM_ACCELERATION
+    return max(speed, acceleration**0.6, jerk**0.4), outside
+
+
+@njit(cache=True)
+def verify(
+    knots: Integers, coefficients: Floats, segments: int, start_dq: Floats, start_ddq: Floats, bounds: Bounds
+) -> tuple[int, float, bool]:
+    """Return the worst segment (-1 if none breaks a limit), its excess ratio and whether it leaves joint limits or guards.
+
+    Judged are backward differences of the positions sent each tick, from those that the start state implies until the
+    third tick of rest: the same numbers that the arm itself checks.
+    """
+    frame = frames()
+    q, before, tip = coefficients[0, 0].copy(), np.empty(JOINTS), np.empty(3)
+    v, a = start_dq - 0.5 * TICK_S * start_ddq, start_ddq.copy()
+    chain(q, bounds.flange_t_tip, frame)
+    tip[:] = frame.position
+    worst, excess, segment = -1, 1.0 + TOLERANCE, 0
+    for tick in range(1, knots[segments] + 4):
+        while segment + 1 < segments and knots[segment + 1] < tick:
+            segment += 1
+        before[:] = q
+        place(coefficients[segment], (min(tick, knots[segments]) - knots[segment]) * TICK_S, q)
+        ratio = 0.0
+        for joint in range(JOINTS):
+            velocity = (q[joint] - before[joint]) / TICK_S
+            acceleration = (velocity - v[joint]) / TICK_S
+            jerk = (acceleration - a[joint]) / TICK_S
+            v[joint], a[joint] = velocity, acceleration
+            ratio = max(ratio, abs(acceleration) / bounds.acceleration_max[joint], abs(jerk) / bounds.jerk_max[joint])
+        share, blocked = _velocity_ratio(bounds, q, v)
+        chain(q, bounds.flange_t_tip, frame)
+        moved = math.sqrt(np.sum((frame.position - tip) ** 2)) / TICK_S
+        tip[:] = frame.position
+        if blocked or _outside_guards(bounds, frame.position):
+            return segment, ratio, True
+        ratio = max(ratio, share, moved / bounds.speed_max)
+        if ratio > excess:
+            worst, excess = segment, ratio
+    return worst, excess, False
+
+
+@njit(cache=True)
+def stop_ticks(velocity: Floats, bounds: Bounds) -> int:
+    """Return the ticks that a cubic velocity ramp from `velocity` [7] (rad/s) to rest needs inside the limits."""
+    seconds = 0.0
+    for joint in range(JOINTS):
+        speed = abs(velocity[joint])
+        seconds = max(seconds, 1.5 * speed / (AIM_ACCELERATION * bounds.acceleration_max[joint]))
+        seconds = max(seconds, math.sqrt(6.0 * speed / (AIM_ACCELERATION * bounds.jerk_max[joint])))
+    return max(STOP_TICKS_MIN, math.ceil(seconds / TICK_S))
+
+
+@njit(cache=True)
+def ramp_to_rest(q: Floats, velocity: Floats, ticks: int, rows: Floats) -> None:
+    """Fill `rows` [6, 7] with a stop along a straight line: cubic velocity ramp, zero acceleration at both ends."""
+    still = np.zeros(JOINTS)
+    join(q, velocity, still, q + 0.5 * ticks * TICK_S * velocity, still, still, ticks, rows)
+
+
+@njit(cache=True)
+def _waypoint_states(points: Floats, ticks: Integers, ease: Floats, velocity: Floats, acceleration: Floats) -> None:
+    """Fill velocity and acceleration of every waypoint after the start from its neighbours, scaled by `ease` [T + 1]."""
+    actions = ticks.shape[0]
+    for k in range(1, actions + 1):
+        before = ticks[k - 1] * TICK_S
+        after = ticks[k] * TICK_S if k < actions else 0.0
+        for joint in range(JOINTS):
+            slope = (points[k, joint] - points[k - 1, joint]) / before
+            if k == actions:
+                velocity[k, joint] = ease[k] * slope
+                acceleration[k, joint] = 0.0
+            else:
+                next_slope = (points[k + 1, joint] - points[k, joint]) / after
+                velocity[k, joint] = ease[k] * (slope * after + next_slope * before) / (before + after)
+                acceleration[k, joint] = ease[k] * 2.0 * (next_slope - slope) / (before + after)
+
+
+@njit(cache=True)
+def _ease_ends(ease: Floats, segment: int) -> bool:
+    """Halve the waypoint speeds at both ends of a segment, in the end to rest; False if nothing is left to ease."""
+    eased = False
+    for k in range(max(segment, 1), segment + 2):
+        if ease[k] > 0.0:
+            ease[k] = 0.5 * ease[k] if ease[k] > 0.2 else 0.0
+            eased = True
+    return eased
+
+
+@njit(cache=True)
+def fit(
+    knots: Integers,
+    coefficients: Floats,
+    offset: int,
+    start: Floats,
+    origin: Floats,
+    targets: Floats,
+    natural: Integers,
+    bounds: Bounds,
+    rest_at_end: bool,
+) -> int:
+    """Write segments through `targets` [T, 7] (rad) from row `offset` on and return how many there are now, 0 for none.
+
+    `start` [3, 7] is the state (rad, s) at knots[offset], `origin` the one at knots[0]; earlier rows are already written.
+    `natural` [T] are the ticks each action takes where nothing slows it down. After the last target follows a stop along
+    the last direction; where that would break a limit, or if `rest_at_end`, the arm comes to rest in the last target.
+    """
+    actions = targets.shape[0]
+    points, velocity, acceleration = (
+        np.empty((actions + 1, JOINTS)),
+        np.empty((actions + 1, JOINTS)),
+        np.empty((actions + 1, JOINTS)),
+    )
+    points[0], velocity[0], acceleration[0] = start[0], start[1], start[2]
+    points[1:] = targets
+    ticks, ease = natural.copy(), np.ones(actions + 1)
+    if rest_at_end:
+        ease[actions] = 0.0
+    state, frame = np.empty((4, JOINTS)), frames()
+    for _ in range(ROUNDS):
+        _waypoint_states(points, ticks, ease, velocity, acceleration)
+        grown, eased = ticks.copy(), False
+        for k in range(actions):
+            rows = coefficients[offset + k]
+            join(
+                points[k],
+                velocity[k],
+                acceleration[k],
+                points[k + 1],
+                velocity[k + 1],
+                acceleration[k + 1],
+                ticks[k],
+                rows,
+            )
+            knots[offset + k + 1] = knots[offset + k] + ticks[k]
+            growth, outside = _load(rows, ticks[k], bounds, k == 0, state, frame)
+            if growth > 1.0:
+                grown[k] = math.ceil(ticks[k] * min(GROWTH_MAX, 1.01 * growth))
+            if outside:
+                if not _ease_ends(ease, k):
+                    return 0
+                eased = True
+        growing = False
+        for k in range(actions):
+            growing = growing or grown[k] > ticks[k]
+        if growing or eased:
+            ticks = grown
+            continue
+        segments = offset + actions
+        if ease[actions] > 0.0:
+            length = stop_ticks(velocity[actions], bounds)
+            ramp_to_rest(points[actions], velocity[actions], length, coefficients[segments])
+            knots[segments + 1] = knots[segments] + length
+            growth, outside = _load(coefficients[segments], length, bounds, False, state, frame)
+            segments += 1
+            if growth > 1.01 or outside:
+                ease[actions] = 0.0
+                continue
+        worst, excess, outside = verify(knots, coefficients, segments, origin[1], origin[2], bounds)
+        if worst < 0:
+            return int(segments)
+        if worst < offset:
+            return 0
+        if worst - offset == actions:
+            ease[actions] = 0.0
+        elif outside:
+            if not _ease_ends(ease, worst - offset):
+                return 0
+        else:
+            ticks[worst - offset] = math.ceil(ticks[worst - offset] * min(GROWTH_MAX, 1.01 * excess))
+    return 0

@@ -117,6 +117,26 @@ TICK = _record(
 """servo -> recorder, the new one is dropped when full: every input of `step()` (chunks by id), its output and its timing."""
 
 
+EVENT_CODES = 32
+"""Room for one counter per code of `poco.trouble`."""
+
+CONTROL = _record(
+    ("request", "i8"),
+    ("recoveries", "i8"),
+    ("supervisor_ns", "i8"),
+    ("servo_pid", "i8"),
+    ("servo_ns", "i8"),
+    ("tick", "i8"),
+    ("finished", "i8"),
+    ("ticks_dropped", "i8"),
+    ("wake_tick", "i8"),
+    ("wake_word", "u4"),
+    ("reserved", "u4"),
+    ("event_counts", "i8", (EVENT_CODES,)),
+)
+"""supervisor <-> servo: request, number of operator recoveries and heartbeat one way, life signs and counters the other way."""
+
+
 class StepKey(msgspec.Struct, frozen=True, array_like=True):
     """Identity of a step across robot, journal and replay."""
 

@@ -1,0 +1,76 @@
+#include "servo.hpp"
+
+#include <time.h>
+#include <unistd.h>
+
+namespace poco {
+namespace {
+
+int64_t nanoseconds(double seconds) noexcept { return static_cast<int64_t>(seconds * 1e9); }
+
+}  // namespace
+
+int64_t monotonic_ns() noexcept {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return int64_t{1'000'000'000} * now.tv_sec + now.tv_nsec;
+}
+
+Servo::Servo(SharedRun& run, const Limits& limits, double supervisor_timeout_s, double orphan_hold_s) noexcept
+    : run_(run),
+      limits_(limits),
+      supervisor_timeout_ns_(nanoseconds(supervisor_timeout_s)),
+      orphan_hold_ns_(nanoseconds(orphan_hold_s)) {
+  run_.control().servo_pid = getpid();
+}
+
+// What the supervisor asked for; once its heartbeat is missing: hold, and in the end finish. A supervisor that never
+// beat is not missed.
+Request Servo::request(int64_t now_ns) noexcept {
+  const auto asked = static_cast<Request>(run_.control().request.load(std::memory_order_acquire));
+  const int64_t beat_ns = run_.control().supervisor_ns.load(std::memory_order_acquire);
+  const bool lost = beat_ns != 0 && now_ns - beat_ns > supervisor_timeout_ns_;
+  if (!lost) orphaned_ns_ = 0;
+  if (!lost || asked == Request::stop) return asked;
+  if (orphaned_ns_ == 0) orphaned_ns_ = now_ns;
+  return now_ns - orphaned_ns_ > orphan_hold_ns_ ? Request::stop : Request::orphaned;
+}
+
+const Command& Servo::tick(const ArmState& state) noexcept {
+  record_.period_ns = record_.state.received_ns == 0 ? 0 : state.received_ns - record_.state.received_ns;
+  record_.state = state;
+  run_.read_chunk(newest_, newest_number_);
+  record_.command = step(state, newest_number_ == 0 ? nullptr : &newest_, request(state.received_ns),
+                         run_.control().recoveries.load(std::memory_order_acquire), limits_, memory_);
+  publish();
+  return record_.command;
+}
+
+void Servo::publish() noexcept {
+  const ArmState& state = record_.state;
+  const Command& command = record_.command;
+  run_.publish_state({state.tick, state.received_ns, state.q, state.dq, state.tau, state.tau_ext, command.q, command.dq,
+                      command.ddq, state.O_T_EE, command.chunk_id, command.generation, command.mode, command.fault});
+  Control& shared = run_.control();
+  for (int code = 0; code < kEventCodes; ++code) {
+    shared.event_counts[code].store(memory_.event_counts[code], std::memory_order_relaxed);
+  }
+  shared.finished.store(command.finished, std::memory_order_relaxed);
+  shared.servo_ns.store(state.received_ns, std::memory_order_release);
+  run_.announce(state.tick);
+}
+
+void Servo::sent() noexcept {
+  record_.sent_ns = monotonic_ns();
+  run_.push_tick(record_);
+}
+
+void Servo::arm_failed() noexcept {
+  latch_arm_error(memory_);
+  record_.command = memory_.command;
+  publish();
+}
+
+void Servo::reanchor() noexcept { poco::reanchor(memory_); }
+
+}  // namespace poco

@@ -1,0 +1,255 @@
+#include "step.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "guards.hpp"
+
+namespace poco {
+namespace {
+
+constexpr int32_t kReflex = 4, kUserStopped = 5;  // robot_mode of the Franka Control Interface
+
+bool all_finite(const Joints& values) noexcept {
+  return std::all_of(values.begin(), values.end(), [](double value) { return std::isfinite(value); });
+}
+
+bool state_finite(const ArmState& state) noexcept {
+  return all_finite(state.q) && all_finite(state.dq) && all_finite(state.q_d) && all_finite(state.dq_d) &&
+         all_finite(state.ddq_d);
+}
+
+// One tick of the servo: the steps in the order in which step() calls them.
+class Cycle {
+ public:
+  Cycle(const ArmState& state, const Limits& limits, Memory& memory) noexcept
+      : state_(state), limits_(limits), memory_(memory) {}
+
+  void anchor() noexcept;
+  void check_arm() noexcept;
+  void obey(Request request, int64_t recoveries) noexcept;
+  void take_in(const ChunkSpline* newest) noexcept;
+  void attach() noexcept;
+  void move() noexcept;
+  void watch_hold() noexcept;
+  Command report() const noexcept;
+
+ private:
+  void note(Trouble trouble) noexcept;
+  void latch(Trouble trouble) noexcept;
+  void stop_moving() noexcept;
+  void begin_brake() noexcept;
+  bool listening() const noexcept;
+  Motion planned() noexcept;
+  Trouble examine_candidate(const Motion& candidate) const noexcept;
+  void commit(const Motion& next) noexcept;
+  Mode mode() const noexcept;
+
+  const ArmState& state_;
+  const Limits& limits_;
+  Memory& memory_;
+  Trouble event_ = Trouble::none;
+  bool anchored_now_ = false;
+};
+
+void Cycle::note(Trouble trouble) noexcept {
+  ++memory_.event_counts[static_cast<int>(trouble)];
+  event_ = std::max(event_, trouble);
+}
+
+void Cycle::latch(Trouble trouble) noexcept {
+  note(trouble);
+  if (memory_.fault == Trouble::none) memory_.fault = trouble;
+  stop_moving();
+}
+
+void Cycle::stop_moving() noexcept {
+  memory_.pending = false;
+  if (memory_.plan == Plan::chunk) begin_brake();
+}
+
+// The stop begins at the previous tick's commanded state, which had been accepted together with this very stop.
+void Cycle::begin_brake() noexcept {
+  memory_.plan = Plan::brake;
+  memory_.brake = Brake(memory_.commanded, limits_);
+  memory_.brake_tick = state_.tick - 1;
+}
+
+bool Cycle::listening() const noexcept { return memory_.request == Request::armed && memory_.fault == Trouble::none; }
+
+// After a start or lost ticks the arm's own desired motion, which includes what it extrapolated, is the last command.
+void Cycle::anchor() noexcept {
+  const bool contiguous = memory_.anchored && state_.tick == memory_.tick + 1;
+  if (contiguous || !state_finite(state_)) return;
+  const bool backwards = memory_.anchored && state_.tick <= memory_.tick;
+  anchored_now_ = memory_.anchored;
+  memory_.commanded = {state_.q_d, state_.dq_d, state_.ddq_d};
+  memory_.sent_dq = state_.dq_d;
+  memory_.sent_ddq = state_.ddq_d;
+  if (!memory_.anchored || backwards) {
+    begin_brake();
+    memory_.pending = false;
+  }
+  memory_.anchored = true;
+}
+
+void Cycle::check_arm() noexcept {
+  if (memory_.fault != Trouble::none) return;
+  if (!state_finite(state_)) return latch(Trouble::state_not_finite);
+  if (state_.errors > 0 || state_.robot_mode == kReflex || state_.robot_mode == kUserStopped) latch(Trouble::arm_error);
+}
+
+void Cycle::obey(Request request, int64_t recoveries) noexcept {
+  if (request == Request::orphaned && memory_.request != Request::orphaned) note(Trouble::supervisor_lost);
+  if (request != Request::armed) {
+    stop_moving();
+    memory_.has_followed = false;
+  }
+  memory_.request = request;
+  const bool at_rest = memory_.plan == Plan::hold;
+  if (recoveries != memory_.recoveries && (at_rest || memory_.fault == Trouble::none)) {
+    memory_.recoveries = recoveries;
+    memory_.fault = Trouble::none;
+    memory_.has_followed = false;
+  }
+}
+
+void Cycle::take_in(const ChunkSpline* newest) noexcept {
+  if (newest == nullptr || newest->chunk_id == memory_.presented_id) return;
+  memory_.presented_id = newest->chunk_id;
+  if (!listening()) return note(Trouble::chunk_ignored);
+  const Trouble fault = examine(*newest, limits_);
+  if (fault != Trouble::none) return latch(fault);
+  if (newest->chunk_id < memory_.seen_id) return note(Trouble::chunk_reordered);
+  memory_.seen_id = newest->chunk_id;
+  if (newest->attach_tick + ticks_of(*newest) < state_.tick) return note(Trouble::chunk_stale);
+  if (newest->attach_tick < state_.tick) return note(Trouble::chunk_late);
+  copy_used(*newest, memory_.pending_chunk());
+  memory_.pending = true;
+}
+
+void Cycle::attach() noexcept {
+  if (!memory_.pending || memory_.pending_chunk().attach_tick > state_.tick) return;
+  memory_.pending = false;
+  const ChunkSpline& next = memory_.pending_chunk();
+  if (next.attach_tick < state_.tick) return note(Trouble::chunk_late);
+  const int64_t last_id = memory_.active_chunk().chunk_id;
+  const bool follows = memory_.plan != Plan::brake && next.predecessor_id == last_id;
+  const bool starts_from_hold = memory_.plan == Plan::hold && next.predecessor_id == 0;
+  if (!follows && !starts_from_hold) return note(Trouble::chunk_wrong_predecessor);
+  int64_t first_segment = 0;
+  if (!meets(planned(), evaluate(next, 0, first_segment))) return note(Trouble::chunk_discontinuous);
+  memory_.active = 1 - memory_.active;
+  memory_.segment = 0;
+  memory_.plan = Plan::chunk;
+  memory_.has_followed = true;
+}
+
+Motion Cycle::planned() noexcept {
+  switch (memory_.plan) {
+    case Plan::chunk:
+      return evaluate(memory_.active_chunk(), state_.tick - memory_.active_chunk().attach_tick, memory_.segment);
+    case Plan::brake:
+      return memory_.brake.at(static_cast<double>(state_.tick - memory_.brake_tick) * kTickS);
+    case Plan::hold:
+      break;
+  }
+  return {memory_.command.q, {}, {}};
+}
+
+Trouble Cycle::examine_candidate(const Motion& candidate) const noexcept {
+  const Sent sent{memory_.commanded.q, memory_.sent_dq, memory_.sent_ddq};
+  Trouble trouble = Trouble::none;
+  if (anchored_now_ || memory_.plan == Plan::chunk) trouble = check_joints(candidate, sent, limits_);
+  if (trouble != Trouble::none || memory_.plan != Plan::chunk) return trouble;
+  if (!Brake(candidate, limits_).stays_inside(limits_)) return Trouble::no_way_to_stop;
+  return check_tip(candidate, sent, state_.q, limits_);
+}
+
+void Cycle::move() noexcept {
+  if (!memory_.anchored) return commit({state_.q_d, {}, {}});  // not finite: the client library refuses to send it
+  Motion next = planned();
+  const Trouble trouble = examine_candidate(next);
+  if (anchored_now_) note(trouble == Trouble::none ? Trouble::gap_bridged : Trouble::gap_not_bridged);
+  if (trouble != Trouble::none) {
+    if (!anchored_now_) grade_of(trouble) == Grade::latched ? latch(trouble) : note(trouble);
+    memory_.pending = false;
+    begin_brake();
+    next = planned();
+  }
+  const bool chunk_over = memory_.plan == Plan::chunk &&
+                          state_.tick >= memory_.active_chunk().attach_tick + ticks_of(memory_.active_chunk());
+  const bool brake_over = memory_.plan == Plan::brake &&
+                          static_cast<double>(state_.tick - memory_.brake_tick) * kTickS >= memory_.brake.duration_s();
+  commit(next);
+  if (chunk_over) note(Trouble::chunk_ended);
+  if (chunk_over || brake_over) memory_.plan = Plan::hold;
+}
+
+void Cycle::commit(const Motion& next) noexcept {
+  const Motion differences = differentiate(next.q, {memory_.commanded.q, memory_.sent_dq, memory_.sent_ddq});
+  memory_.sent_dq = differences.dq;
+  memory_.sent_ddq = differences.ddq;
+  memory_.commanded = next;
+  memory_.tick = state_.tick;
+}
+
+void Cycle::watch_hold() noexcept {
+  const bool waiting = memory_.plan == Plan::hold && listening() && memory_.has_followed;
+  memory_.holding_ticks = waiting ? memory_.holding_ticks + 1 : 0;
+  if (memory_.holding_ticks > limits_.hold_timeout_ticks) latch(Trouble::hold_timeout);
+}
+
+Mode Cycle::mode() const noexcept {
+  if (memory_.plan == Plan::chunk) return Mode::following;
+  if (memory_.plan == Plan::brake) return Mode::braking;
+  if (memory_.request == Request::stop) return Mode::finished;
+  if (memory_.fault != Trouble::none) return Mode::fault;
+  return memory_.request == Request::armed ? Mode::holding : Mode::disarmed;
+}
+
+Command Cycle::report() const noexcept {
+  const bool following = memory_.plan == Plan::chunk;
+  return {memory_.commanded.q,
+          memory_.commanded.dq,
+          memory_.commanded.ddq,
+          following ? memory_.active_chunk().chunk_id : 0,
+          following ? memory_.active_chunk().generation : 0,
+          static_cast<int32_t>(mode()),
+          static_cast<int32_t>(memory_.fault),
+          static_cast<int32_t>(event_),
+          mode() == Mode::finished};
+}
+
+}  // namespace
+
+Command step(const ArmState& state, const ChunkSpline* newest, Request request, int64_t recoveries,
+             const Limits& limits, Memory& memory) noexcept {
+  if (memory.anchored && state.tick == memory.tick) return memory.command;
+  Cycle cycle(state, limits, memory);
+  cycle.anchor();
+  cycle.check_arm();
+  cycle.obey(request, recoveries);
+  cycle.take_in(newest);
+  cycle.attach();
+  cycle.move();
+  cycle.watch_hold();
+  memory.command = cycle.report();
+  return memory.command;
+}
+
+void latch_arm_error(Memory& memory) noexcept {
+  ++memory.event_counts[static_cast<int>(Trouble::arm_error)];
+  if (memory.fault == Trouble::none) memory.fault = Trouble::arm_error;
+  memory.command.fault = static_cast<int32_t>(memory.fault);
+  memory.command.mode = static_cast<int32_t>(Mode::fault);
+  reanchor(memory);
+}
+
+void reanchor(Memory& memory) noexcept {
+  memory.anchored = false;
+  memory.pending = false;
+  memory.plan = Plan::hold;
+}
+
+}  // namespace poco

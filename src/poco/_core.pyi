@@ -1,0 +1,147 @@
+"""Native core of poco (`hw/native`): records, table of troubles, servo step, shared memory, real-time set-up.
+
+Records are numpy arrays of shape () with the dtypes of `poco.records`; a wrong size raises TypeError, a read-only output
+BufferError.
+"""
+
+from typing import Any, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+Record = npt.NDArray[np.void]
+
+class Layout(TypedDict):
+    """Size of a record and {field: (offset, bytes)}."""
+
+    size: int
+    fields: dict[str, tuple[int, int]]
+
+def layouts() -> dict[str, Layout]:
+    """Return the C++ layout of every record by its name in `poco.records`; any process."""
+
+def mode_table() -> list[tuple[int, str, str]]:
+    """Return (code, name, meaning) of every servo mode; read it through `poco.trouble`."""
+
+def trouble_table() -> list[tuple[int, str, str, str, str]]:
+    """Return (code, name, grade, meaning, remedy) of every trouble; read it through `poco.trouble`."""
+
+class Memory:
+    """Everything `step()` remembers from tick to tick; a value: `copy()` and the same inputs give the same bytes."""
+
+    def __init__(self) -> None: ...
+    def copy(self) -> Memory: ...
+    @property
+    def tick(self) -> int: ...
+    @property
+    def mode(self) -> int:
+        """Return the code of `poco.trouble.Mode`."""
+    @property
+    def fault(self) -> int:
+        """Return the code of the latched trouble, 0 for none."""
+    @property
+    def q(self) -> list[float]:
+        """Return the continuous commanded position [7] (rad)."""
+    @property
+    def dq(self) -> list[float]:
+        """Return the continuous commanded velocity [7] (rad/s)."""
+    @property
+    def ddq(self) -> list[float]:
+        """Return the continuous commanded acceleration [7] (rad/s^2)."""
+    @property
+    def seen_chunk_id(self) -> int:
+        """Return the highest valid chunk id seen."""
+    @property
+    def event_counts(self) -> list[int]:
+        """Return how often each code of `poco.trouble.TROUBLES` happened [EVENT_CODES]."""
+    def reanchor(self) -> None:
+        """Forget chunks and commanded motion: the next step starts from the arm's own state (reset, recovery)."""
+
+def step(
+    state: Record,
+    newest: Record | None,
+    request: int,
+    limits: Record,
+    memory: Memory,
+    command: Record,
+    recoveries: int = 0,
+) -> None:
+    """Write the COMMAND of the tick in `state` (ARM_STATE) and move `memory`; no heap, deterministic, any process.
+
+    `newest` (CHUNK_SPLINE) may be the same chunk on many ticks; `request` is a `poco.trouble.Request`; `recoveries` counts
+    the operator's acts of recovery. A second call with the same tick repeats the command.
+    Raises TypeError for records of another size, ValueError for an unknown request; trouble is in the command, never raised.
+    """
+
+def time_steps(
+    state: Record, newest: Record, limits: Record, memory: Memory, nanoseconds: npt.NDArray[np.int64], ticks: int
+) -> None:
+    """Run `ticks` steps natively on an arm that follows perfectly and write the time of each (ns) to `nanoseconds`."""
+
+def tip(q: list[float], limits: Record) -> tuple[list[float], list[list[float]]]:
+    """Return position (m) and the three axes of the tool tip in the base frame at joint positions `q` [7] (rad)."""
+
+class SharedRun:
+    """One run's shared memory; use it through `poco.shm.RunMemory`. Errors are RuntimeError with one sentence."""
+
+    def __init__(self, path: str, create: bool) -> None: ...
+    def publish_state(self, state: Record) -> None: ...
+    def read_state(self, out: Record, known: int) -> int: ...
+    def publish_chunk(self, chunk: Record) -> None: ...
+    def read_chunk(self, out: Record, known: int) -> int: ...
+    def push_tick(self, tick: Record) -> None: ...
+    def ticks_waiting(self) -> int: ...
+    def drain_ticks(self, out: npt.NDArray[Any], count: int) -> int: ...
+    def read_control(self, out: Record) -> None: ...
+    def set_request(self, request: int) -> None: ...
+    def recover(self) -> None: ...
+    def beat(self, now_ns: int) -> None: ...
+    def announce(self, tick: int) -> None: ...
+    def wait_tick(self, tick: int, timeout_s: float) -> bool: ...
+
+class Servo:
+    """What the servo process' loop calls: newest chunk and request in, `step()`, robot state, wake-up and ticks out.
+
+    The supervisor counts as lost when its heartbeat is older than `supervisor_timeout_s`: the arm brakes, holds for
+    `orphan_hold_s` and finishes. Until the first heartbeat nobody is missed.
+    """
+
+    def __init__(
+        self, run: SharedRun, limits: Record, supervisor_timeout_s: float = 2.0, orphan_hold_s: float = 60.0
+    ) -> None: ...
+    def tick(
+        self,
+        tick: int,
+        q: list[float],
+        dq: list[float],
+        tau: list[float],
+        tau_ext: list[float],
+        q_d: list[float],
+        dq_d: list[float],
+        ddq_d: list[float],
+        O_T_EE: list[float],
+        robot_mode: int,
+        errors: int,
+    ) -> list[float]:
+        """Return the joint set-point [7] (rad) to send now; lists of floats are the fastest arguments.
+
+        Raises ValueError or TypeError for arguments of another length or kind.
+        """
+    def sent(self) -> None:
+        """Stamp the time of sending and hand the tick to the recorder; call after the library's write."""
+    def arm_failed(self) -> None:
+        """Latch `arm_error` after the client library raised, publish it and forget the motion."""
+    def reanchor(self) -> None:
+        """Forget chunks and commanded motion; call before the first tick after a recovery of the arm."""
+    @property
+    def finished(self) -> bool:
+        """Return whether the last command ends the motion."""
+    @property
+    def mode(self) -> int:
+        """Return the code of `poco.trouble.Mode`."""
+    @property
+    def fault(self) -> int:
+        """Return the code of the latched trouble, 0 for none."""
+
+def realtime_setup(priority: int, cpu: int | None) -> list[tuple[str, bool, str]]:
+    """Set timer slack, memory lock, SCHED_FIFO and affinity of the calling thread; return (what, ok, reason and remedy)."""

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from poco.compiled import kernel
 
 Floats = npt.NDArray[np.float64]
 
@@ -50,13 +51,13 @@ class Frames(NamedTuple):
     position: Floats
 
 
-@njit(cache=True)
+@kernel
 def frames() -> Frames:
     """Return empty scratch for `chain`."""
     return Frames(np.empty((JOINTS, 3)), np.empty((JOINTS, 3)), np.empty((3, 3)), np.empty(3))
 
 
-@njit(cache=True)
+@kernel
 def chain(q: Floats, flange_t_tip: Floats, result: Frames) -> None:
     """Fill `result` with the joint axes, joint origins and tip pose in the base frame at `q` [7] (rad)."""
     x0, x1, x2 = 1.0, 0.0, 0.0
@@ -90,7 +91,7 @@ def chain(q: Floats, flange_t_tip: Floats, result: Frames) -> None:
     result.position[2] = p2 + x2 * a + y2 * b + z2 * c
 
 
-@njit(cache=True)
+@kernel
 def tip_speed(frame: Frames, dq: Floats) -> float:
     """Return the speed of the tip (m/s) at joint velocities `dq` [7] (rad/s) for a chain already filled."""
     v0, v1, v2 = 0.0, 0.0, 0.0
@@ -105,7 +106,7 @@ def tip_speed(frame: Frames, dq: Floats) -> float:
     return math.sqrt(v0 * v0 + v1 * v1 + v2 * v2)
 
 
-@njit(cache=True)
+@kernel
 def forward(q: Floats, flange_t_tip: Floats) -> tuple[Floats, Floats]:
     """Return position [3] (m) and rotation [3, 3] of the tip in the base frame at `q` [7] (rad).
 
@@ -116,7 +117,7 @@ def forward(q: Floats, flange_t_tip: Floats) -> tuple[Floats, Floats]:
     return frame.position, frame.rotation
 
 
-@njit(cache=True)
+@kernel
 def _fill_jacobian(frame: Frames, result: Floats) -> None:
     for joint in range(JOINTS):
         z0, z1, z2 = frame.axes[joint, 0], frame.axes[joint, 1], frame.axes[joint, 2]
@@ -131,7 +132,7 @@ def _fill_jacobian(frame: Frames, result: Floats) -> None:
         result[5, joint] = z2
 
 
-@njit(cache=True)
+@kernel
 def jacobian(q: Floats, flange_t_tip: Floats) -> Floats:
     """Return the geometric Jacobian [6, 7] of the tip in the base frame: m/s over rad/s, then rad/s over rad/s."""
     frame = frames()
@@ -141,7 +142,7 @@ def jacobian(q: Floats, flange_t_tip: Floats) -> Floats:
     return result
 
 
-@njit(cache=True)
+@kernel
 def _pose_error(frame: Frames, position: Floats, rotation: Floats, error: Floats) -> tuple[float, float]:
     """Fill `error` [6] with the offset (m) and rotation vector (rad) from the tip to the target; return both norms."""
     for row in range(3):
@@ -163,7 +164,7 @@ def _pose_error(frame: Frames, position: Floats, rotation: Floats, error: Floats
     return math.sqrt(error[0] ** 2 + error[1] ** 2 + error[2] ** 2), angle
 
 
-@njit(cache=True)
+@kernel
 def _solve_spd(matrix: Floats, vector: Floats) -> None:
     """Solve a symmetric positive definite system in place by Cholesky; `vector` becomes the solution."""
     size = vector.shape[0]
@@ -183,7 +184,7 @@ def _solve_spd(matrix: Floats, vector: Floats) -> None:
         vector[row] /= matrix[row, row]
 
 
-@njit(cache=True)
+@kernel
 def inverse(
     q_start: Floats,
     position: Floats,

@@ -13,9 +13,9 @@ from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from poco.clock import TICK_S
+from poco.compiled import kernel
 from poco.errors import MotionError
 from poco.kinematics import Floats, chain, forward, frames, inverse
 from poco.profile import BRAKE_SHARE, Bounds, fit, ramp_to_rest, stop_ticks, verify
@@ -103,7 +103,7 @@ def bounds_of(limits: npt.NDArray[np.void], speed: float = 1.0) -> Bounds:
     )
 
 
-@njit(cache=True)
+@kernel
 def _reach(bounds: Bounds) -> tuple[Floats, Floats]:
     """Return the joint interval [7], [7] (rad) in which targets may lie: APPROACH_RAD_S is still allowed at its ends."""
     lower, upper = bounds.position_min.copy(), bounds.position_max.copy()
@@ -116,7 +116,7 @@ def _reach(bounds: Bounds) -> tuple[Floats, Floats]:
     return lower, upper
 
 
-@njit(cache=True)
+@kernel
 def _clamp_into_guards(position: Floats, bounds: Bounds) -> bool:
     """Move `position` [3] (m) into the guards in place; return whether it had to move."""
     moved = False
@@ -127,7 +127,7 @@ def _clamp_into_guards(position: Floats, bounds: Bounds) -> bool:
     return moved
 
 
-@njit(cache=True)
+@kernel
 def _tip_delta_targets(actions: Floats, q_base: Floats, flange_t_tip: Floats, q_rest: Floats, bounds: Bounds) -> Floats:
     lower, upper = _reach(bounds)
     position, rotation = forward(q_base, flange_t_tip)
@@ -177,7 +177,7 @@ def executed_action(q_before: Floats, q_after: Floats, flange_t_tip: Floats) -> 
     return np.array([*(after - before), math.atan2(turn[1, 0] - turn[0, 1], turn[0, 0] + turn[1, 1])])
 
 
-@njit(cache=True)
+@kernel
 def _guard_targets(targets: Floats, bounds: Bounds) -> None:
     """Clamp joint targets [T, 7] in place into reach and, where their tip leaves the guards, to the nearest tip inside."""
     lower, upper = _reach(bounds)
@@ -191,7 +191,7 @@ def _guard_targets(targets: Floats, bounds: Bounds) -> None:
             targets[k] = q
 
 
-@njit(cache=True)
+@kernel
 def _lead_in(origin: Floats, bounds: Bounds, rows: Floats, result: Floats) -> int:
     """Fill a constant-jerk segment that ends with zero acceleration, and the state there [3, 7]; return its ticks."""
     jerk = 0.0
@@ -209,7 +209,7 @@ def _lead_in(origin: Floats, bounds: Bounds, rows: Floats, result: Floats) -> in
     return ticks
 
 
-@njit(cache=True)
+@kernel
 def _plan(
     targets: Floats, origin: Floats, period: int, bounds: Bounds, knots: Integers, coefficients: Floats, ends: Integers
 ) -> tuple[int, int]:

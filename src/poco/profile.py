@@ -12,9 +12,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from poco.clock import TICK_S
+from poco.compiled import kernel
 from poco.kinematics import Floats, Frames, chain, frames, tip_speed
 from poco.spline import JOINTS, Integers, evaluate, join, place
 
@@ -51,7 +51,7 @@ class Bounds(NamedTuple):
     flange_t_tip: Floats
 
 
-@njit(cache=True)
+@kernel
 def velocity_bound(bounds: Bounds, joint: int, room: float) -> float:
     """Return the highest speed (rad/s) of `joint` towards a limit that is `room` (rad) away.
 
@@ -65,7 +65,7 @@ def velocity_bound(bounds: Bounds, joint: int, room: float) -> float:
     return float(min(bounds.velocity_max[joint], brake, bounds.velocity_scale * max(0.0, envelope)))
 
 
-@njit(cache=True)
+@kernel
 def _outside_guards(bounds: Bounds, position: Floats) -> bool:
     outside = False
     for axis in range(3):
@@ -73,7 +73,7 @@ def _outside_guards(bounds: Bounds, position: Floats) -> bool:
     return outside
 
 
-@njit(cache=True)
+@kernel
 def _velocity_ratio(bounds: Bounds, q: Floats, v: Floats) -> tuple[float, bool]:
     """Return the largest share of the velocity bounds in use, and whether a joint limit itself stands in the way."""
     ratio, blocked = 0.0, False
@@ -87,7 +87,7 @@ def _velocity_ratio(bounds: Bounds, q: Floats, v: Floats) -> tuple[float, bool]:
     return ratio, blocked
 
 
-@njit(cache=True)
+@kernel
 def _load(rows: Floats, ticks: int, bounds: Bounds, first: bool, state: Floats, frame: Frames) -> tuple[float, bool]:
     """Return how much longer a segment must become (> 1) and whether it leaves joint limits or guards.
 
@@ -110,7 +110,7 @@ def _load(rows: Floats, ticks: int, bounds: Bounds, first: bool, state: Floats, 
     return max(speed, acceleration**0.6, jerk**0.4), outside
 
 
-@njit(cache=True)
+@kernel
 def verify(
     knots: Integers, coefficients: Floats, segments: int, start_dq: Floats, start_ddq: Floats, bounds: Bounds
 ) -> tuple[int, float, bool]:
@@ -149,7 +149,7 @@ def verify(
     return worst, excess, False
 
 
-@njit(cache=True)
+@kernel
 def stop_ticks(velocity: Floats, bounds: Bounds) -> int:
     """Return the ticks that a cubic velocity ramp from `velocity` [7] (rad/s) to rest needs inside the limits."""
     seconds = 0.0
@@ -160,14 +160,14 @@ def stop_ticks(velocity: Floats, bounds: Bounds) -> int:
     return max(STOP_TICKS_MIN, math.ceil(seconds / TICK_S))
 
 
-@njit(cache=True)
+@kernel
 def ramp_to_rest(q: Floats, velocity: Floats, ticks: int, rows: Floats) -> None:
     """Fill `rows` [6, 7] with a stop along a straight line: cubic velocity ramp, zero acceleration at both ends."""
     still = np.zeros(JOINTS)
     join(q, velocity, still, q + 0.5 * ticks * TICK_S * velocity, still, still, ticks, rows)
 
 
-@njit(cache=True)
+@kernel
 def _waypoint_states(points: Floats, ticks: Integers, ease: Floats, velocity: Floats, acceleration: Floats) -> None:
     """Fill velocity and acceleration of every waypoint after the start from its neighbours, scaled by `ease` [T + 1]."""
     actions = ticks.shape[0]
@@ -185,7 +185,7 @@ def _waypoint_states(points: Floats, ticks: Integers, ease: Floats, velocity: Fl
                 acceleration[k, joint] = ease[k] * 2.0 * (next_slope - slope) / (before + after)
 
 
-@njit(cache=True)
+@kernel
 def _ease_ends(ease: Floats, segment: int) -> bool:
     """Halve the waypoint speeds at both ends of a segment, in the end to rest; False if nothing is left to ease."""
     eased = False
@@ -196,7 +196,7 @@ def _ease_ends(ease: Floats, segment: int) -> bool:
     return eased
 
 
-@njit(cache=True)
+@kernel
 def fit(
     knots: Integers,
     coefficients: Floats,

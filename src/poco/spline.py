@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from poco.clock import TICK_S
+from poco.compiled import kernel
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -16,7 +16,7 @@ Integers = npt.NDArray[np.int64]
 JOINTS = 7
 
 
-@njit(cache=True)
+@kernel
 def join(q0: Floats, v0: Floats, a0: Floats, q1: Floats, v1: Floats, a1: Floats, ticks: int, rows: Floats) -> None:
     """Fill `rows` [6, 7] with the quintic from state (q0, v0, a0) to (q1, v1, a1) (rad, s) over `ticks`."""
     t = ticks * TICK_S
@@ -32,7 +32,7 @@ def join(q0: Floats, v0: Floats, a0: Floats, q1: Floats, v1: Floats, a1: Floats,
         rows[5, joint] = (6.0 * offset - 3.0 * slope + bend) / t**5
 
 
-@njit(cache=True)
+@kernel
 def evaluate(rows: Floats, t: float, q: Floats, v: Floats, a: Floats, j: Floats) -> None:
     """Fill position, velocity, acceleration and jerk [7] of one segment `t` seconds after its knot."""
     for joint in range(JOINTS):
@@ -43,7 +43,7 @@ def evaluate(rows: Floats, t: float, q: Floats, v: Floats, a: Floats, j: Floats)
         j[joint] = 6.0 * c3 + t * (24.0 * c4 + t * 60.0 * c5)
 
 
-@njit(cache=True)
+@kernel
 def place(rows: Floats, t: float, q: Floats) -> None:
     """Fill the position [7] of one segment `t` seconds after its knot."""
     for joint in range(JOINTS):
@@ -51,7 +51,7 @@ def place(rows: Floats, t: float, q: Floats) -> None:
         q[joint] = rows[0, joint] + t * (rows[1, joint] + t * (rows[2, joint] + t * (c3 + t * (c4 + t * c5))))
 
 
-@njit(cache=True)
+@kernel
 def locate(knots: Integers, segments: int, tick: int) -> int:
     """Return the segment that holds `tick`: the last one whose knot is not after it."""
     low, high = 0, segments - 1
@@ -64,7 +64,7 @@ def locate(knots: Integers, segments: int, tick: int) -> int:
     return low
 
 
-@njit(cache=True)
+@kernel
 def _state(knots: Integers, coefficients: Floats, segments: int, tick: int) -> tuple[Floats, Floats, Floats]:
     q, v, a, j = np.empty(JOINTS), np.empty(JOINTS), np.empty(JOINTS), np.empty(JOINTS)
     segment = locate(knots, segments, tick)

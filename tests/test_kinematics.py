@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import mujoco
 import numpy as np
 import pytest
@@ -115,4 +117,4 @@ def test_posture_drifts_to_rest_while_the_tip_stays() -> None:
         q = moved
         distances.append(float(np.linalg.norm(q - HOME)))
     assert distances[-1] < 0.75 * distances[0]
-    assert all(later <= earlier + 1e-9 for earlier, later in zip(distances, distances[1:], strict=False))
+    assert all(later <= earlier + 1e-9 for earlier, later in pairwise(distances))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from poco.kinematics import forward
+from poco.kinematics import forward, jacobian
 from poco.records import TaskSignal
 from poco.specification import Specification, scale
 
@@ -17,7 +17,10 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Everything an observation may be made of: measured and commanded joints [7] (rad, rad/s), tip poses, task signal."""
+    """Everything an observation may be made of: measured and commanded joints [7] (rad, rad/s), tip poses, task signal.
+
+    `commanded_velocity` [3] (m/s, base frame) is the velocity of the commanded tip.
+    """
 
     q: Floats
     dq: Floats
@@ -26,6 +29,7 @@ class Scene:
     tip_yaw: float
     commanded_position: Floats
     commanded_yaw: float
+    commanded_velocity: Floats
     signal: TaskSignal
 
 
@@ -45,7 +49,18 @@ def scene(state: npt.NDArray[np.void], signal: TaskSignal, specification: Specif
     tip = specification.tip
     position, yaw = tip_pose(state["q"], tip)
     commanded_position, commanded_yaw = tip_pose(state["q_c"], tip)
-    return Scene(state["q"], state["dq"], state["q_c"], position, yaw, commanded_position, commanded_yaw, signal)
+    commanded_velocity = jacobian(state["q_c"], tip)[:3] @ state["dq_c"]
+    return Scene(
+        q=state["q"],
+        dq=state["dq"],
+        q_c=state["q_c"],
+        tip_position=position,
+        tip_yaw=yaw,
+        commanded_position=commanded_position,
+        commanded_yaw=commanded_yaw,
+        commanded_velocity=commanded_velocity,
+        signal=signal,
+    )
 
 
 QUANTITIES: Mapping[str, Callable[[Scene], npt.ArrayLike]] = {
@@ -56,6 +71,7 @@ QUANTITIES: Mapping[str, Callable[[Scene], npt.ArrayLike]] = {
     "target_offset": lambda view: np.subtract(view.signal.target_position, view.tip_position),
     "target_yaw_offset": lambda view: wrap(view.signal.target_yaw - view.tip_yaw),
     "lead_position": lambda view: view.commanded_position - view.tip_position,
+    "commanded_velocity": lambda view: view.commanded_velocity,
     "lead_yaw": lambda view: wrap(view.commanded_yaw - view.tip_yaw),
 }
 """Named quantities a field's `source` may take, each in m, rad, rad/s."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import yaml
 
 from poco.clock import TICKS_PER_SECOND
-from poco.errors import ArtifactError
+from poco.errors import ArtifactError, SettingsError
 from poco.records import SCHEMA_VERSION
+from poco.settings import convert_strictly
 
 Floats = npt.NDArray[np.float64]
 
@@ -117,6 +120,21 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         """Return the sha256 of the canonical JSON of this specification, the hash that all sides compare."""
         canonical = json.dumps(msgspec.to_builtins(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def read_specification(path: Path) -> Specification:
+    """Read the specification in the YAML file at `path`.
+
+    Raises SettingsError for a missing file, no YAML, an unknown or missing key or a wrong type, ArtifactError for a value no arm
+    could follow. Any process may call it.
+    """
+    if not path.is_file():
+        raise SettingsError(f"specification file {path} does not exist: see configs/ for a whole example")
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"specification file {path} is not YAML ({' '.join(str(error).split())})") from error
+    return convert_strictly(tree, Specification, f"specification file {path}")
 
 
 def scale(fields: tuple[Field, ...], values: npt.ArrayLike) -> Floats:

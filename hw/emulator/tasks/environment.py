@@ -1,0 +1,154 @@
+"""`poco/PegInHole-v0`: the task as a gymnasium environment whose action is one whole chunk.
+
+Model, low-level law, inverse kinematics, splines, limits and `step` are those of the robot path; only the environment may
+teleport the arm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium
+import mujoco
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+import poco
+from poco.chunks import ChunkSequence
+from poco.errors import UsageError
+from poco.limits import PLANNING_MARGINS, STEP_MARGINS, fr3_limits
+from poco.observation import scene
+from poco.rollout import Rollout
+from poco.specification import Specification, read_specification
+
+from .operator import Operator, Sight
+from .peg_in_hole import PegInHole, Variant, parameters
+from .plant import SimulatedPlant
+
+Chunk = npt.NDArray[np.float32]
+Observation = npt.NDArray[np.float32]
+
+SPECIFICATION = Path(poco.__file__).parent / "configs" / "peg_in_hole_specification.yaml"
+EPISODE_STEPS = 80
+IMAGE_SIDE = 448
+
+
+class PegInHoleEnvironment(gymnasium.Env[Observation, Chunk]):
+    """One `step` executes one chunk [chunk_steps, 4] and returns at the next observation tick.
+
+    The reward is the sum of the raw rewards of the control periods that ended; `info["steps"]` holds them as `records.Step`,
+    `info["outcome"]` says how the episode stands ("running", "success", "failure", "truncated", "fault").
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012
+
+    def __init__(
+        self,
+        variant: Variant = "easy",
+        clearance_m: float | None = None,
+        peg_side_m: float | None = None,
+        bias_m: float | None = None,
+        noise_m: float | None = None,
+        noise_rad: float | None = None,
+        delay_steps: int | None = None,
+        episode_steps: int = EPISODE_STEPS,
+        render_mode: Literal["rgb_array"] | None = None,
+    ) -> None:
+        """Build the scene of `variant` with single values replaced; None keeps the variant's.
+
+        Raises UsageError or ArtifactError naming the value and its limits.
+        """
+        if not 1 <= episode_steps <= 10_000:
+            raise UsageError(f"episode_steps is {episode_steps}, must lie in 1 to 10000: choose for example 80")
+        asked = {
+            "clearance_m": clearance_m,
+            "peg_side_m": peg_side_m,
+            "bias_m": bias_m,
+            "noise_m": noise_m,
+            "noise_rad": noise_rad,
+        }
+        given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        self.task = PegInHole(replace(parameters(variant), **given))
+        self._specification = read_specification(SPECIFICATION)
+        if delay_steps is not None:
+            self._specification = msgspec.structs.replace(self._specification, delay_steps=delay_steps)
+        tip = self._specification.tip
+        self._planning_limits = fr3_limits(PLANNING_MARGINS, flange_t_tip=tip)
+        self._plant = SimulatedPlant(self.task, fr3_limits(STEP_MARGINS, flange_t_tip=tip))
+        self._episode_steps = episode_steps
+        self._episode = -1
+        self._rollout: Rollout | None = None
+        self._renderer: mujoco.Renderer | None = None
+        self.render_mode = render_mode
+        shape = (self._specification.chunk_steps, self._specification.action_size)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, shape, np.float32)
+        self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (self._specification.observation_size,), np.float32)
+
+    @property
+    def specification(self) -> Specification:
+        """The contract under which steps are recorded."""
+        return self._specification
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Place the hole, teleport the arm to the start pose and return the first observation.
+
+        The same `seed` gives the same hole and sensor noise; without one they follow from the seed given before.
+        """
+        super().reset(seed=seed)
+        self._episode += 1
+        self._plant.reset(np.array(self._specification.rest_q))
+        self.task.place(int(self.np_random.integers(2**31)))
+        sequence = ChunkSequence(self._specification, self._planning_limits)
+        self._rollout = Rollout(
+            self._plant,
+            sequence,
+            robot="environment",
+            boot_epoch=0,
+            episode=self._episode,
+            episode_steps=self._episode_steps,
+        )
+        return self._rollout.begin(0), {"outcome": "running", "steps": []}
+
+    def step(self, action: Chunk) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Execute the chunk `action` [chunk_steps, 4] in action units up to the next observation tick."""
+        if self._rollout is None:
+            raise UsageError("step was called before reset: call reset first")
+        transition = self._rollout.step(action)
+        outcome = "failure" if self._plant.reflex else transition.outcome
+        info = {"outcome": outcome, "steps": list(transition.steps), "interrupted": transition.interrupted}
+        reward = sum(step.reward for step in transition.steps)
+        terminated, truncated = outcome in ("success", "failure", "fault"), outcome == "truncated"
+        if terminated or truncated:
+            info["end"] = self._rollout.end(outcome)
+        return transition.observation, float(reward), terminated, truncated, info
+
+    def operator(self, noise: float = 0.0, bias: float | None = None, seed: int = 0) -> Operator:
+        """Return a scripted operator: a callable from observation to chunk [chunk_steps, 4] that also sees the true scene.
+
+        `noise` is the fraction of the action bound added at each step, `bias` (m) how far it misjudges the hole, in a direction drawn
+        for each episode; None takes the `bias_m` of the task's parameters.
+        """
+        magnitude = self.task.parameters.bias_m if bias is None else bias
+        return Operator(self._specification, self.task.parameters, self._look, noise, magnitude, seed)
+
+    def render(self) -> npt.NDArray[np.uint8]:  # type: ignore[override]
+        """Return the view of the task camera [448, 448, 3]; needs MUJOCO_GL=egl or osmesa without a display."""
+        if self._renderer is None:
+            self._renderer = mujoco.Renderer(self.task.arm.model, IMAGE_SIDE, IMAGE_SIDE)
+        self._renderer.update_scene(self.task.arm.data, "task")
+        return self._renderer.render()
+
+    def close(self) -> None:
+        """Free the renderer."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    def _look(self) -> Sight:
+        view = scene(self._plant.report(), self._plant.signal(), self._specification)
+        return Sight(self._episode, view, self.task.hole_position, self.task.hole_yaw)

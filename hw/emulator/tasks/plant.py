@@ -1,0 +1,112 @@
+"""The arm with its task in one process: what `rollout.Rollout` drives in the environment instead of servo and network."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from poco import _core
+from poco.records import ARM_STATE, COMMAND, ROBOT_STATE, TaskSignal
+from poco.trouble import Request
+
+from ..contact import ContactWatch
+from ..motion_check import CommandedMotion
+from ..protocol import RobotMode
+from .peg_in_hole import PegInHole
+
+Floats = npt.NDArray[np.float64]
+Record = npt.NDArray[np.void]
+
+_MEASURED = ("q", "dq", "tau", "tau_ext")
+_COMMANDED = ("q", "dq", "ddq")
+
+
+class SimulatedPlant:
+    """Ticks like the robot path: state of tick k, rounded as on the wire -> `step` -> command -> physics -> state k + 1.
+
+    A collision ends the motion as the arm's reflex does and latches the servo's fault. One process, one thread.
+    """
+
+    def __init__(self, task: PegInHole, limits: Record) -> None:
+        """Drive the arm of `task` under `limits` (a LIMITS record with the margins of `step`)."""
+        self.task = task
+        self._arm = task.arm
+        self._limits = limits
+        self._contact = ContactWatch(task.arm)
+        for phase in ("acceleration", "nominal"):
+            self._contact.thresholds[f"upper_torque_{phase}"] = task.parameters.collision_torque_nm
+            self._contact.thresholds[f"upper_force_{phase}"] = task.parameters.collision_force_n
+        self._arm_state = np.zeros((), ARM_STATE)
+        self._robot_state = np.zeros((), ROBOT_STATE)
+        self._command = np.zeros((), COMMAND)
+        self.reset(np.array(task.arm.q))
+
+    def reset(self, q: Floats) -> None:
+        """Teleport the arm to `q` [7] (rad) at rest and start a new servo at tick 0."""
+        self._arm.reset(q)
+        self._motion = CommandedMotion(q)
+        self._memory = _core.Memory()
+        self._newest: Record | None = None
+        self._reflex = False
+        self._tick = -1
+
+    @property
+    def reflex(self) -> bool:
+        """Whether a collision has ended the motion since `reset`."""
+        return self._reflex
+
+    def publish(self, spline: Record) -> None:
+        """Offer a CHUNK_SPLINE record to the servo."""
+        self._newest = spline
+
+    def signal(self) -> TaskSignal:
+        """Return the task signal of the current tick."""
+        return self.task.signal(self._tick)
+
+    def wait(self, tick: int) -> Record:
+        """Run until `tick` has been commanded; return the ROBOT_STATE record."""
+        while self._tick < tick:
+            self._live()
+        return self.report()
+
+    def _live(self) -> None:
+        """One tick: let the last command act, then answer the new state."""
+        if self._tick >= 0:
+            self._act()
+        self._tick += 1
+        self._sense()
+        _core.step(self._arm_state, self._newest, Request.ARMED, self._limits, self._memory, self._command)
+
+    def _act(self) -> None:
+        motion = self._motion
+        if not self._reflex:
+            q = self._command["q"]
+            motion.take(q, *motion.differentiate(q))
+        self._arm.advance(motion.q, motion.dq, motion.ddq)
+        self._contact.update(self._arm.O_T_EE, bool(motion.ddq.any()))
+        if not self._reflex and self._contact.collisions:
+            self._reflex = True
+            motion.restart(self._arm.q, np.zeros_like(self._arm.dq))
+
+    def _sense(self) -> None:
+        state, arm, motion = self._arm_state, self._arm, self._motion
+        state["tick"] = self._tick
+        for name in _MEASURED:
+            state[name] = getattr(arm, name).astype(np.float32)
+        for name in _COMMANDED:
+            state[f"{name}_d"] = getattr(motion, name).astype(np.float32)
+        state["robot_mode"] = RobotMode.REFLEX if self._reflex else RobotMode.MOVE
+        state["errors"] = int(self._reflex)
+
+    def report(self) -> Record:
+        """Return the ROBOT_STATE record of the current tick, a copy."""
+        report, state, command = self._robot_state, self._arm_state, self._command
+        report["tick"] = self._tick
+        for name in _MEASURED:
+            report[name] = state[name]
+        for name in _COMMANDED:
+            report[f"{name}_c"] = command[name]
+        report["O_T_EE"] = self._arm.O_T_EE.astype(np.float32).T.ravel()
+        for name in ("chunk_id", "generation", "mode", "fault"):
+            report[name] = command[name]
+        return report.copy()

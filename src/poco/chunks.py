@@ -94,8 +94,9 @@ class ChunkSequence:
     def _start(self) -> tuple[Floats, Floats, Floats, int]:
         if self._plan is None:
             return self._hold_q, np.zeros(7), np.zeros(7), 0
-        q, dq, ddq = sample(self._plan.spline, self.attach_tick)
-        return q, dq, ddq, int(self._plan.spline["chunk_id"])
+        spline = self._plan.spline
+        q, dq, ddq = sample(spline, self.attach_tick - int(spline["attach_tick"]))
+        return q, dq, ddq, int(spline["chunk_id"])
 
     def _advance(self, plan: Plan, actions: Floats) -> list[Period]:
         execute, delay = self.specification.execute_steps, self.specification.delay_steps

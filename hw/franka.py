@@ -155,7 +155,8 @@ class FrankaArm:
 
 def tick_of(state: Any) -> int:
     """Return the robot tick (ms) of a vendor RobotState."""
-    return round(state.time.to_sec() * 1000.0)
+    milliseconds: float = state.time.to_sec() * 1000.0
+    return round(milliseconds)
 
 
 def mode_number(state: Any) -> int:

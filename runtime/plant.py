@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from poco.clock import monotonic_ns
 from poco.errors import ArmError
-from poco.hw.task_signals import TaskDriver
+from poco.hw.task_signals import EmulatorSignals
 from poco.records import TaskSignal
-from poco.shm import Request, RunMemory
-from poco.trouble import Mode
+from poco.shm import RunMemory
+from poco.trouble import Mode, Request
 
 State = npt.NDArray[np.void]
 
@@ -30,7 +30,7 @@ class RobotPlant:
     The `*_ns` stamps of the last wait, signal and publication feed the latency report. Policy process only.
     """
 
-    def __init__(self, memory: RunMemory, driver: TaskDriver, state_age_max_s: float, *, lockstep: bool) -> None:
+    def __init__(self, memory: RunMemory, driver: EmulatorSignals, state_age_max_s: float, *, lockstep: bool) -> None:
         self._memory = memory
         self._state_age_max_ns = state_age_max_s * 1e9
         self._driver = driver
@@ -49,10 +49,12 @@ class RobotPlant:
         while not self._memory.wait_tick(tick, timeout_s=0.25):
             self._leave_if_stopped()
             if monotonic_ns() - waited_since_ns > SERVO_SILENT_S * 1e9:
-                raise ArmError(f"the servo published no state for {SERVO_SILENT_S:.0f} s: it died or the arm went silent")
+                raise ArmError(
+                    f"the servo published no state for {SERVO_SILENT_S:.0f} s: it died or the arm went silent"
+                )
         self._leave_if_stopped()
         self.woken_ns = monotonic_ns()
-        state = self._memory.read_state()
+        state = self._newest()
         self.tick = int(state["tick"])
         self._age_ns = self.woken_ns - int(state["t_ns"])
         return state
@@ -65,11 +67,11 @@ class RobotPlant:
         """Hand a CHUNK_SPLINE record to the servo; `late` tells whether its attach tick had passed."""
         self._memory.publish_chunk(spline)
         self.published_ns = monotonic_ns()
-        self.late = int(self._memory.read_state()["tick"]) >= int(spline["attach_tick"])
+        self.late = int(self._newest()["tick"]) >= int(spline["attach_tick"])
 
     def signal(self) -> TaskSignal:
         """Return the newest task signal."""
-        signal = self._driver.read()
+        signal = self._driver.read(self.tick)
         self.sensed_ns = monotonic_ns()
         return signal
 
@@ -90,5 +92,11 @@ class RobotPlant:
             self._driver.gate(-1)
 
     def _leave_if_stopped(self) -> None:
-        if self._memory.request not in (Request.ARMED, Request.DISARMED) or os.getppid() != self._parent:
+        if int(self._memory.control()["request"]) == Request.STOP or os.getppid() != self._parent:
             raise Stopped
+
+    def _newest(self) -> State:
+        state = self._memory.read_state()
+        if state is None:
+            raise ArmError("the servo has not published a state: start it before the policy")
+        return state

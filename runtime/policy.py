@@ -19,17 +19,19 @@ from poco.chunks import ChunkSequence
 from poco.clock import monotonic_ns
 from poco.episodes import write_episode
 from poco.errors import PocoError, exit_with
-from poco.hw.task_signals import open_driver
+from poco.hw.task_signals import EmulatorSignals
 from poco.limits import PLANNING_MARGINS, fr3_limits
 from poco.motion import warm_up
+from poco.noise import NoiseSource
 from poco.records import Step
 from poco.rollout import Outcome, Rollout, Transition
 from poco.runtime.plant import RobotPlant, Stopped
 from poco.runtime.reset import ATTACH_DELAY_TICKS, SETTLE_TICKS, plan_reset
 from poco.runtime.run_folder import ChunkRecord, EpisodeEnded, EpisodeStarted, RunFolder
 from poco.runtime.run_options import RunOptions
-from poco.runtime.session import NoiseSource, Session
+from poco.runtime.session import Session
 from poco.shm import RunMemory
+
 
 class PolicyProcess:
     """Holds what one run of the policy needs; every method belongs to the policy process."""
@@ -47,9 +49,10 @@ class PolicyProcess:
         self.limits = fr3_limits(PLANNING_MARGINS, self.settings.guards.guards(), self.specification.tip)
         warm_up(self.limits)
         self.folder = RunFolder.open(Path(options.folder))
-        driver = open_driver(self.settings.task.sensors)
+        driver = EmulatorSignals(self.settings.task.sensors.removeprefix("emulator://"))
         self.plant = RobotPlant(memory, driver, self.settings.servo.state_age_max_s, lockstep=options.lockstep)
-        self.chunk_id = int(memory.read_state()["chunk_id"])
+        newest = memory.read_chunk()
+        self.chunk_id = 0 if newest is None else int(newest["chunk_id"])
 
     def run(self, first_episode: int) -> None:
         """Run the remaining episodes of this run."""
@@ -115,7 +118,9 @@ class PolicyProcess:
             observation, outcome = transition.observation, transition.outcome
             chunk += 1
         self.chunk_id = sequence.last_chunk_id
-        write_episode(self.folder.episodes / f"{episode:06d}.safetensors", self.specification, steps, rollout.end(outcome))
+        write_episode(
+            self.folder.episodes / f"{episode:06d}.safetensors", self.specification, steps, rollout.end(outcome)
+        )
         ended = EpisodeEnded(
             tick=self.plant.tick, episode=episode, outcome=outcome, steps=len(steps), ticks=self.plant.tick - first_tick
         )

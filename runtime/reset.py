@@ -33,5 +33,6 @@ def plan_reset(
     start_position, _ = forward(start_q, specification.tip)
     top = position.copy()
     top[2] = min(max(position[2] + retract_height_m, start_position[2]), float(limits["box_max"][2]))
-    above, _, _ = inverse(q, top, rotation, specification.tip, start_q, limits)
-    return plan_path(q, np.stack([above, start_q]), attach_tick, chunk_id, 0, limits, speed)
+    lower, upper = limits["position_min"], limits["position_max"]
+    above, _, _ = inverse(q, top, rotation, specification.tip, start_q, lower, upper)
+    return plan_path(q, np.stack([above, start_q]), attach_tick, chunk_id, 0, 0, limits, speed)

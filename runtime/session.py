@@ -45,6 +45,11 @@ class Session:
         self._binding = self.prepare(artifact.tensors)
         self.check_golden()
 
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """Shape [T, A] of the noise that `run` takes."""
+        return self._actions.shape
+
     def prepare(self, tensors: Tensors) -> Binding:
         """Bind `tensors` (name to array, as the graph was trained with) beside the buffers, ready for `rebind`.
 
@@ -172,7 +177,8 @@ def _open(artifact: Artifact, graph: Graph) -> onnxruntime.InferenceSession:
         ("outputs", session.get_outputs(), graph.outputs),
     ):
         found = {item.name: item for item in actual}
-        if set(found) != {item.name for item in declared}:
+        names = {item.name for item in declared}
+        if not names <= set(found) or (kind == "inputs" and names != set(found)):
             raise ArtifactError(
                 f"artifact {artifact.path}: {graph.file} has the {kind} {sorted(found)}, not the manifest's"
             )

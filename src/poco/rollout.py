@@ -75,6 +75,10 @@ class Rollout:
     def step(self, actions: npt.ArrayLike) -> Transition:
         """Plan and publish the chunk `actions` [chunk_steps, action_size]; run on to the next observation tick."""
         plan, periods = self._sequence.plan(actions)
+        if not plan.usable:
+            if not np.all(np.isfinite(actions)):
+                self._plant.publish(plan.spline)  # the servo latches a fault that names this generation
+            return Transition((), self._observation, self._resume(), plan, True)
         self._plant.publish(plan.spline)
         steps: list[Step] = []
         outcome: Outcome = "running"
@@ -138,17 +142,20 @@ class Rollout:
             return ("success" if signal.outcome == "success" else "failure"), False
         if self._count >= self._episode_steps:
             return "truncated", False
-        expected = mode == Mode.HOLDING if period.action is None else mode == Mode.FOLLOWING
-        attached = mode == Mode.FOLLOWING and int(after["chunk_id"]) == self._sequence.last_chunk_id
-        return "running", not (expected or attached)
+        if mode == Mode.FOLLOWING:
+            return "running", int(after["chunk_id"]) not in (period.chunk_id, self._sequence.last_chunk_id)
+        return "running", mode != Mode.HOLDING or period.action is not None
 
     def _resume(self) -> Outcome:
         """Wait for the servo to hold, then start again from rest at its commanded state."""
         first = int(self._state["tick"])
-        while Mode(int(self._state["mode"])) != Mode.HOLDING:
-            if Mode(int(self._state["mode"])) == Mode.FAULT or int(self._state["tick"]) - first > RESUME_LIMIT_TICKS:
-                return "fault"
+        while True:
             self._state = self._plant.wait(int(self._state["tick"]) + RESUME_POLL_TICKS)
+            mode = Mode(int(self._state["mode"]))
+            if mode == Mode.HOLDING:
+                break
+            if mode == Mode.FAULT or int(self._state["tick"]) - first > RESUME_LIMIT_TICKS:
+                return "fault"
         self._sequence.begin(int(self._state["tick"]), self._state["q_c"])
         self._observation = observe(self._state, self._plant.signal(), self._sequence.specification)
         return "running"

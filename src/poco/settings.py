@@ -91,8 +91,8 @@ class EmulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """How `--robot sim` starts the emulated arm; ignored by `--robot franka`."""
 
     pacing: Literal["realtime", "lockstep", "strict"]
-    task: str
-    variant: Literal["easy", "hard"]
+    task: Literal["peg-in-hole", "none"]
+    clearance_mm: Annotated[float, msgspec.Meta(gt=0.0, le=10.0)]
     recovery_delay_s: Annotated[float, msgspec.Meta(ge=0.0, le=60.0)]
 
 

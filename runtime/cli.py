@@ -1,0 +1,189 @@
+"""`poco-runtime`: run a chunk policy on an FR3, simulated or real, and draw the report."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from poco.artifact import Artifact, read_artifact
+from poco.episodes import write_durably
+from poco.errors import PocoError, UsageError, guard
+from poco.runtime import report
+from poco.runtime.run_folder import RunFacts, RunFolder, host_facts
+from poco.runtime.run_options import RunOptions
+from poco.runtime.status import Status
+from poco.runtime.supervisor import Supervisor
+from poco.settings import Settings, nearest, read_settings, settings_keys
+from poco.shm import RunMemory, sweep
+
+DESCRIPTION = "Run a chunk policy on an FR3: the simulated one or a real one, through the same path."
+EPILOG = """examples:
+  poco-runtime --robot sim --policy artifacts/peg_in_hole --episodes 20
+  poco-runtime --robot sim --policy artifacts/peg_in_hole --emulator.clearance_mm 1.2 --seed 7
+  poco-runtime --robot franka --robot.host 127.0.0.2 --sensors emulator://127.0.0.2 --policy artifacts/peg_in_hole
+  poco-runtime --robot franka --robot.host 172.16.0.2 --policy artifacts/peg_in_hole --speed 0.2
+
+Every key of the settings file can be overridden as --section.key VALUE. Ctrl-C brakes the arm and stops the run.
+Exit codes: 0 done, 2 usage, 3 settings, 4 artifact, 5 arm, 6 address, 7 real-time rights, 8 motion, 9 latched fault,
+130 stopped by Ctrl-C."""
+DEFAULT_CONFIG = "fr3_peg_in_hole.yaml"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UsageError(f"{message}; see poco-runtime --help")
+
+
+def parse(words: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+    """Return the flags and the dotted overrides in `words`; raises UsageError naming the nearest flag."""
+    parser = _Parser("poco-runtime", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "--robot", choices=("sim", "franka"), help="sim starts the emulated arm; franka uses one that is there"
+    )
+    parser.add_argument("--policy", required=True, metavar="PATH", help="artifact folder, as poco-export makes it")
+    parser.add_argument("--episodes", type=int, default=1, metavar="N", help="how many episodes to run (default 1)")
+    parser.add_argument(
+        "--speed", type=float, default=1.0, metavar="S", help="time scale of the motion, 0.05 to 1 (default 1)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of policy noise and task (default 0)")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help=f"settings file (default: the packaged {DEFAULT_CONFIG})"
+    )
+    parser.add_argument("--sensors", metavar="URL", help="task signals, such as emulator://127.0.0.2")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/<time>)")
+    parser.add_argument(
+        "--recover", action="store_true", help="recover an arm that stands in a reflex, after looking at it"
+    )
+    flags, rest = parser.parse_known_args(words)
+    known = [word for action in parser._actions for word in action.option_strings]
+    return flags, _overrides(rest, [*known, *(f"--{key}" for key in settings_keys())])
+
+
+def _overrides(rest: Sequence[str], known: Sequence[str]) -> dict[str, str]:
+    overrides: dict[str, str] = {}
+    words = iter(rest)
+    for word in words:
+        name, joined, value = word.partition("=")
+        if name not in known:
+            raise UsageError(f"unknown flag {name}; {nearest(name, known)}")
+        if not joined:
+            value = next(words, "")
+        if value == "":
+            raise UsageError(f"{name} needs a value; see poco-runtime --help")
+        overrides[name.removeprefix("--")] = value
+    return overrides
+
+
+def options_of(flags: argparse.Namespace, overrides: dict[str, str]) -> RunOptions:
+    """Check flags and settings together; raises UsageError or SettingsError with value, limit and remedy."""
+    if flags.robot:
+        overrides["robot.kind"] = flags.robot
+    if flags.sensors:
+        overrides |= {f"task.{name}": flags.sensors for name in ("sensors", "outcome", "reset")}
+    config = flags.config or Path(str(files("poco"))) / "configs" / DEFAULT_CONFIG
+    settings = read_settings(config, overrides)
+    if settings.robot.kind == "sim" and not flags.sensors:
+        address = f"emulator://{settings.robot.host}"
+        task = msgspec.structs.replace(settings.task, sensors=address, outcome=address, reset=address)
+        settings = msgspec.structs.replace(settings, task=task)
+    settings = _forbid_automatic_recovery(settings, "robot.automatic_recovery" in overrides)
+    if not 1 <= flags.episodes <= 100_000:
+        raise UsageError(f"--episodes is {flags.episodes}, must lie in 1 to 100000")
+    if not 0.05 <= flags.speed <= 1.0:
+        raise UsageError(f"--speed is {flags.speed:g}, must lie in 0.05 to 1: 1 is the speed the policy was trained at")
+    if flags.seed < 0:
+        raise UsageError(f"--seed is {flags.seed}, must be 0 or more")
+    started = datetime.now(UTC)
+    return RunOptions(
+        settings=settings,
+        policy=str(Path(flags.policy).resolve()),
+        episodes=flags.episodes,
+        speed=flags.speed,
+        seed=flags.seed,
+        recover=flags.recover,
+        run_name=f"{started:%Y%m%d-%H%M%S}-{os.getpid()}",
+        boot_epoch=time.time_ns() // 1_000_000,
+        folder=str((flags.out or Path("runs") / f"{started:%Y%m%d-%H%M%S}-{os.getpid()}").resolve()),
+        lockstep=settings.robot.kind == "sim" and settings.emulator.pacing == "lockstep",
+    )
+
+
+def _forbid_automatic_recovery(settings: Settings, asked_for: bool) -> Settings:
+    """Only a simulated arm recovers by itself; a real one waits for a person."""
+    if settings.robot.kind == "sim" or not settings.robot.automatic_recovery:
+        return settings
+    if asked_for:
+        raise UsageError(
+            "robot.automatic_recovery is for --robot sim only: on an arm a person recovers, with --recover"
+        )
+    return msgspec.structs.replace(settings, robot=msgspec.structs.replace(settings.robot, automatic_recovery=False))
+
+
+def prepare(options: RunOptions, artifact: Artifact) -> RunFolder:
+    """Make the run folder with facts and options; raises UsageError if it cannot be made."""
+    settings = options.settings
+    facts = RunFacts(
+        robot=settings.robot.kind,
+        host=settings.robot.host,
+        artifact=options.policy,
+        generation=artifact.manifest.generation,
+        specification=artifact.specification,
+        specification_hash=artifact.manifest.specification_hash,
+        speed=options.speed,
+        pacing=settings.emulator.pacing if settings.robot.kind == "sim" else "hardware",
+        started_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        computer=host_facts(),
+    )
+    folder = RunFolder.create(Path(options.folder), facts)
+    write_durably(folder.path / "options.json", msgspec.json.format(msgspec.json.encode(options)))
+    return folder
+
+
+def run(words: Sequence[str], console: Console) -> int:
+    """Run the command line `words`; return the exit code. Raises PocoError before motion and after a latched fault."""
+    options = options_of(*parse(words))
+    artifact = read_artifact(Path(options.policy))
+    sweep()
+    folder = prepare(options, artifact)
+    memory = RunMemory.create(options.run_name)
+    failure: PocoError | None = None
+    code = 0
+    try:
+        code = Supervisor(options, folder, memory, Status(folder, options.episodes, console)).run()
+    except PocoError as error:
+        failure = error
+    finally:
+        memory.unlink()
+    if folder.ticks().size:
+        report.write_report(folder)
+        if options.settings.robot.kind == "sim":
+            draw_strip(folder, console)
+        report.print_summary(folder, console)
+    if failure is not None:
+        raise failure
+    return code
+
+
+def draw_strip(folder: RunFolder, console: Console) -> None:
+    """Have the emulator's own program render a strip and a clip of one episode; says in one sentence why if it cannot."""
+    words = ["-m", "poco.hw.emulator.replay", str(folder.path), "--out", str(folder.path / "strip.png")]
+    words += ["--gif", str(folder.path / "clip.gif")]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        console.print(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no pictures of the episode")
+
+
+def main() -> None:
+    """Entry point of `poco-runtime`."""
+    guard(lambda: sys.exit(run(sys.argv[1:], Console())))

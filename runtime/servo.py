@@ -1,0 +1,127 @@
+"""The servo process: read, step, write, once a millisecond, in a process that does nothing else.
+
+Started by the supervisor as `python -m poco.runtime.servo`. Single-threaded, garbage collection frozen, SIGINT ignored: the
+stop comes through shared memory. Prints one line "ready" (with what of the real-time set-up failed) before motion.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import signal as signals
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from poco._core import Servo, realtime_setup
+from poco.artifact import read_artifact
+from poco.clock import monotonic_ns
+from poco.errors import ArmError, PocoError, RealtimeError, exit_with
+from poco.hw.franka import FrankaArm, mode_number, tick_of
+from poco.limits import STEP_MARGINS, fr3_limits
+from poco.runtime.run_options import RunOptions
+from poco.shm import RunMemory
+from poco.trouble import Request
+
+SUPERVISOR_TIMEOUT_S = 2.0
+ORPHAN_HOLD_S = 60.0
+
+
+def follow(arm: FrankaArm, servo: Servo) -> None:
+    """Run the 1 kHz loop until the servo has finished; whatever the library raises ends it."""
+    read, step, sent, write = arm.read, servo.tick, servo.sent, arm.write
+    while not servo.finished:
+        state = read()
+        command = step(
+            tick_of(state),
+            state.q,
+            state.dq,
+            state.tau_J,
+            state.tau_ext_hat_filtered,
+            state.q_d,
+            state.dq_d,
+            state.ddq_d,
+            state.O_T_EE,
+            mode_number(state),
+            int(bool(state.current_errors)),
+        )
+        write(command, servo.finished)
+        sent()
+
+
+def wait_for_recovery(memory: RunMemory) -> bool:
+    """Wait without motion until an operator recovers (True) or the run is stopped or abandoned (False)."""
+    control = memory.control()
+    seen = int(control["recoveries"])
+    while monotonic_ns() - int(control["supervisor_ns"]) < SUPERVISOR_TIMEOUT_S * 1e9:
+        if int(control["recoveries"]) != seen:
+            return True
+        if int(control["request"]) == Request.STOP:
+            return False
+        time.sleep(0.01)
+        control = memory.control()
+    return False
+
+
+def run(arm: FrankaArm, servo: Servo, memory: RunMemory) -> None:
+    """Follow; after the arm has stopped by itself latch, wait for the operator, recover and follow again."""
+    while True:
+        arm.start()
+        try:
+            follow(arm, servo)
+            return
+        except Exception as error:  # the library's classes share no base
+            servo.arm_failed()
+            print(f"stopped {' '.join(str(error).split())}", flush=True)
+        arm.release()
+        if not wait_for_recovery(memory):
+            return
+        arm.recover()
+        servo.reanchor()
+
+
+def prepare(options: RunOptions, arm: FrankaArm) -> list[str]:
+    """Connect, check and configure the arm, then ask for real-time rights; returns what could not be had."""
+    robot = options.settings.robot
+    arm.connect()
+    arm.check_ready(options.recover)
+    arm.configure()
+    setup = realtime_setup(robot.realtime.priority, robot.realtime.cpu)
+    missing = [f"{what}: {reason}" for what, ok, reason in setup if not ok]
+    if missing and robot.realtime.required:
+        raise RealtimeError(f"real-time rights are required and missing ({'; '.join(missing)})")
+    return missing
+
+
+def main() -> None:
+    """Entry point of the servo process; arguments come from the supervisor."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--options", required=True, help="JSON file of RunOptions")
+    arguments = parser.parse_args()
+    signals.signal(signals.SIGINT, signals.SIG_IGN)
+    options = msgspec.json.decode(Path(arguments.options).read_bytes(), type=RunOptions)
+    settings = options.settings
+    arm = FrankaArm(settings.robot)
+    try:
+        memory = RunMemory.attach(options.run_name)
+        specification = read_artifact(Path(options.policy)).specification
+        limits = fr3_limits(STEP_MARGINS, settings.guards.guards(), specification.tip)
+        limits["hold_timeout_ticks"] = round(settings.servo.hold_timeout_s * 1000.0)
+        servo = Servo(memory.native, limits, SUPERVISOR_TIMEOUT_S, ORPHAN_HOLD_S)
+        missing = prepare(options, arm)
+        print("ready " + "; ".join(missing), flush=True)
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        run(arm, servo, memory)
+    except PocoError as error:
+        exit_with(error)
+    except BrokenPipeError as error:
+        exit_with(ArmError(f"the supervisor is gone ({error})"))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""What a person sees while a run goes on: one live table on a terminal, one line an episode elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from poco.runtime.run_folder import Dilation, EpisodeEnded, RunFolder
+from poco.shm import RunMemory
+from poco.trouble import TROUBLES, Mode
+
+REFRESH_S = 0.25
+WINDOW = 20_000
+
+
+class Status:
+    """Collects the figures of a run and shows them; supervisor only."""
+
+    def __init__(self, folder: RunFolder, episodes: int, console: Console) -> None:
+        self._folder = folder
+        self._episodes = episodes
+        self._console = console
+        self._turnaround_us: deque[float] = deque(maxlen=WINDOW)
+        self._events: Counter[str] = Counter()
+        self._ended: list[EpisodeEnded] = []
+        self._dilation: Dilation | None = None
+        self._next_s = 0.0
+        self._notes: deque[str] = deque(maxlen=3)
+        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        if self._live:
+            self._live.start()
+
+    def add(self, ticks: npt.NDArray[np.void]) -> None:
+        """Take in drained TICK records [n]."""
+        self._turnaround_us.extend((ticks["sent_ns"] - ticks["state"]["received_ns"]) / 1e3)
+        codes, counts = np.unique(ticks["command"]["event"], return_counts=True)
+        for code, count in zip(codes, counts, strict=True):
+            if code:
+                self._events[TROUBLES[int(code)].name] += int(count)
+
+    def realtime(self, missing: str) -> None:
+        """Say what of the real-time set-up could not be had."""
+        self.note(f"real-time set-up incomplete: {missing}" if missing else "real-time set-up complete")
+
+    def note(self, text: str) -> None:
+        """Show one sentence."""
+        self._notes.append(text)
+        if not self._live:
+            self._console.print(text, highlight=False)
+
+    def show(self, memory: RunMemory) -> None:
+        """Refresh, at most four times a second."""
+        if time.monotonic() < self._next_s:
+            return
+        self._next_s = time.monotonic() + REFRESH_S
+        events = self._folder.events()
+        ended = [event for event in events if isinstance(event, EpisodeEnded)]
+        self._dilation = next((event for event in reversed(events) if isinstance(event, Dilation)), None)
+        for event in ended[len(self._ended) :]:
+            if not self._live:
+                self._console.print(self._line(event, ended), highlight=False)
+        self._ended = ended
+        if self._live:
+            self._live.update(self._table(memory))
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._live:
+            self._live.stop()
+
+    def _line(self, event: EpisodeEnded, ended: list[EpisodeEnded]) -> str:
+        successes = sum(item.outcome == "success" for item in ended[: event.episode + 1])
+        return (
+            f"episode {event.episode + 1}/{self._episodes}: {event.outcome} after {event.ticks / 1000:.1f} s, "
+            f"{successes} successes so far, turnaround p99 {self._turnaround(99):.0f} us"
+        )
+
+    def _turnaround(self, percentile: float) -> float:
+        return float(np.percentile(self._turnaround_us, percentile)) if self._turnaround_us else 0.0
+
+    def _table(self, memory: RunMemory) -> Table:
+        state = memory.read_state()
+        table = Table(title="poco-runtime  (Ctrl-C brakes and stops)", show_header=False)
+        successes = sum(item.outcome == "success" for item in self._ended)
+        table.add_row(
+            "episode", f"{len(self._ended) + 1} of {self._episodes}, {successes} of {len(self._ended)} succeeded"
+        )
+        if state is not None:
+            mode = Mode(int(state["mode"])).name.lower()
+            table.add_row(
+                "servo", f"{mode}, chunk {int(state['chunk_id'])}, robot time {int(state['tick']) / 1000:.1f} s"
+            )
+        table.add_row("turnaround", f"p50 {self._turnaround(50):.0f} us, p99 {self._turnaround(99):.0f} us")
+        table.add_row("events", ", ".join(f"{name} {count}" for name, count in self._events.most_common(5)) or "none")
+        if self._dilation:
+            table.add_row(
+                "dilation", f"{self._dilation.total_s:.2f} s in all, {self._dilation.longest_s * 1e3:.0f} ms longest"
+            )
+        for text in self._notes:
+            table.add_row("", text)
+        return table

@@ -1,0 +1,162 @@
+"""The supervisor: starts the servo first and stops it last, restarts the policy, records ticks, stops the arm on Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal as signals
+import time
+from types import FrameType
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from poco.errors import FaultError
+from poco.runtime.child import Child
+from poco.runtime.run_folder import Fault, Hold, Recovery, Reflex, RunFolder
+from poco.runtime.run_options import RunOptions
+from poco.runtime.status import Status
+from poco.shm import RunMemory
+from poco.trouble import BY_NAME, TROUBLES, Grade, Mode, Request, describe
+
+BEAT_S = 0.02
+START_LIMIT_S = 120.0
+STOP_LIMIT_S = 15.0
+RECOVERY_DELAY_S = 0.5
+MAX_RESTARTS = 3
+INTERRUPTED_EXIT = 130
+
+
+class Supervisor:
+    """One run from start to stop; lives in the process that the user started."""
+
+    def __init__(self, options: RunOptions, folder: RunFolder, memory: RunMemory, status: Status) -> None:
+        self.options, self.folder, self.memory, self.status = options, folder, memory, status
+        self.interrupted = False
+        self._ticks: BinaryIO = folder.open_ticks()
+        self._children: list[Child] = []
+        self._restarts = 0
+        self._fault_seen_s = 0.0
+
+    def run(self) -> int:
+        """Run all episodes and return the exit code; raises PocoError if a process cannot start or a fault stays."""
+        signals.signal(signals.SIGINT, self._interrupt)
+        signals.signal(signals.SIGTERM, self._interrupt)
+        try:
+            if self.options.settings.robot.kind == "sim":
+                self._start_emulator()
+            servo, policy = self._start("servo"), self._start("policy")
+            self.status.realtime(servo.wait_for("ready", START_LIMIT_S, self._beat))
+            policy.wait_for("ready", START_LIMIT_S, self._beat)
+            self.memory.set_request(Request.ARMED)
+            policy.say("go")
+            self._supervise(servo, policy)
+        finally:
+            self._stop_all()
+        return INTERRUPTED_EXIT if self.interrupted else 0
+
+    def _supervise(self, servo: Child, policy: Child) -> None:
+        while not self.interrupted:
+            self._beat()
+            self._watch_servo(servo)
+            if not policy.running:
+                if policy.process.returncode == 0:
+                    return
+                policy = self._restart(policy)
+            self.status.show(self.memory)
+            time.sleep(BEAT_S)
+
+    def _beat(self) -> None:
+        """Tell the servo that somebody is there, and put its ticks on disk."""
+        self.memory.beat()
+        ticks = self.memory.drain_ticks()
+        if len(ticks):
+            self._ticks.write(ticks.tobytes())
+            self.status.add(ticks)
+            self._log_events(ticks)
+
+    def _watch_servo(self, servo: Child) -> None:
+        if not servo.running:
+            raise servo.error()
+        for line in servo.lines():
+            if line.startswith("stopped"):
+                tick = int(self.memory.control()["tick"])
+                self.folder.append_event(Reflex(tick=tick, errors=re.findall(r'"([a-z_]+)"', line) or [line]))
+        state = self.memory.read_state()
+        if state is None or Mode(int(state["mode"])) != Mode.FAULT:
+            self._fault_seen_s = 0.0
+            return
+        now_s = time.monotonic()
+        if self._fault_seen_s == 0.0:
+            self._fault_seen_s = now_s
+            trouble = int(state["fault"])
+            self.folder.append_event(Fault(tick=int(state["tick"]), code=trouble, text=describe(trouble)))
+            if not self.options.settings.robot.automatic_recovery:
+                raise FaultError(f"the arm is held with a latched fault: {describe(trouble)}")
+        elif now_s - self._fault_seen_s > RECOVERY_DELAY_S:
+            self._fault_seen_s = now_s
+            self.memory.recover()
+            self.folder.append_event(Recovery(tick=int(state["tick"]), automatic=True))
+
+    def _log_events(self, ticks: npt.NDArray[np.void]) -> None:
+        events = ticks["command"]["event"]
+        for row in np.flatnonzero(events):
+            trouble = TROUBLES[int(events[row])]
+            if trouble.grade == Grade.HOLDING and trouble != BY_NAME["chunk_ended"]:
+                tick = int(ticks["state"]["tick"][row])
+                self.folder.append_event(Hold(tick=tick, code=trouble.code, text=describe(trouble.code)))
+
+    def _restart(self, policy: Child) -> Child:
+        """Start the policy again, later each time; the episode it died in counts as lost."""
+        self._restarts += 1
+        if self._restarts > MAX_RESTARTS:
+            raise policy.error()
+        self.status.note(f"policy process ended ({policy.error()}), start {self._restarts + 1}")
+        pause_until_s = time.monotonic() + 0.5 * 2.0**self._restarts
+        while time.monotonic() < pause_until_s and not self.interrupted:
+            self._beat()
+            time.sleep(BEAT_S)
+        finished = len(list(self.folder.episodes.glob("*.safetensors")))
+        again = self._start("policy", "--first-episode", str(finished))
+        again.wait_for("ready", START_LIMIT_S, self._beat)
+        again.say("go")
+        return again
+
+    def _start(self, name: str, *arguments: str) -> Child:
+        options = str(self.folder.path / "options.json")
+        child = Child(name, f"poco.runtime.{name}", ["--options", options, *arguments], self.folder.path)
+        self._children.append(child)
+        return child
+
+    def _start_emulator(self) -> None:
+        """Start the emulated arm as a program of its own; nothing of it is imported."""
+        emulator, host = self.options.settings.emulator, self.options.settings.robot.host
+        arguments = ["--host", host, "--pacing", emulator.pacing, "--task", emulator.task]
+        arguments += ["--clearance-mm", str(emulator.clearance_mm), "--seed", str(self.options.seed)]
+        arguments += ["--recovery-delay-s", str(emulator.recovery_delay_s), "--exit-with-parent", str(os.getpid())]
+        child = Child("emulator", "poco.hw.emulator.cli", arguments, self.folder.path)
+        self._children.append(child)
+        child.wait_for("ready", START_LIMIT_S, self._beat)
+
+    def _stop_all(self) -> None:
+        """Brake and end the motion, then end the processes, the servo before the arm it talks to."""
+        self.memory.set_request(Request.STOP)
+        by_name = {child.name: child for child in self._children}
+        deadline_s = time.monotonic() + STOP_LIMIT_S
+        servo = by_name.get("servo")
+        while servo is not None and servo.running and time.monotonic() < deadline_s:
+            self._beat()
+            time.sleep(BEAT_S)
+        for name in ("policy", "servo", "emulator"):
+            if name in by_name:
+                by_name[name].end()
+        self._beat()
+        self._ticks.close()
+        self.status.close()
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self.interrupted:
+            self.status.note("already stopping: the arm brakes first")
+        self.interrupted = True
+        self.memory.set_request(Request.STOP)

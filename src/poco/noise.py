@@ -10,11 +10,10 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True)
 class NoiseSource:
-    """Standard normal noise for chunks of `shape` [T, A]; any process may draw from it."""
+    """Standard normal noise for the chunks of one run; any process may draw from it."""
 
     seed: int
-    shape: tuple[int, ...]
 
-    def draw(self, episode: int, chunk: int) -> npt.NDArray[np.float32]:
-        """Return the noise [T, A] (float32) of chunk number `chunk` (from 0) of `episode`."""
-        return np.random.default_rng((self.seed, episode, chunk)).standard_normal(self.shape, dtype=np.float32)
+    def sample(self, episode: int, chunk: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """Return the noise of `shape` [T, A] (float32) for chunk number `chunk` (from 0) of `episode` (from 0)."""
+        return np.random.default_rng((self.seed, episode, chunk)).standard_normal(shape, dtype=np.float32)

@@ -1,0 +1,120 @@
+"""Episodes in a gymnasium environment whose action is one whole chunk: recorded demonstrations and measured success."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from poco.episodes import write_episode
+from poco.errors import ArtifactError, UsageError
+from poco.learner.checkpoint import Checkpoint
+from poco.learner.demonstrations import EPISODE_SUFFIX
+from poco.noise import NoiseSource
+from poco.records import EpisodeEnd, Step
+from poco.specification import Specification
+
+Floats = npt.NDArray[np.float32]
+Actor = Callable[[Floats, int, int], Floats]
+"""From observation [O], episode and chunk number to a chunk [T, A]."""
+
+CONFIDENCE_Z = 1.959963984540054
+"""Two-sided 95 % quantile of the normal distribution."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessRate:
+    """Successes among `episodes` with the bounds of the 95 % Wilson score interval."""
+
+    episodes: int
+    successes: int
+    rate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rolled:
+    """One finished episode."""
+
+    steps: tuple[Step, ...]
+    end: EpisodeEnd
+
+    @property
+    def success(self) -> bool:
+        """Whether the task was done."""
+        return self.end.outcome == "success"
+
+
+def wilson(successes: int, episodes: int) -> SuccessRate:
+    """Return the success rate with its 95 % interval (Wilson 1927); `episodes` must be at least 1."""
+    rate, z2 = successes / episodes, CONFIDENCE_Z**2
+    centre = (rate + z2 / (2 * episodes)) / (1 + z2 / episodes)
+    half = CONFIDENCE_Z / (1 + z2 / episodes) * math.sqrt(rate * (1 - rate) / episodes + z2 / (4 * episodes**2))
+    return SuccessRate(episodes, successes, rate, max(0.0, centre - half), min(1.0, centre + half))
+
+
+def make_environment(task: str, **parameters: Any) -> gymnasium.Env[Floats, Floats]:
+    """Return the gymnasium environment `task` made with `parameters`; raises UsageError if it cannot be made."""
+    try:
+        return gymnasium.make(task, disable_env_checker=True, **parameters)
+    except (gymnasium.error.Error, ImportError, TypeError) as error:
+        raise UsageError(f"the environment {task} cannot be made with {parameters} ({error}): check --task") from error
+
+
+def specification_of(environment: gymnasium.Env[Floats, Floats]) -> Specification:
+    """Return the specification under which `environment` records."""
+    specification: Specification = environment.unwrapped.specification  # type: ignore[attr-defined]
+    return specification
+
+
+def roll(environment: gymnasium.Env[Floats, Floats], actor: Actor, episodes: range, seed: int) -> Iterator[Rolled]:
+    """Yield one finished episode for each number in `episodes`; episode e is reset with `seed` + e."""
+    for episode in episodes:
+        observation, _ = environment.reset(seed=seed + episode)
+        steps: list[Step] = []
+        chunk, running = 0, True
+        while running:
+            observation, _, terminated, truncated, info = environment.step(actor(observation, episode, chunk))
+            steps += info["steps"]
+            chunk, running = chunk + 1, not (terminated or truncated)
+        yield Rolled(tuple(steps), info["end"])
+
+
+def operator_actor(environment: gymnasium.Env[Floats, Floats], noise: float, bias_m: float, seed: int) -> Actor:
+    """Return the scripted operator of `environment` as an actor."""
+    operator = environment.unwrapped.operator(noise=noise, bias=bias_m, seed=seed)  # type: ignore[attr-defined]
+    return lambda observation, episode, chunk: operator(observation)
+
+
+def policy_actor(checkpoint: Checkpoint, environment: gymnasium.Env[Floats, Floats], seed: int) -> Actor:
+    """Return the policy of `checkpoint` as an actor of one plain sample; raises ArtifactError if the specifications differ."""
+    ours, theirs = checkpoint.specification.digest(), specification_of(environment).digest()
+    if ours != theirs:
+        raise ArtifactError(
+            f"the checkpoint was trained under specification {ours[:12]}, the environment has {theirs[:12]}: "
+            "make data and train again"
+        )
+    policy, source = checkpoint.policy, NoiseSource(seed)
+    shape = (policy.architecture.chunk_steps, policy.architecture.action_size)
+
+    def act(observation: Floats, episode: int, chunk: int) -> Floats:
+        noise = torch.from_numpy(source.sample(episode, chunk, shape))
+        with torch.inference_mode():
+            actions: Floats = policy(torch.from_numpy(observation)[None], noise[None])[0].numpy()
+        return actions
+
+    return act
+
+
+def record(rolled: Rolled, specification: Specification, folder: Path) -> None:
+    """Write the episode to `folder`, one file named by its number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_episode(folder / f"{rolled.end.episode:06d}{EPISODE_SUFFIX}", specification, rolled.steps, rolled.end)

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 
 import msgspec
@@ -91,7 +90,7 @@ def options_of(flags: argparse.Namespace, overrides: dict[str, str]) -> RunOptio
         overrides["robot.kind"] = flags.robot
     if flags.sensors:
         overrides |= {f"task.{name}": flags.sensors for name in ("sensors", "outcome", "reset")}
-    config = flags.config or Path(str(files("poco"))) / "configs" / DEFAULT_CONFIG
+    config = flags.config or Path(__file__).parent.parent / "configs" / DEFAULT_CONFIG
     settings = read_settings(config, overrides)
     if settings.robot.kind == "sim" and not flags.sensors:
         address = f"emulator://{settings.robot.host}"

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from poco.clock import TICK_S, TICKS_PER_SECOND
+from poco.clock import TICKS_PER_SECOND
 from poco.limits import ROBOT_MARGINS, VelocityEnvelope, fr3_limits
 from poco.records import SCHEMA_VERSION
 from poco.runtime.run_folder import (
@@ -34,6 +34,9 @@ Kind = TypeVar("Kind")
 
 MOVING = 2
 """robot_mode of the Franka Control Interface while a motion runs."""
+
+VELOCITY_FLOOR_RAD_S = 1e-3
+"""Stands in for a velocity bound of zero, at a joint limit, so that its use stays a number."""
 
 SUCCESS = "success"
 LATE_NS = 1_000_000
@@ -242,7 +245,7 @@ def limit_shares(q: Floats) -> dict[str, Floats]:
     shares["position"] = np.abs(q - (low + high) / 2.0) / ((high - low) / 2.0)
     velocity, acceleration, jerk = (np.diff(q, n=order, axis=0) * TICKS_PER_SECOND**order for order in (1, 2, 3))
     lower, upper = VelocityEnvelope(limits)(q[:-1])
-    bound = np.maximum(np.where(velocity > 0.0, upper, -lower), TICK_S)
+    bound = np.maximum(np.where(velocity > 0.0, upper, -lower), VELOCITY_FLOOR_RAD_S)
     shares["velocity"][1:] = np.abs(velocity) / bound
     shares["acceleration"][2:] = np.abs(acceleration) / limits["acceleration_max"]
     shares["jerk"][3:] = np.abs(jerk) / limits["jerk_max"]

@@ -135,9 +135,9 @@ class Supervisor:
         arguments = ["--host", host, "--pacing", emulator.pacing, "--task", emulator.task]
         arguments += ["--clearance-mm", str(emulator.clearance_mm), "--seed", str(self.options.seed)]
         arguments += ["--recovery-delay-s", str(emulator.recovery_delay_s), "--exit-with-parent", str(os.getpid())]
-        child = Child("emulator", "poco.hw.emulator.cli", arguments, self.folder.path)
+        child = Child("emulator", "poco.hw.emulator", arguments, self.folder.path)
         self._children.append(child)
-        child.wait_for("ready", START_LIMIT_S, self._beat)
+        child.wait_for("poco-emulator ready", START_LIMIT_S, self._beat)
 
     def _stop_all(self) -> None:
         """Brake and end the motion, then end the processes, the servo before the arm it talks to."""

@@ -1,0 +1,83 @@
+"""The report of a run: report.json, pictures and a summary for the terminal. `python -m poco.runtime.report RUN`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from poco.episodes import write_durably
+from poco.errors import guard
+from poco.runtime.measures import Percentiles, Recording, Report, measure
+from poco.runtime.plots import draw_all, headline
+from poco.runtime.run_folder import RunFolder
+
+REPORT = "report.json"
+
+
+def write_report(folder: RunFolder) -> tuple[Report, list[Path]]:
+    """Measure the run in `folder`, write report.json and the pictures beside it; return the report and all paths.
+
+    Partial runs are fine. Raises ArtifactError where a file of the run is not readable. Called after motion has ended.
+    """
+    recording = Recording.read(folder)
+    report = measure(recording)
+    write_durably(folder.path / REPORT, msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    return report, [*draw_all(recording, report, folder.path), folder.path / REPORT]
+
+
+def print_summary(report: Report, paths: list[Path], console: Console) -> None:
+    """Print what a person wants to know at once, and where the rest is."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    for name, text in _rows(report):
+        table.add_row(name, text)
+    console.print(f"\n[bold]{headline(report)}[/bold]")
+    console.print(table)
+    for path in paths:
+        console.print(f"  {path}", highlight=False, soft_wrap=True)
+
+
+def _rows(report: Report) -> list[tuple[str, str]]:
+    rows = [
+        ("turnaround", f"{_spread(report.turnaround_us, 'µs')}, {report.turnaround_over_1_ms} over 1 ms"),
+        ("chunk latency", f"{_spread(report.latency_ms['total'], 'ms')}, deadline {report.deadline_ms:g} ms"),
+        ("chunks", f"{report.chunks} planned, {report.chunks_stretched} stretched, {report.chunks_late} late"),
+        ("limits used", ", ".join(f"{kind} {use.largest:.0%}" for kind, use in report.limits.items() if use) or "none"),
+        ("troubles", ", ".join(f"{name} {count}" for name, count in report.troubles.items()) or "none"),
+        ("reflexes", f"{len(report.reflexes)}, recoveries {report.recoveries}"),
+    ]
+    if report.dilation_total_s > 0.0:
+        waited = f"{report.dilation_total_s:.3f} s in total, {report.dilation_longest_s * 1e3:.0f} ms at the longest"
+        rows.append(("arm waited", waited))
+    if report.ticks_not_recorded:
+        rows.append(
+            ("not recorded", f"{report.ticks_not_recorded} of {report.ticks + report.ticks_not_recorded} ticks")
+        )
+    rows += [("fault", text) for text in report.faults]
+    return rows
+
+
+def _spread(spread: Percentiles | None, unit: str) -> str:
+    if spread is None:
+        return "not measured"
+    return f"p50 {spread.p50:.3g}, p99 {spread.p99:.3g}, p99.9 {spread.p99_9:.3g}, max {spread.maximum:.3g} {unit}"
+
+
+def report(run: Annotated[Path, tyro.conf.Positional]) -> None:
+    """Make report.json and the pictures of a run again.
+
+    Args:
+        run: Folder that poco-runtime made, for example runs/20260101-120000.
+    """
+    made, paths = write_report(RunFolder.open(run))
+    print_summary(made, paths, Console())
+
+
+if __name__ == "__main__":
+    guard(lambda: tyro.cli(report))

@@ -22,7 +22,7 @@ from .peg_in_hole import HOLE_DEPTH_M, PegInHoleParameters
 Floats = npt.NDArray[np.float64]
 
 APPROACH_M = 0.0054
-LOWER_M = 0.0025
+LOWER_M = 0.0020
 INSERT_M = 0.0045
 TURN_RAD = 0.05
 SEARCH_M = 0.0016
@@ -40,7 +40,11 @@ DROPPED_M = 0.0020
 
 SPIRAL_PITCH_M = 0.0012
 SPIRAL_MAX_M = 0.0045
-SMOOTHING = 0.8
+CORRECTION = 0.5
+"""Share of its own tremble that the hand takes back at the next step."""
+
+STEADINESS = 0.4
+"""How much of the tremble remains where it matters: at the rim and in the hole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,9 @@ class Operator:
     ) -> None:
         """Raises UsageError for a noise outside 0 to 1 or a bias outside 0 to 0.02 m."""
         if not 0.0 <= noise <= 1.0:
-            raise UsageError(f"operator noise is {noise}, must lie in 0 to 1 of the action bound: choose for example 0.2")
+            raise UsageError(
+                f"operator noise is {noise}, must lie in 0 to 1 of the action bound: choose for example 0.2"
+            )
         if not 0.0 <= bias_m <= 0.02:
             raise UsageError(f"operator bias is {bias_m} m, must lie in 0 to 0.02 m: choose for example 0.002")
         self._specification = specification
@@ -91,10 +97,13 @@ class Operator:
             self._specification.delay_steps,
             self._specification.execute_steps,
         )
-        wanted = self._plan(sight, steps)
-        actions = scale(self._specification.action, wanted)
-        actions = np.clip(actions + self._noise * self._tremble(steps), -1.0, 1.0)
-        self._pending = unscale(self._specification.action, actions[execute - delay : execute]).reshape(delay, 4).sum(axis=0)
+        deltas, careful = self._plan(sight, steps)
+        actions = scale(self._specification.action, deltas)
+        tremble = self._noise * (STEADINESS if careful else 1.0) * self._tremble(steps)
+        actions = np.clip(actions + tremble, -1.0, 1.0)
+        self._pending = (
+            unscale(self._specification.action, actions[execute - delay : execute]).reshape(delay, 4).sum(axis=0)
+        )
         return actions.astype(np.float32)
 
     def _begin(self, episode: int) -> None:
@@ -103,24 +112,20 @@ class Operator:
         angle = self._random.uniform(0.0, 2.0 * math.pi)
         self._bias = self._bias_m * np.array([math.cos(angle), math.sin(angle), 0.0])
         self._pending = np.zeros(4)
-        self._drift = self._random.standard_normal(4)
         self._spiral = 0.0
 
     def _tremble(self, steps: int) -> Floats:
-        """Smooth and white noise [steps, 4] of unit variance; the smooth part goes on across chunks."""
-        white = self._random.standard_normal((steps, 4))
-        fresh = self._random.standard_normal((steps, 4))
-        smooth = np.empty((steps, 4))
-        drift = self._drift
+        """Changes [steps, 4] of a deviation that takes unit noise at each step and of which half is corrected at the next."""
+        noise = self._random.standard_normal((steps, 4))
+        deviation = np.zeros(4)
+        changes = np.empty((steps, 4))
         for step in range(steps):
-            drift = SMOOTHING * drift + math.sqrt(1.0 - SMOOTHING**2) * fresh[step]
-            smooth[step] = drift
-            if step == self._specification.execute_steps - 1:
-                self._drift = drift
-        return math.sqrt(0.5) * (smooth + white)
+            changes[step] = noise[step] - CORRECTION * deviation
+            deviation = deviation + changes[step]
+        return changes
 
-    def _plan(self, sight: Sight, steps: int) -> Floats:
-        """Return deltas [steps, 4] (m, rad) of the commanded tip from where the chunk attaches."""
+    def _plan(self, sight: Sight, steps: int) -> tuple[Floats, bool]:
+        """Return deltas [steps, 4] (m, rad) of the commanded tip from where the chunk attaches, and whether care is due."""
         view = sight.view
         hole = sight.hole_position + self._bias
         start = view.commanded_position + self._pending[:3]
@@ -142,7 +147,7 @@ class Operator:
             deltas[step] = (*move, turn)
             position = position + move
             yaw += turn
-        return deltas
+        return deltas, depth > -2.0 * HOVER_M
 
     def _approach(self, position: Floats, hole: Floats, turn: float) -> Floats:
         """Move over the hole and come down in a cone; go below hover height only when aligned."""

@@ -124,7 +124,11 @@ class LimitUse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """Content of report.json; a part that could not be measured is null."""
+    """Content of report.json; a part that could not be measured is null.
+
+    `ticks_missing` ticks of the arm in `tick_gaps` gaps are not in the recording: the arm was not in a motion, a packet was
+    lost or the recorder was too slow.
+    """
 
     facts: RunFacts
     episodes: list[EpisodeReport]
@@ -132,7 +136,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     successes: int
     success_interval_95: tuple[float, float]
     ticks: int
-    ticks_not_recorded: int
+    tick_gaps: int
+    ticks_missing: int
     turnaround_us: Percentiles | None
     turnaround_over_1_ms: int
     period_us: Percentiles | None
@@ -165,7 +170,7 @@ def measure(recording: Recording) -> Report:
     turnaround = recording.turnaround_ns()
     dilations = recording.of_kind(Dilation)
     deadline_ms = recording.deadline_ms()
-    numbers = ticks["state"]["tick"]
+    gaps = np.maximum(np.diff(ticks["state"]["tick"]) - 1, 0)
     return Report(
         facts=recording.facts,
         episodes=episodes,
@@ -173,7 +178,8 @@ def measure(recording: Recording) -> Report:
         successes=successes,
         success_interval_95=wilson_interval(successes, finished),
         ticks=len(ticks),
-        ticks_not_recorded=int(np.maximum(np.diff(numbers) - 1, 0).sum()),
+        tick_gaps=int((gaps > 0).sum()),
+        ticks_missing=int(gaps.sum()),
         turnaround_us=percentiles(turnaround / 1e3),
         turnaround_over_1_ms=int((turnaround > LATE_NS).sum()),
         period_us=percentiles(recording.periods_ns() / 1e3),

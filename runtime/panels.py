@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from poco.clock import TICK_S
 from poco.kinematics import forward
@@ -28,12 +29,41 @@ def note(axes: Axes, text: str) -> None:
     axes.set_yticks([])
 
 
-def mark(axes: Axes, x: float, label: str, color: str, height: float = 0.97) -> None:
+def mark(axes: Axes, x: float, label: str, color: str, height: float = 0.98) -> None:
     """Draw a labelled vertical line at `x`, the label at `height` of the axes."""
     axes.axvline(x, color=color, linewidth=1.0, linestyle="--")
-    axes.text(
-        x, height, f" {label}", color=color, va="top", ha="left", fontsize=8, transform=axes.get_xaxis_transform()
+    paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.0}
+    axes.annotate(
+        label,
+        (x, height),
+        (4.0, 0.0),
+        xycoords=axes.get_xaxis_transform(),
+        textcoords="offset points",
+        color=color,
+        va="top",
+        fontsize=8,
+        bbox=paper,
     )
+
+
+def logarithmic(axes: Axes, low: float, high: float) -> None:
+    """Give `axes` a logarithmic x axis from `low` to `high` with plain numbers at its ticks."""
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    steps = (1.0, 2.0, 5.0) if high < 1000.0 * low else (1.0,)
+    if high < 2.0 * low:
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+    else:
+        axes.xaxis.set_major_locator(LogLocator(subs=steps))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def counted(axes: Axes, most: float) -> None:
+    """Give `axes` a logarithmic y axis of counts up to `most` with room for labels above."""
+    axes.set_yscale("log")
+    axes.set_ylim(0.7, max(most, 1.0) ** 1.35 * 3.0)
+    axes.set_ylabel("ticks")
 
 
 def turnaround(axes: Axes, recording: Recording, spread: Percentiles | None) -> None:
@@ -44,15 +74,13 @@ def turnaround(axes: Axes, recording: Recording, spread: Percentiles | None) -> 
         return
     values = np.maximum(recording.turnaround_ns() / 1e3, 1.0)
     edges = np.geomspace(values.min() * 0.9, max(values.max(), 1100.0) * 1.2, 90)
-    axes.hist(values, edges.tolist(), color=BLUE)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_ylim(bottom=0.7)
+    counts, _, _ = axes.hist(values, edges.tolist(), color=BLUE)
+    logarithmic(axes, edges[0], edges[-1])
+    counted(axes, float(np.max(counts)))
     axes.set_xlabel("µs")
-    axes.set_ylabel("ticks")
-    for name, value, height in (("p50", spread.p50, 0.98), ("p99", spread.p99, 0.9), ("p99.9", spread.p99_9, 0.82)):
+    for name, value, height in (("p50", spread.p50, 0.98), ("p99", spread.p99, 0.90), ("p99.9", spread.p99_9, 0.82)):
         mark(axes, value, f"{name} {value:.0f}", INK, height)
-    mark(axes, 1000.0, "1 ms", ORANGE)
+    mark(axes, 1000.0, "1 ms", ORANGE, 0.74)
 
 
 def latency(axes: Axes, recording: Recording, deadline_ms: float, stages: tuple[str, ...]) -> None:
@@ -69,10 +97,10 @@ def latency(axes: Axes, recording: Recording, deadline_ms: float, stages: tuple[
         color = STAGE_COLORS[stage]
         axes.hist(value, edges.tolist(), histtype="stepfilled", color=color, alpha=0.25)
         axes.hist(value, edges.tolist(), histtype="step", color=color, label=f"{stage} (p50 {np.median(value):.2f} ms)")
-    axes.set_xscale("log")
+    logarithmic(axes, edges[0], edges[-1])
     axes.set_xlabel("ms")
     axes.set_ylabel("chunks")
-    axes.margins(y=0.25)
+    axes.margins(y=0.35)
     if deadline_ms > 0.0:
         mark(axes, deadline_ms, "deadline", ORANGE)
     axes.legend(loc="upper left", fontsize=8)

@@ -97,12 +97,11 @@ def turnaround(recording: Recording, report: Report) -> Figure:
     if report.period_us is None:
         panels.note(lower, "the arm did not move")
         return figure
-    lower.hist(periods, np.geomspace(periods.min() * 0.9, periods.max() * 1.1, 120).tolist(), color=BLUE)
-    lower.set_xscale("log")
-    lower.set_yscale("log")
-    lower.set_ylim(bottom=0.7)
+    edges = np.geomspace(periods.min() * 0.9, periods.max() * 1.1, 120)
+    counts, _, _ = lower.hist(periods, edges.tolist(), color=BLUE)
+    panels.logarithmic(lower, edges[0], edges[-1])
+    panels.counted(lower, float(np.max(counts)))
     lower.set_xlabel("µs")
-    lower.set_ylabel("ticks")
     panels.mark(lower, report.period_us.p50, f"p50 {report.period_us.p50:.0f}", INK)
     panels.mark(lower, report.period_us.p99, f"p99 {report.period_us.p99:.0f}", INK, 0.89)
     return figure
@@ -116,7 +115,9 @@ def latency(recording: Recording, report: Report) -> Figure:
     if report.chunk_age_ms is None:
         panels.note(lower, "no chunk was followed")
         return figure
-    lower.hist(recording.chunk_ages(), 80, color=BLUE)
+    ages = recording.chunk_ages()
+    lower.hist(ages, range(int(ages.min()), int(ages.max()) + 6, 5), color=BLUE)
+    lower.margins(x=0.1, y=0.2)
     lower.set_xlabel("ms of robot time")
     lower.set_ylabel("ticks")
     panels.mark(lower, report.chunk_age_ms.p99, f"p99 {report.chunk_age_ms.p99:.0f}", INK)

@@ -55,10 +55,8 @@ def _rows(report: Report) -> list[tuple[str, str]]:
     if report.dilation_total_s > 0.0:
         waited = f"{report.dilation_total_s:.3f} s in total, {report.dilation_longest_s * 1e3:.0f} ms at the longest"
         rows.append(("arm waited", waited))
-    if report.ticks_not_recorded:
-        rows.append(
-            ("not recorded", f"{report.ticks_not_recorded} of {report.ticks + report.ticks_not_recorded} ticks")
-        )
+    if report.tick_gaps:
+        rows.append(("not recorded", f"{report.ticks_missing} ticks of the arm in {report.tick_gaps} gaps"))
     rows += [("fault", text) for text in report.faults]
     return rows
 

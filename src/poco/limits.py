@@ -50,7 +50,7 @@ class Margins:
 STEP_MARGINS = Margins()
 """What `step()` enforces on every tick, whatever was planned."""
 
-PLANNING_MARGINS = Margins(velocity=0.8, acceleration=0.65, jerk=0.65, position_rad=0.05)
+PLANNING_MARGINS = Margins(velocity=0.8, acceleration=0.75, jerk=0.75, position_rad=0.05)
 """What the planner aims for; the distance to STEP_MARGINS absorbs rounding and never triggers the servo."""
 
 ROBOT_MARGINS = Margins(velocity=1.0, acceleration=1.0, jerk=1.0, position_rad=0.0)

@@ -1,0 +1,144 @@
+"""A checkpoint comes back exactly or is refused with one sentence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from poco.errors import ArtifactError
+from poco.learner.checkpoint import FILE, Checkpoint, read_checkpoint, write_checkpoint
+
+Document = dict[str, object]
+Arrays = dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.generic]]"]
+
+
+@pytest.fixture
+def folder(checkpoint_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(checkpoint_folder, tmp_path / "checkpoint"))
+
+
+def rewrite(folder: Path, change: Callable[[Document, Arrays], None]) -> None:
+    """Read header and tensors without any check, let `change` damage them, write them back."""
+    with safe_open(folder / FILE, framework="numpy") as file:
+        header = json.loads(file.metadata()["poco"])
+        arrays = {key: file.get_tensor(key).copy() for key in file.keys()}  # noqa: SIM118
+    change(header, arrays)
+    save_file(arrays, folder / FILE, metadata={"poco": json.dumps(header)})
+
+
+def test_round_trip_is_exact(folder: Path, tmp_path: Path) -> None:
+    """Tensors, specification, architecture and metrics survive writing and reading; nothing is left beside them."""
+    first = read_checkpoint(folder)
+    write_checkpoint(tmp_path / "again", first)
+    second = read_checkpoint(tmp_path / "again")
+    assert (second.specification, second.metrics) == (first.specification, {"success_easy": 0.875})
+    assert second.policy.architecture == first.policy.architecture
+    for key, value in first.policy.state_dict().items():
+        assert torch.equal(value, second.policy.state_dict()[key]), key
+    assert [item.name for item in (tmp_path / "again").iterdir()] == [FILE]
+
+
+def test_rewriting_replaces_metrics(folder: Path) -> None:
+    """Writing over a checkpoint gives the new metrics with the same tensors."""
+    old = read_checkpoint(folder)
+    write_checkpoint(folder, Checkpoint(old.specification, old.policy, {**old.metrics, "success_hard": 0.5}))
+    assert read_checkpoint(folder).metrics == {"success_easy": 0.875, "success_hard": 0.5}
+
+
+def damage(key: str, value: object) -> Callable[[Document, Arrays], None]:
+    return lambda header, arrays: header.__setitem__(key, value)
+
+
+def drop_tensor(header: Document, arrays: Arrays) -> None:
+    del arrays["mean"]
+
+
+def add_tensor(header: Document, arrays: Arrays) -> None:
+    arrays["surplus"] = np.zeros(1, np.float32)
+
+
+def wrong_shape(header: Document, arrays: Arrays) -> None:
+    arrays["mean"] = np.zeros(7, np.float32)
+
+
+def wrong_type(header: Document, arrays: Arrays) -> None:
+    arrays["mean"] = arrays["mean"].astype(np.float64)
+
+
+def not_finite(header: Document, arrays: Arrays) -> None:
+    arrays["velocity_layer.bias"][3] = np.nan
+
+
+def silently_other(header: Document, arrays: Arrays) -> None:
+    arrays["velocity_layer.bias"][3] += 1.0
+
+
+def other_architecture(header: Document, arrays: Arrays) -> None:
+    architecture = header["architecture"]
+    assert isinstance(architecture, dict)
+    architecture["chunk_steps"] = 6
+
+
+def huge_architecture(header: Document, arrays: Arrays) -> None:
+    architecture = header["architecture"]
+    assert isinstance(architecture, dict)
+    architecture["hidden_sizes"] = [10**9]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (damage("version", 2), "this poco reads poco-checkpoint v1"),
+        (damage("format", "other"), "this poco reads poco-checkpoint v1"),
+        (damage("surplus", 1), "not readable"),
+        (damage("specification_hash", "0" * 64), "does not match its hash"),
+        (drop_tensor, "tensors of its architecture"),
+        (add_tensor, "tensors of its architecture"),
+        (wrong_shape, "expected float32"),
+        (wrong_type, "expected float32"),
+        (not_finite, "not finite"),
+        (silently_other, "corrupted"),
+        (other_architecture, "does not fit its specification"),
+        (huge_architecture, "not readable"),
+    ],
+)
+def test_damaged_checkpoints_are_refused(
+    folder: Path, change: Callable[[Document, Arrays], None], sentence: str
+) -> None:
+    """Every kind of damage gives one sentence that names the file."""
+    rewrite(folder, change)
+    with pytest.raises(ArtifactError, match=sentence) as caught:
+        read_checkpoint(folder)
+    assert FILE in str(caught.value)
+
+
+def test_truncated_foreign_and_missing_files_are_refused(folder: Path) -> None:
+    """A cut file, a file that is something else and no file at all are told apart from a checkpoint."""
+    payload = (folder / FILE).read_bytes()
+    for other in (payload[: len(payload) // 2], b"\x80\x04something else", b""):
+        (folder / FILE).write_bytes(other)
+        with pytest.raises(ArtifactError, match="not readable"):
+            read_checkpoint(folder)
+    (folder / FILE).unlink()
+    with pytest.raises(ArtifactError, match="no checkpoint"):
+        read_checkpoint(folder)
+
+
+def test_any_flipped_byte_of_the_tensors_is_noticed(folder: Path) -> None:
+    """Bytes over the whole tensor part, flipped one at a time, are all refused."""
+    payload = (folder / FILE).read_bytes()
+    start = 8 + int.from_bytes(payload[:8], "little")
+    for place in np.linspace(start, len(payload) - 1, 40, dtype=int):
+        flipped = bytearray(payload)
+        flipped[place] ^= 0x10
+        (folder / FILE).write_bytes(flipped)
+        with pytest.raises(ArtifactError):
+            read_checkpoint(folder)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium
-import mujoco
 import msgspec
+import mujoco
 import numpy as np
 import numpy.typing as npt
 

@@ -21,10 +21,10 @@ from .peg_in_hole import HOLE_DEPTH_M, PegInHoleParameters
 
 Floats = npt.NDArray[np.float64]
 
-APPROACH_M = 0.0054
-LOWER_M = 0.0020
-INSERT_M = 0.0045
-TURN_RAD = 0.05
+APPROACH_M = 0.0045
+LOWER_M = 0.0018
+INSERT_M = 0.0040
+TURN_RAD = 0.025
 SEARCH_M = 0.0016
 """Largest travel of one control period in each phase (m, rad)."""
 
@@ -40,6 +40,9 @@ DROPPED_M = 0.0020
 
 SPIRAL_PITCH_M = 0.0012
 SPIRAL_MAX_M = 0.0045
+SMOOTHING = 0.7
+"""Share of the tremble that goes on from one step to the next."""
+
 CORRECTION = 0.5
 """Share of its own tremble that the hand takes back at the next step."""
 
@@ -113,15 +116,19 @@ class Operator:
         self._bias = self._bias_m * np.array([math.cos(angle), math.sin(angle), 0.0])
         self._pending = np.zeros(4)
         self._spiral = 0.0
+        self._drift = np.zeros(4)
 
     def _tremble(self, steps: int) -> Floats:
-        """Changes [steps, 4] of a deviation that takes unit noise at each step and of which half is corrected at the next."""
-        noise = self._random.standard_normal((steps, 4))
-        deviation = np.zeros(4)
+        """Noise [steps, 4] of unit variance and smooth in time, and what the hand takes back of the deviation it makes."""
+        fresh = self._random.standard_normal((steps, 4))
+        noise, deviation = self._drift, np.zeros(4)
         changes = np.empty((steps, 4))
         for step in range(steps):
-            changes[step] = noise[step] - CORRECTION * deviation
+            noise = SMOOTHING * noise + math.sqrt(1.0 - SMOOTHING**2) * fresh[step]
+            changes[step] = noise - CORRECTION * deviation
             deviation = deviation + changes[step]
+            if step == self._specification.execute_steps - 1:
+                self._drift = noise
         return changes
 
     def _plan(self, sight: Sight, steps: int) -> tuple[Floats, bool]:

@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-import mujoco
 import numpy as np
 import numpy.typing as npt
 
@@ -18,7 +17,7 @@ from poco.errors import UsageError
 from poco.records import TaskSignal
 
 from ..arm import SimulatedArm
-from ..model import FINGER_SIZE_M, HAND_SIZE_M, fr3_mjcf
+from ..model import fr3_mjcf
 
 Floats = npt.NDArray[np.float64]
 Variant = Literal["easy", "hard"]

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poco import _core
+from poco.limits import JOINTS
 from poco.records import ARM_STATE, COMMAND, ROBOT_STATE, TaskSignal
 from poco.trouble import Request
 
@@ -28,7 +29,10 @@ class SimulatedPlant:
     """
 
     def __init__(self, task: PegInHole, limits: Record) -> None:
-        """Drive the arm of `task` under `limits` (a LIMITS record with the margins of `step`)."""
+        """Drive the arm of `task` under `limits` (a LIMITS record with the margins of `step`).
+
+        The collision thresholds are the same in both phases of a motion, so the phase does not matter here.
+        """
         self.task = task
         self._arm = task.arm
         self._limits = limits
@@ -39,12 +43,26 @@ class SimulatedPlant:
         self._arm_state = np.zeros((), ARM_STATE)
         self._robot_state = np.zeros((), ROBOT_STATE)
         self._command = np.zeros((), COMMAND)
+        self._wire = np.zeros(JOINTS, np.float32)
+        end_effector = task.arm.data.site("end_effector")
+        self._hand_position, self._hand_rotation = end_effector.xpos, end_effector.xmat.reshape(3, 3)
+        self._hand = np.eye(4)
         self.reset(np.array(task.arm.q))
 
     def reset(self, q: Floats) -> None:
         """Teleport the arm to `q` [7] (rad) at rest and start a new servo at tick 0."""
         self._arm.reset(q)
         self._motion = CommandedMotion(q)
+        arm, motion = self._arm, self._motion
+        self._fields = {
+            "q": arm.q,
+            "dq": arm.dq,
+            "tau": arm.tau,
+            "tau_ext": arm.tau_ext,
+            "q_d": motion.q,
+            "dq_d": motion.dq,
+            "ddq_d": motion.ddq,
+        }
         self._memory = _core.Memory()
         self._newest: Record | None = None
         self._reflex = False
@@ -78,25 +96,25 @@ class SimulatedPlant:
         _core.step(self._arm_state, self._newest, Request.ARMED, self._limits, self._memory, self._command)
 
     def _act(self) -> None:
-        motion = self._motion
+        arm, motion, hand = self._arm, self._motion, self._hand
         if not self._reflex:
             q = self._command["q"]
             motion.take(q, *motion.differentiate(q))
-        self._arm.advance(motion.q, motion.dq, motion.ddq)
-        self._contact.update(self._arm.O_T_EE, bool(motion.ddq.any()))
+        arm.advance(motion.q, motion.dq, motion.ddq)
+        hand[:3, 3], hand[:3, :3] = self._hand_position, self._hand_rotation
+        self._contact.update(hand, accelerating=False)
         if not self._reflex and self._contact.collisions:
             self._reflex = True
-            motion.restart(self._arm.q, np.zeros_like(self._arm.dq))
+            motion.restart(arm.q, np.zeros(JOINTS))
 
     def _sense(self) -> None:
-        state, arm, motion = self._arm_state, self._arm, self._motion
+        state, wire = self._arm_state, self._wire
         state["tick"] = self._tick
-        for name in _MEASURED:
-            state[name] = getattr(arm, name).astype(np.float32)
-        for name in _COMMANDED:
-            state[f"{name}_d"] = getattr(motion, name).astype(np.float32)
+        for name, value in self._fields.items():
+            wire[:] = value
+            state[name] = wire
         state["robot_mode"] = RobotMode.REFLEX if self._reflex else RobotMode.MOVE
-        state["errors"] = int(self._reflex)
+        state["errors"] = self._reflex
 
     def report(self) -> Record:
         """Return the ROBOT_STATE record of the current tick, a copy."""

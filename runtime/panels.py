@@ -43,6 +43,7 @@ def mark(axes: Axes, x: float, label: str, color: str, height: float = 0.98) -> 
         va="top",
         fontsize=8,
         bbox=paper,
+        in_layout=False,
     )
 
 
@@ -73,7 +74,7 @@ def turnaround(axes: Axes, recording: Recording, spread: Percentiles | None) -> 
         note(axes, "no tick was recorded")
         return
     values = np.maximum(recording.turnaround_ns() / 1e3, 1.0)
-    edges = np.geomspace(values.min() * 0.9, max(values.max(), 1100.0) * 1.2, 90)
+    edges = np.geomspace(min(values.min(), 800.0) * 0.9, max(values.max(), 1100.0) * 1.2, 90)
     counts, _, _ = axes.hist(values, edges.tolist(), color=BLUE)
     logarithmic(axes, edges[0], edges[-1])
     counted(axes, float(np.max(counts)))

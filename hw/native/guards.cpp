@@ -5,6 +5,11 @@
 #include "envelope.hpp"
 
 namespace poco {
+namespace {
+
+constexpr double kRounding = 1e-6;  // m and m/s: a plan that touches a guard has not crossed it
+
+}  // namespace
 
 Motion differentiate(const Joints& q, const Sent& sent) noexcept {
   Motion motion{q, {}, {}};
@@ -41,10 +46,11 @@ Trouble check_tip(const Motion& candidate, const Sent& sent, const Joints& measu
   const Tip next = tip_of(candidate.q, limits.flange_t_tip), last = tip_of(sent.q, limits.flange_t_tip);
   const Tip measured = tip_of(measured_q, limits.flange_t_tip);
   for (int i = 0; i < 3; ++i) {
-    if (next.position[i] < limits.box_min[i] || next.position[i] > limits.box_max[i]) return Trouble::workspace_box;
+    if (next.position[i] < limits.box_min[i] - kRounding || next.position[i] > limits.box_max[i] + kRounding)
+      return Trouble::workspace_box;
   }
-  if (next.position[2] < limits.table_z) return Trouble::table_plane;
-  if (distance_m(next, last) * kTicksPerS > limits.speed_max) return Trouble::tip_speed;
+  if (next.position[2] < limits.table_z - kRounding) return Trouble::table_plane;
+  if (distance_m(next, last) * kTicksPerS > limits.speed_max + kRounding) return Trouble::tip_speed;
 
   const double lead_m = distance_m(next, measured), lead_rad = angle_rad(next, measured);
   const bool further = lead_m > limits.lead_max_m && lead_m > distance_m(last, measured);

@@ -19,6 +19,9 @@ bool state_finite(const ArmState& state) noexcept {
          all_finite(state.ddq_d);
 }
 
+// Jerk that bridging a gap may add, as a share of the limit: STEP_MARGINS and this stay inside the arm's own limits.
+constexpr double kBridgeShare = 0.2;
+
 // One tick of the servo: the steps in the order in which step() calls them.
 class Cycle {
  public:
@@ -35,12 +38,14 @@ class Cycle {
   Command report() const noexcept;
 
  private:
+  bool bridge() noexcept;
+  void start_from_arm() noexcept;
   void note(Trouble trouble) noexcept;
   void latch(Trouble trouble) noexcept;
   void stop_moving() noexcept;
   void begin_brake() noexcept;
   bool listening() const noexcept;
-  Motion planned() noexcept;
+  Motion planned(int64_t tick) noexcept;
   Trouble examine_candidate(const Motion& candidate) const noexcept;
   void commit(const Motion& next) noexcept;
   Mode mode() const noexcept;
@@ -49,7 +54,6 @@ class Cycle {
   const Limits& limits_;
   Memory& memory_;
   Trouble event_ = Trouble::none;
-  bool anchored_now_ = false;
 };
 
 void Cycle::note(Trouble trouble) noexcept {
@@ -81,16 +85,42 @@ bool Cycle::listening() const noexcept { return memory_.request == Request::arme
 void Cycle::anchor() noexcept {
   const bool contiguous = memory_.anchored && state_.tick == memory_.tick + 1;
   if (contiguous || !state_finite(state_)) return;
-  const bool backwards = memory_.anchored && state_.tick <= memory_.tick;
-  anchored_now_ = memory_.anchored;
-  memory_.commanded = {state_.q_d, state_.dq_d, state_.ddq_d};
+  const bool gap = memory_.anchored;
+  if (gap && state_.tick > memory_.tick && bridge()) return note(Trouble::gap_bridged);
+  if (gap) note(Trouble::gap_not_bridged);
+  start_from_arm();
+}
+
+// Continues the plan if joining it adds so little jerk to the plan's own that the arm's limits hold whatever follows:
+// the three commands before this tick, planned against those the arm reports, are all that the next differences see.
+bool Cycle::bridge() noexcept {
+  const int64_t now = state_.tick;
+  const Joints third = planned(now - 3).q, second = planned(now - 2).q;
+  const Motion first = planned(now - 1);
+  for (int j = 0; j < kJoints; ++j) {
+    const double q = state_.q_d[j], dq = state_.dq_d[j] * kTickS, ddq = state_.ddq_d[j] * kTickS * kTickS;
+    const double e1 = first.q[j] - q, e2 = second[j] - (q - dq), e3 = third[j] - (q - 2 * dq + ddq);
+    const double added = std::max({std::abs(3 * e1 - 3 * e2 + e3), std::abs(3 * e1 - e2), std::abs(e1)});
+    if (!(added * kTicksPerS * kTicksPerS * kTicksPerS <= kBridgeShare * limits_.jerk_max[j])) return false;
+  }
+  for (int j = 0; j < kJoints; ++j) {
+    memory_.sent_dq[j] = (first.q[j] - second[j]) * kTicksPerS;
+    memory_.sent_ddq[j] = (memory_.sent_dq[j] - (second[j] - third[j]) * kTicksPerS) * kTicksPerS;
+  }
+  memory_.commanded = first;
+  return true;
+}
+
+// The arm's derivatives are backward differences: at constant acceleration the velocity at the tick itself is half a
+// tick further.
+void Cycle::start_from_arm() noexcept {
+  memory_.anchored = true;
+  memory_.pending = false;
   memory_.sent_dq = state_.dq_d;
   memory_.sent_ddq = state_.ddq_d;
-  if (!memory_.anchored || backwards) {
-    begin_brake();
-    memory_.pending = false;
-  }
-  memory_.anchored = true;
+  memory_.commanded = {state_.q_d, state_.dq_d, state_.ddq_d};
+  for (int j = 0; j < kJoints; ++j) memory_.commanded.dq[j] += state_.ddq_d[j] * kTickS / 2;
+  begin_brake();
 }
 
 void Cycle::check_arm() noexcept {
@@ -138,19 +168,19 @@ void Cycle::attach() noexcept {
   const bool starts_from_hold = memory_.plan == Plan::hold && next.predecessor_id == 0;
   if (!follows && !starts_from_hold) return note(Trouble::chunk_wrong_predecessor);
   int64_t first_segment = 0;
-  if (!meets(planned(), evaluate(next, 0, first_segment))) return note(Trouble::chunk_discontinuous);
+  if (!meets(planned(state_.tick), evaluate(next, 0, first_segment))) return note(Trouble::chunk_discontinuous);
   memory_.active = 1 - memory_.active;
   memory_.segment = 0;
   memory_.plan = Plan::chunk;
   memory_.has_followed = true;
 }
 
-Motion Cycle::planned() noexcept {
+Motion Cycle::planned(int64_t tick) noexcept {
   switch (memory_.plan) {
     case Plan::chunk:
-      return evaluate(memory_.active_chunk(), state_.tick - memory_.active_chunk().attach_tick, memory_.segment);
+      return evaluate(memory_.active_chunk(), tick - memory_.active_chunk().attach_tick, memory_.segment);
     case Plan::brake:
-      return memory_.brake.at(static_cast<double>(state_.tick - memory_.brake_tick) * kTickS);
+      return memory_.brake.at(static_cast<double>(tick - memory_.brake_tick) * kTickS);
     case Plan::hold:
       break;
   }
@@ -159,23 +189,20 @@ Motion Cycle::planned() noexcept {
 
 Trouble Cycle::examine_candidate(const Motion& candidate) const noexcept {
   const Sent sent{memory_.commanded.q, memory_.sent_dq, memory_.sent_ddq};
-  Trouble trouble = Trouble::none;
-  if (anchored_now_ || memory_.plan == Plan::chunk) trouble = check_joints(candidate, sent, limits_);
-  if (trouble != Trouble::none || memory_.plan != Plan::chunk) return trouble;
+  const Trouble trouble = check_joints(candidate, sent, limits_);
+  if (trouble != Trouble::none) return trouble;
   if (!Brake(candidate, limits_).stays_inside(limits_)) return Trouble::no_way_to_stop;
   return check_tip(candidate, sent, state_.q, limits_);
 }
 
 void Cycle::move() noexcept {
   if (!memory_.anchored) return commit({state_.q_d, {}, {}});  // not finite: the client library refuses to send it
-  Motion next = planned();
-  const Trouble trouble = examine_candidate(next);
-  if (anchored_now_) note(trouble == Trouble::none ? Trouble::gap_bridged : Trouble::gap_not_bridged);
+  Motion next = planned(state_.tick);
+  const Trouble trouble = memory_.plan == Plan::chunk ? examine_candidate(next) : Trouble::none;
   if (trouble != Trouble::none) {
-    if (!anchored_now_) grade_of(trouble) == Grade::latched ? latch(trouble) : note(trouble);
-    memory_.pending = false;
-    begin_brake();
-    next = planned();
+    grade_of(trouble) == Grade::latched ? latch(trouble) : note(trouble);
+    stop_moving();
+    next = planned(state_.tick);
   }
   const bool chunk_over = memory_.plan == Plan::chunk &&
                           state_.tick >= memory_.active_chunk().attach_tick + ticks_of(memory_.active_chunk());

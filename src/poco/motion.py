@@ -24,8 +24,8 @@ from poco.spline import JOINTS, Integers, sample
 
 __all__ = ["Outcome", "Plan", "executed_action", "plan_chunk", "plan_path", "sample", "tip_delta_targets", "warm_up"]
 
-INSIDE_M = 1e-3
-"""Targets stay this far inside the guards, which leaves room for the curve between them."""
+INSIDE_M = (1e-3, 1e-2)
+"""Targets stay this far inside the guards, which leaves room for the curve between them; the second where the first fails."""
 
 APPROACH_RAD_S = 0.2
 """Targets stay where the position-dependent velocity bound still allows this speed towards the joint limit."""
@@ -117,11 +117,11 @@ def _reach(bounds: Bounds) -> tuple[Floats, Floats]:
 
 
 @kernel
-def _clamp_into_guards(position: Floats, bounds: Bounds) -> bool:
-    """Move `position` [3] (m) into the guards in place; return whether it had to move."""
+def _clamp_into_guards(position: Floats, bounds: Bounds, inside_m: float) -> bool:
+    """Move `position` [3] (m) `inside_m` into the guards in place; return whether it had to move."""
     moved = False
     for axis in range(3):
-        inside = min(max(position[axis], bounds.box_min[axis] + INSIDE_M), bounds.box_max[axis] - INSIDE_M)
+        inside = min(max(position[axis], bounds.box_min[axis] + inside_m), bounds.box_max[axis] - inside_m)
         moved = moved or inside != position[axis]
         position[axis] = inside
     return moved
@@ -135,7 +135,7 @@ def _tip_delta_targets(actions: Floats, q_base: Floats, flange_t_tip: Floats, q_
     q = q_base
     for k in range(actions.shape[0]):
         position += actions[k, :3]
-        _clamp_into_guards(position, bounds)
+        _clamp_into_guards(position, bounds, INSIDE_M[0])
         cosine, sine = math.cos(actions[k, 3]), math.sin(actions[k, 3])
         for column in range(3):
             x, y = rotation[0, column], rotation[1, column]
@@ -178,7 +178,7 @@ def executed_action(q_before: Floats, q_after: Floats, flange_t_tip: Floats) -> 
 
 
 @kernel
-def _guard_targets(targets: Floats, bounds: Bounds) -> None:
+def _guard_targets(targets: Floats, bounds: Bounds, inside_m: float) -> None:
     """Clamp joint targets [T, 7] in place into reach and, where their tip leaves the guards, to the nearest tip inside."""
     lower, upper = _reach(bounds)
     frame = frames()
@@ -186,7 +186,7 @@ def _guard_targets(targets: Floats, bounds: Bounds) -> None:
         targets[k] = np.minimum(np.maximum(targets[k], lower), upper)
         chain(targets[k], bounds.flange_t_tip, frame)
         position, rotation = frame.position.copy(), frame.rotation.copy()
-        if _clamp_into_guards(position, bounds):
+        if _clamp_into_guards(position, bounds, inside_m):
             q, _, _ = inverse(targets[k], position, rotation, bounds.flange_t_tip, targets[k], lower, upper)
             targets[k] = q
 
@@ -209,42 +209,39 @@ def _lead_in(origin: Floats, bounds: Bounds, rows: Floats, result: Floats) -> in
     return ticks
 
 
-@kernel
 def _plan(
     targets: Floats, origin: Floats, period: int, bounds: Bounds, knots: Integers, coefficients: Floats, ends: Integers
-) -> tuple[int, int]:
-    """Write the plan of a chunk and the ends of its actions [T + 1]; return its segments and its Outcome."""
-    actions = targets.shape[0]
+) -> tuple[int, Outcome]:
+    """Write the plan of a chunk and the ends of its actions [T + 1]; return its segments and what became of it."""
+    actions = len(targets)
     natural = np.full(actions, period)
-    knots[0] = 0
-    segments, offset = fit(knots, coefficients, 0, origin, origin, targets, natural, bounds, False), 0
-    state = origin.copy()
-    lead = _lead_in(origin, bounds, coefficients[0], state) if segments == 0 else 0
-    if lead > 0:
-        knots[1], offset = lead, 1
-        natural[0] = max(1, period - lead)
-        segments = fit(knots, coefficients, offset, state, origin, targets, natural, bounds, False)
-        natural[0] = period
+    knots[0] = ends[0] = 0
+    segments, offset, state = fit(knots, coefficients, 0, origin, origin, targets, natural, bounds, False), 0, origin
+    if segments == 0:
+        state = np.empty((3, JOINTS))
+        knots[1] = lead = _lead_in(origin, bounds, coefficients[0], state)
+        if lead > 0:
+            offset = 1
+            shortened = np.full(actions, period)
+            shortened[0] = max(1, period - lead)
+            segments = fit(knots, coefficients, offset, state, origin, targets, shortened, bounds, False)
     if segments > 0:
-        ends[0] = 0
         ends[1:] = knots[offset + 1 : offset + actions + 1]
-        return segments, 0 if ends[actions] == period * actions else 1
+        return segments, Outcome.NATURAL if ends[actions] == period * actions else Outcome.STRETCHED
     length = stop_ticks(state[1], bounds)
     ramp_to_rest(state[0], state[1], length, coefficients[offset])
     knots[offset + 1] = knots[offset] + length
     offset += 1
-    worst, _, _ = verify(knots, coefficients, offset, origin[1], origin[2], bounds)
-    if worst >= 0:
-        return 0, 4
-    state[0] += 0.5 * length * TICK_S * state[1]
-    state[1:] = 0.0
-    ends[0] = 0
-    segments = fit(knots, coefficients, offset, state, origin, targets, natural, bounds, False)
+    if verify(knots, coefficients, offset, origin[1], origin[2], bounds)[0] >= 0:
+        return 0, Outcome.REFUSED
+    rest = np.zeros((3, JOINTS))
+    rest[0] = state[0] + 0.5 * length * TICK_S * state[1]
+    segments = fit(knots, coefficients, offset, rest, origin, targets, natural, bounds, False)
     if segments > 0:
         ends[1:] = knots[offset + 1 : offset + actions + 1]
-        return segments, 2
+        return segments, Outcome.STOPPED_FIRST
     ends[1:] = knots[offset]
-    return offset, 3
+    return offset, Outcome.STOP_ONLY
 
 
 def _blank(attach_tick: int, chunk_id: int, predecessor_id: int, generation: int) -> npt.NDArray[np.void]:
@@ -281,10 +278,13 @@ def plan_chunk(
     if not (size_fits and np.isfinite(wanted).all() and np.isfinite(origin).all()):
         return Plan(spline, ends, Outcome.REFUSED)
     bounds = bounds_of(limits)
-    _guard_targets(wanted, bounds)
-    segments, outcome = _plan(wanted, origin, period_ticks, bounds, spline["knots"], spline["coefficients"], ends)
+    for inside_m in INSIDE_M:
+        _guard_targets(wanted, bounds, inside_m)
+        segments, outcome = _plan(wanted, origin, period_ticks, bounds, spline["knots"], spline["coefficients"], ends)
+        if outcome < Outcome.STOP_ONLY:
+            break
     spline["segments"] = segments
-    return Plan(spline, ends, Outcome(outcome))
+    return Plan(spline, ends, outcome)
 
 
 def plan_path(
@@ -355,5 +355,6 @@ def warm_up(limits: npt.NDArray[np.void]) -> None:
     still = np.zeros(JOINTS)
     targets = tip_delta_targets(np.zeros((2, 4)), q, bounds.flange_t_tip, q, limits)
     plan = plan_chunk(targets, q, still, still, 50, 0, 1, 0, 0, limits)
+    plan_chunk(targets, q, still, still + 1e6, 50, 0, 1, 0, 0, limits)
     sample(plan.spline, 1)
     executed_action(q, q, bounds.flange_t_tip)

@@ -91,20 +91,24 @@ def _velocity_ratio(bounds: Bounds, q: Floats, v: Floats) -> tuple[float, bool]:
 def _load(rows: Floats, ticks: int, bounds: Bounds, first: bool, state: Floats, frame: Frames) -> tuple[float, bool]:
     """Return how much longer a segment must become (> 1) and whether it leaves joint limits or guards.
 
-    The state that the first segment starts from is given; only what follows is judged, and against the full limits.
+    The state that the first segment starts from is given: of its first point only the jerk is judged, and the whole
+    segment against the full limits.
     """
     q, v, a, j = state[0], state[1], state[2], state[3]
     points = min(max(ticks // 4, 6), 16)
     speed, acceleration, jerk, outside = 0.0, 0.0, 0.0, False
-    for point in range(1 if first else 0, points + 1):
+    for point in range(points + 1):
         evaluate(rows, ticks * TICK_S * point / points, q, v, a, j)
+        for joint in range(JOINTS):
+            jerk = max(jerk, abs(j[joint]) / bounds.jerk_max[joint])
+        if first and point == 0:
+            continue
         ratio, blocked = _velocity_ratio(bounds, q, v)
         chain(q, bounds.flange_t_tip, frame)
         speed = max(speed, ratio, tip_speed(frame, v) / bounds.speed_max)
         outside = outside or blocked or _outside_guards(bounds, frame.position)
         for joint in range(JOINTS):
             acceleration = max(acceleration, abs(a[joint]) / bounds.acceleration_max[joint])
-            jerk = max(jerk, abs(j[joint]) / bounds.jerk_max[joint])
     if not first:
         speed, acceleration, jerk = speed / AIM_VELOCITY, acceleration / AIM_ACCELERATION, jerk / AIM_ACCELERATION
     return max(speed, acceleration**0.6, jerk**0.4), outside

@@ -55,7 +55,8 @@ class Link:
     @property
     def centre_m(self) -> Floats:
         """Centre of mass [3] in the joint frame."""
-        return (np.array(self.start_m) + np.array(self.end_m)) / 2
+        centre: Floats = (np.array(self.start_m) + np.array(self.end_m)) / 2
+        return centre
 
     @property
     def inertia_kg_m2(self) -> Floats:

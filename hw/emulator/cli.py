@@ -1,0 +1,110 @@
+"""`poco-emulator`: an FR3 without the robot, behind the interface of the real one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import tyro
+
+from poco.clock import TICKS_PER_SECOND, monotonic_ns
+from poco.errors import UsageError, guard
+
+from .arm import SimulatedArm
+from .model import fr3_mjcf
+from .pacing import Pacing
+from .server import EmulatorServer
+from .task_port import Task
+from .tasks.peg_in_hole import EASY, PegInHole
+
+RECOVERY_DELAY_MAX_S = 60.0
+_PARENT_CHECK_TICKS = 1000
+
+DESCRIPTION = """Emulate a Franka FR3: its network interface (protocol 10) on a loopback address, MuJoCo physics behind it.
+
+Examples:
+  poco-emulator                                      the easy peg-in-hole task on 127.0.0.1
+  poco-emulator --host 127.0.0.2 --task none         a bare arm beside it
+  poco-emulator --pacing lockstep --clearance-mm 1.2 as fast as the client answers, the same every time
+  poco-emulator --pacing strict --recovery-delay-s 2 as unforgiving as the arm
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Command line of `poco-emulator`."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on: ports 1337 (arm) and 1340 (task). Several emulators want several addresses: 127.0.0.2, ..."""
+    pacing: Literal["realtime", "lockstep", "strict"] = "realtime"
+    """realtime: 1 kHz, waits up to 0.1 s for a late answer and accounts it. lockstep: the next tick follows the answer to the
+    last. strict: 1 kHz, late answers are lost as on the arm."""
+    task: Literal["peg-in-hole", "none"] = "peg-in-hole"
+    """What stands on the table."""
+    clearance_mm: float = EASY.clearance_m * 1000
+    """Gap between peg and hole on each side."""
+    seed: int = 0
+    """Where the hole is until the first `place`."""
+    recovery_delay_s: float = 0.5
+    """How long automatic error recovery takes in robot time (0.4 to 3 s on the arm)."""
+    exit_with_parent: Annotated[int | None, tyro.conf.arg(metavar="PID")] = None
+    """Exit when this process is gone and no client is connected."""
+
+
+def _scene(options: Options) -> tuple[SimulatedArm, Task | None]:
+    if options.task == "none":
+        return SimulatedArm.from_mjcf(fr3_mjcf()), None
+    task = PegInHole(replace(EASY, clearance_m=options.clearance_mm / 1000), options.seed)
+    return task.arm, task
+
+
+def _parent_watch(server: EmulatorServer, parent: int | None) -> Callable[[], bool]:
+    """Return what says, once a tick, whether to go on; it looks after the parent about once a second."""
+    ticks = 0
+
+    def keep_running() -> bool:
+        nonlocal ticks
+        ticks += 1
+        return parent is None or ticks % _PARENT_CHECK_TICKS != 0 or server.connected or _lives(parent)
+
+    return keep_running
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def serve(options: Options) -> None:
+    """Run one emulator until it is interrupted; raises UsageError for a wrong value and AddressError for a taken address."""
+    if not 0 <= options.recovery_delay_s <= RECOVERY_DELAY_MAX_S:
+        raise UsageError(
+            f"--recovery-delay-s is {options.recovery_delay_s} s, must lie in 0 to {RECOVERY_DELAY_MAX_S:g} s: "
+            "the arm takes 0.4 to 3 s"
+        )
+    if options.seed < 0:
+        raise UsageError(f"--seed is {options.seed}, must be 0 or more")
+    started_ns = monotonic_ns()
+    arm, task = _scene(options)
+    recovery_delay_ticks = round(options.recovery_delay_s * TICKS_PER_SECOND)
+    server = EmulatorServer(options.host, arm, Pacing(options.pacing), task, recovery_delay_ticks)
+    print(
+        f"poco-emulator ready on {options.host} ({options.task}, {options.pacing}), "
+        f"{(monotonic_ns() - started_ns) / 1e6:.0f} ms; Ctrl-C ends it",
+        flush=True,
+    )
+    server.run(_parent_watch(server, options.exit_with_parent))
+    print("poco-emulator: the process it was started for is gone", file=sys.stderr)
+
+
+def main() -> None:
+    """Entry point of `poco-emulator`; exit codes are those of `poco.errors`, 130 after Ctrl-C."""
+    guard(lambda: serve(tyro.cli(Options, prog="poco-emulator", description=DESCRIPTION)))

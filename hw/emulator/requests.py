@@ -1,0 +1,175 @@
+"""What the arm answers to each request of its client, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from .model import fr3_urdf
+from .protocol import (
+    Command,
+    MoveController,
+    MoveGenerator,
+    MoveStatus,
+    RecoveryStatus,
+    RobotMode,
+    SetterStatus,
+    StopStatus,
+    response,
+)
+from .robot import EmulatedRobot
+from .state_datagram import StateDatagram
+
+Floats = npt.NDArray[np.float64]
+Payload = npt.NDArray[np.void]
+
+JOINT_IMPEDANCE_MAX_NM_RAD = 14_250.0
+CARTESIAN_IMPEDANCE_RANGE = np.array([[10.0, 3000.0]] * 3 + [[1.0, 300.0]] * 3)
+"""Ranges the vendor documents for the setters (N m/rad; N/m and N m/rad)."""
+
+_ROTATION_TOLERANCE = 1e-5
+
+
+class Requests:
+    """Answers requests from the robot's present state; some answers come ticks later, from `progress`."""
+
+    def __init__(self, robot: EmulatedRobot, datagram: StateDatagram) -> None:
+        """Answer for `robot`, whose constant state fields are in `datagram`."""
+        self._robot = robot
+        self._datagram = datagram
+        self._model = fr3_urdf().encode()
+        self._waiting_move: int | None = None
+        self._running_move: int | None = None
+        self._recovery: int | None = None
+        self._setters: dict[Command, Callable[[Payload], bool]] = {
+            Command.SET_COLLISION_BEHAVIOR: self._set_collision_behavior,
+            Command.SET_JOINT_IMPEDANCE: self._set_joint_impedance,
+            Command.SET_CARTESIAN_IMPEDANCE: self._set_cartesian_impedance,
+            Command.SET_EE_TO_K: self._set_stiffness_frame,
+            Command.SET_NE_TO_EE: self._set_end_effector,
+            Command.SET_LOAD: self._set_load,
+        }
+
+    def answer(self, command: Command, command_id: int, payload: Payload) -> list[bytes]:
+        """Act on one request and return the responses that are due at once."""
+        if command is Command.MOVE:
+            return self._move(command_id, payload)
+        if command is Command.STOP_MOVE:
+            self._robot.preempt()
+            return [_status(command, command_id, StopStatus.SUCCESS), *self.progress()]
+        if command is Command.AUTOMATIC_ERROR_RECOVERY:
+            return self._recover(command_id)
+        if command is Command.GET_ROBOT_MODEL:
+            return [response(command, command_id, bytes([StopStatus.SUCCESS]) + self._model)]
+        return [_status(command, command_id, self._set(command, payload))]
+
+    def progress(self) -> list[bytes]:
+        """Return the responses that have become due since the last call; to be asked after every tick."""
+        due = []
+        robot = self._robot
+        if robot.ended is not None and self._running_move is not None:
+            due.append(_status(Command.MOVE, self._running_move, robot.ended))
+            self._running_move = None
+        if self._recovery is not None and robot.mode is RobotMode.IDLE:
+            due.append(_status(Command.AUTOMATIC_ERROR_RECOVERY, self._recovery, RecoveryStatus.SUCCESS))
+            self._recovery = None
+        if self._waiting_move is not None and robot.settled:
+            due.append(self._start(self._waiting_move))
+            self._waiting_move = None
+        return due
+
+    def forget(self) -> None:
+        """End what the client that has just left had asked for."""
+        self._robot.preempt()
+        self._waiting_move = self._running_move = self._recovery = None
+
+    def _move(self, command_id: int, payload: Payload) -> list[bytes]:
+        robot = self._robot
+        supported = (
+            payload["controller_mode"] == MoveController.JOINT_IMPEDANCE
+            and payload["generator_mode"] == MoveGenerator.JOINT_POSITION
+            and not payload["use_async"]
+        )
+        if not supported or robot.mode is not RobotMode.IDLE or self._waiting_move is not None:
+            return [_status(Command.MOVE, command_id, MoveStatus.NOT_POSSIBLE)]
+        self._waiting_move = command_id
+        return self.progress()
+
+    def _start(self, command_id: int) -> bytes:
+        self._running_move = command_id
+        self._robot.begin_motion()
+        return _status(Command.MOVE, command_id, MoveStatus.MOTION_STARTED)
+
+    def _recover(self, command_id: int) -> list[bytes]:
+        if self._recovery is not None or not self._robot.recover():
+            return [_status(Command.AUTOMATIC_ERROR_RECOVERY, command_id, RecoveryStatus.NOT_POSSIBLE)]
+        self._recovery = command_id
+        return self.progress()
+
+    def _set(self, command: Command, payload: Payload) -> SetterStatus:
+        setter = self._setters.get(command)
+        if setter is None or self._robot.mode is not RobotMode.IDLE:
+            return SetterStatus.NOT_POSSIBLE
+        if not all(np.isfinite(payload[name]).all() for name in payload.dtype.names or ()) or not setter(payload):
+            return SetterStatus.INVALID_ARGUMENT
+        self._datagram.update_tool()
+        return SetterStatus.SUCCESS
+
+    def _set_collision_behavior(self, payload: Payload) -> bool:
+        for quantity in ("torque", "force"):
+            for phase in ("acceleration", "nominal"):
+                lower, upper = payload[f"lower_{quantity}_{phase}"], payload[f"upper_{quantity}_{phase}"]
+                if (lower < 0).any() or (upper < lower).any():
+                    return False
+        self._robot.contact.thresholds = payload
+        return True
+
+    def _set_joint_impedance(self, payload: Payload) -> bool:
+        stiffness = payload["stiffness"]
+        if (stiffness < 0).any() or (stiffness > JOINT_IMPEDANCE_MAX_NM_RAD).any():
+            return False
+        self._robot.arm.joint_impedance = stiffness
+        return True
+
+    def _set_cartesian_impedance(self, payload: Payload) -> bool:
+        """Check the range only: no Cartesian controller is emulated that could use it."""
+        stiffness = payload["stiffness"]
+        low, high = CARTESIAN_IMPEDANCE_RANGE.T
+        return bool((stiffness >= low).all() and (stiffness <= high).all())
+
+    def _set_stiffness_frame(self, payload: Payload) -> bool:
+        transform = _transform(payload)
+        if transform is None:
+            return False
+        self._robot.tool.EE_T_K = transform
+        return True
+
+    def _set_end_effector(self, payload: Payload) -> bool:
+        transform = _transform(payload)
+        if transform is None:
+            return False
+        self._robot.tool.NE_T_EE = transform
+        return True
+
+    def _set_load(self, payload: Payload) -> bool:
+        inertia = payload["inertia"].reshape(3, 3)
+        if payload["mass"] < 0 or not np.allclose(inertia, inertia.T) or np.linalg.eigvalsh(inertia).min() < 0:
+            return False
+        tool = self._robot.tool
+        tool.load_mass_kg, tool.load_centre_m = float(payload["mass"]), payload["centre"].copy()
+        tool.load_inertia_kg_m2 = payload["inertia"].copy()
+        return True
+
+
+def _status(command: Command, command_id: int, status: int) -> bytes:
+    return response(command, command_id, bytes([status]))
+
+
+def _transform(payload: Payload) -> Floats | None:
+    """Return the rigid transform [4, 4] of `payload`, or None if it is not one."""
+    transform: Floats = payload["transform"].reshape(4, 4).T.copy()
+    rotation = transform[:3, :3]
+    rigid = np.allclose(rotation @ rotation.T, np.eye(3), atol=_ROTATION_TOLERANCE) and np.linalg.det(rotation) > 0
+    return transform if rigid and np.array_equal(transform[3], (0, 0, 0, 1)) else None

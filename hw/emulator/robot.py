@@ -1,0 +1,191 @@
+"""The emulated robot behind the network: modes, motions, reflexes and recovery, in robot time and without sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from .arm import SimulatedArm
+from .contact import ContactWatch
+from .motion_check import CommandedMotion, MotionCheck
+from .protocol import Error, MoveStatus, RobotMode
+from .tool import Tool
+
+MISSED_COMMANDS_MAX = 20
+"""The arm stops with communication_constraints_violation when this many commands in a row are missing."""
+
+SUCCESS_WINDOW_TICKS = 100
+
+
+class CommandCounts:
+    """What came of the commands so far: taken, lost (none in time), late (answer to an older state), invalid (not finite)."""
+
+    def __init__(self) -> None:
+        """Count from zero."""
+        self.taken = 0
+        self.lost = 0
+        self.late = 0
+        self.invalid = 0
+
+
+class EmulatedRobot:
+    """One FR3 as its client sees it; `advance` is one tick of 1 ms.
+
+    `tick` is the robot time that the newest state carries as message_id. Not thread-safe; belongs to the server's loop.
+    """
+
+    def __init__(
+        self,
+        arm: SimulatedArm,
+        recovery_delay_ticks: int = 500,
+        start_grace_ticks: int = 1000,
+        start_multiple_ticks: int = 1,
+    ) -> None:
+        """Hold `arm` where it is.
+
+        Recovery takes `recovery_delay_ticks`. Missing commands are held against a motion from its first command on, or from
+        `start_grace_ticks` after its start. Robot time jumps to a whole multiple of `start_multiple_ticks` where a motion
+        starts, so that the ticks of a motion need not depend on how long its preparations took.
+        """
+        self.arm = arm
+        self.tool = Tool(arm)
+        self.contact = ContactWatch(arm)
+        self.motion = CommandedMotion(arm.q)
+        self.mode = RobotMode.IDLE
+        self.tick = 1
+        self.errors = np.zeros(41, np.uint8)
+        self.reflex_reason = np.zeros(41, np.uint8)
+        self.counts = CommandCounts()
+        self.reflexes = 0
+        self.ended: MoveStatus | None = None
+        self.commanded = False
+        self._check = MotionCheck()
+        self._brake_deceleration = self._check.acceleration_max
+        self._recovery_delay_ticks = recovery_delay_ticks
+        self._recovered_at = 0
+        self._start_grace_ticks = start_grace_ticks
+        self._start_multiple_ticks = start_multiple_ticks
+        self._started_at = 0
+        self._missed_in_row = 0
+        self._pending: npt.NDArray[np.void] | None = None
+        self._window = np.zeros(SUCCESS_WINDOW_TICKS, np.uint8)
+
+    @property
+    def moving(self) -> bool:
+        """Whether a client's motion runs."""
+        return self.mode is RobotMode.MOVE
+
+    @property
+    def first_state_of_motion(self) -> bool:
+        """Whether the newest state is the one in which the modes switched; a client does not answer it."""
+        return self.moving and self.tick <= self._started_at
+
+    @property
+    def settled(self) -> bool:
+        """Whether the robot is idle and stands still, so that a motion can begin."""
+        return self.mode is RobotMode.IDLE and self.motion.at_rest
+
+    @property
+    def answered(self) -> bool:
+        """Whether the answer to the newest state is here."""
+        return self._pending is not None
+
+    @property
+    def success_rate(self) -> float:
+        """Share of the last 100 ticks with an accepted command; 0 when no motion runs."""
+        return float(self._window.mean()) if self.moving else 0.0
+
+    def begin_motion(self) -> None:
+        """Enter a joint position motion under the joint impedance law with the next state; the robot must be settled."""
+        self.mode = RobotMode.MOVE
+        self.reflex_reason[:] = 0
+        self.ended = None
+        self.commanded = False
+        self._pending = None
+        self._missed_in_row = 0
+        self._started_at = -(-(self.tick + 1) // self._start_multiple_ticks) * self._start_multiple_ticks
+        self.tick = self._started_at - 1
+        self._window[:] = 0
+
+    def preempt(self) -> None:
+        """End a running motion as StopMove and a lost connection do: the arm brakes by itself."""
+        if self.moving:
+            self._end(MoveStatus.PREEMPTED)
+
+    def receive(self, command: npt.NDArray[np.void]) -> None:
+        """Take in one COMMAND record; only an answer to the newest state counts."""
+        if not self.moving or int(command["message_id"]) != self.tick:
+            self.counts.late += 1
+        elif not np.isfinite(command["q_c"]).all():
+            self.counts.invalid += 1
+        else:
+            self._pending = command
+
+    def recover(self) -> bool:
+        """Start automatic recovery from a reflex, or return False where it is not possible (a motion runs)."""
+        if self.mode is RobotMode.REFLEX:
+            self.mode = RobotMode.AUTOMATIC_RECOVERY
+            self._recovered_at = self.tick + self._recovery_delay_ticks
+        return not self.moving
+
+    def advance(self) -> None:
+        """Live through one tick: follow the command or brake, simulate, feel for contacts."""
+        if self.moving:
+            self._follow()
+        elif not self.motion.at_rest:
+            self.motion.brake(self._brake_deceleration)
+        self.arm.advance(self.motion.q, self.motion.dq, self.motion.ddq)
+        self.tick += 1
+        self.contact.update(self.tool.O_T_K, bool(self.motion.ddq.any()))
+        if self.moving and (collisions := self.contact.collisions):
+            self.motion.restart(self.arm.q, self.arm.dq)
+            self._reflex(collisions)
+        if self.mode is RobotMode.AUTOMATIC_RECOVERY and self.tick >= self._recovered_at and self.motion.at_rest:
+            self.errors[:] = 0
+            self.mode = RobotMode.IDLE
+
+    def _follow(self) -> None:
+        command, self._pending = self._pending, None
+        self._window[self.tick % SUCCESS_WINDOW_TICKS] = command is not None
+        if command is None:
+            self._miss()
+            return
+        q = command["q_c"]
+        dq, ddq = self.motion.differentiate(q)
+        violations = [] if self.commanded else self._check.start_violations(self.motion, q)
+        violations = violations or self._check.violations(self.motion, q, dq, ddq)
+        if violations:
+            self._reflex(violations)
+            self.motion.brake(self._brake_deceleration)
+            return
+        self.commanded = True
+        self._missed_in_row = 0
+        self.counts.taken += 1
+        self.motion.take(q, dq, ddq)
+        if command["motion_generation_finished"]:
+            self._end(MoveStatus.SUCCESS)
+
+    def _miss(self) -> None:
+        if not self.commanded and self.tick - self._started_at < self._start_grace_ticks:
+            return
+        self.counts.lost += 1
+        self._missed_in_row += 1
+        if self._missed_in_row >= MISSED_COMMANDS_MAX:
+            self._reflex([Error.COMMUNICATION_CONSTRAINTS])
+            self.motion.brake(self._brake_deceleration)
+        else:
+            self.motion.extrapolate()
+
+    def _reflex(self, errors: Sequence[Error]) -> None:
+        for error in errors:
+            self.errors[error] = self.reflex_reason[error] = 1
+        self.reflexes += 1
+        self._end(MoveStatus.REFLEX_ABORTED)
+        self.mode = RobotMode.REFLEX
+
+    def _end(self, status: MoveStatus) -> None:
+        self.mode = RobotMode.IDLE
+        self.ended = status
+        self._pending = None

@@ -1,0 +1,138 @@
+"""The emulator: one thread that serves arm port and task port and lives through one tick after the other."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+
+from poco.clock import monotonic_ns
+
+from ..task_messages import (
+    EmulatorStatus,
+    GateSet,
+    GetStatus,
+    Place,
+    Placed,
+    Refused,
+    Reply,
+    Request,
+    Sense,
+    Sensed,
+    SetGate,
+)
+from .arm import SimulatedArm
+from .arm_port import ArmPort
+from .pacing import Gate, Pacer, Pacing
+from .requests import Requests
+from .robot import EmulatedRobot
+from .state_datagram import StateDatagram
+from .task_port import Task, TaskPort
+
+HEARTBEAT_S = 0.4
+"""While a gate is shut the newest state is repeated this often: the client takes it for no new one and keeps waiting."""
+
+START_MULTIPLE_TICKS = 60_000
+"""In lockstep motions start at whole minutes of robot time, so that a run does not depend on how long its start-up took."""
+
+
+class EmulatorServer:
+    """An emulated FR3 on one address: arm port 1337 (TCP, UDP beside it) and task port 1340. One thread."""
+
+    def __init__(
+        self, host: str, arm: SimulatedArm, pacing: Pacing, task: Task | None = None, recovery_delay_ticks: int = 500
+    ) -> None:
+        """Listen on `host` and hold `arm` where it is; raises AddressError."""
+        self._robot = EmulatedRobot(
+            arm,
+            recovery_delay_ticks,
+            start_grace_ticks=2 if pacing is Pacing.STRICT else 1000,
+            start_multiple_ticks=START_MULTIPLE_TICKS if pacing is Pacing.LOCKSTEP else 1,
+        )
+        self._datagram = StateDatagram(self._robot)
+        self._requests = Requests(self._robot, self._datagram)
+        self._arm_port = ArmPort(host, self._robot, self._requests)
+        self._task_port = TaskPort(host, self._answer, self._task_client_left)
+        self._task = task
+        self._pacer = Pacer(pacing)
+        self._gate = Gate()
+        self._gate_owner = -1
+
+    @property
+    def connected(self) -> bool:
+        """Whether an arm client is connected."""
+        return self._arm_port.connected
+
+    def run(self, keep_running: Callable[[], bool]) -> None:
+        """Serve until `keep_running`, asked once a tick, says no."""
+        try:
+            while keep_running():
+                self._wait_for_tick()
+                self._robot.advance()
+                self._datagram.update()
+                self._arm_port.send_state(self._datagram.bytes)
+                self._pacer.sent(self._robot, monotonic_ns())
+                self._arm_port.send(self._requests.progress())
+        finally:
+            self._arm_port.close()
+            self._task_port.close()
+
+    def _wait_for_tick(self) -> None:
+        """Serve both ports until the next tick is due; every port is looked at least once."""
+        while True:
+            now_ns = monotonic_ns()
+            gated = self._gate.holds(self._robot.tick, now_ns)
+            wait_s = HEARTBEAT_S if gated else self._pacer.wait_ns(self._robot, now_ns) * 1e-9
+            readers = self._arm_port.readers() | self._task_port.readers()
+            ready, _, _ = select.select(readers, (), (), wait_s)
+            for reader in ready:
+                if reader.fileno() >= 0:
+                    readers[reader]()
+            now_ns = monotonic_ns()
+            if self._gate.holds(self._robot.tick, now_ns):
+                if not ready:
+                    self._arm_port.send_state(self._datagram.bytes)
+            elif self._pacer.wait_ns(self._robot, now_ns) == 0:
+                return
+
+    def _answer(self, request: Request, client: int) -> Reply:
+        """Act on a request of the task port; `client` is the connection's key."""
+        robot = self._robot
+        match request:
+            case Sense() if self._task is not None:
+                return Sensed(self._task.signal(robot.tick))
+            case Place(seed) if self._task is not None:
+                if seed < 0:
+                    return Refused(f"seed is {seed}, must be 0 or more")
+                self._task.place(seed)
+                return Placed(robot.tick)
+            case SetGate(tick) if self._pacer.pacing is Pacing.LOCKSTEP:
+                self._gate.set(tick, monotonic_ns())
+                self._gate_owner = client
+                return GateSet(robot.tick)
+            case GetStatus():
+                return self._status()
+            case SetGate():
+                return Refused(f"pacing is {self._pacer.pacing.value}: start poco-emulator with --pacing lockstep")
+            case _:
+                return Refused("the emulator runs without a task: start poco-emulator with --task peg-in-hole")
+
+    def _status(self) -> EmulatorStatus:
+        robot, pacer = self._robot, self._pacer
+        return EmulatorStatus(
+            tick=robot.tick,
+            pacing=pacer.pacing.value,
+            connected=self.connected,
+            dilation_ns=pacer.dilation_ns,
+            longest_dilation_ns=pacer.longest_dilation_ns,
+            commands_taken=robot.counts.taken,
+            commands_lost=robot.counts.lost,
+            commands_late=robot.counts.late,
+            commands_invalid=robot.counts.invalid,
+            reflexes=robot.reflexes,
+            gate_timeouts=self._gate.timeouts,
+        )
+
+    def _task_client_left(self, client: int) -> None:
+        if client == self._gate_owner:
+            self._gate.set(-1, monotonic_ns())
+            self._gate_owner = -1

@@ -1,0 +1,81 @@
+"""Messages of the task port: typed JSON behind a 4-byte little-endian length, spoken by task drivers and the emulator."""
+
+from __future__ import annotations
+
+import msgspec
+
+from poco.records import TaskSignal
+
+TASK_PORT = 1340
+LENGTH_BYTES = 4
+MESSAGE_BYTES_MAX = 65_536
+"""A longer message is refused and its connection closed."""
+
+
+class Sense(msgspec.Struct, frozen=True, tag=True):
+    """Ask what the task's sensor sees now; answered by Sensed."""
+
+
+class Place(msgspec.Struct, frozen=True, tag=True):
+    """Ask to place the objects for the next episode as `seed` (>= 0) says; answered by Placed."""
+
+    seed: int
+
+
+class SetGate(msgspec.Struct, frozen=True, tag=True):
+    """Ask a lockstep emulator to let robot time run up to `tick` and no further, -1 for no gate; answered by GateSet."""
+
+    tick: int
+
+
+class GetStatus(msgspec.Struct, frozen=True, tag=True):
+    """Ask how the emulator fares; answered by EmulatorStatus."""
+
+
+class Sensed(msgspec.Struct, frozen=True, tag=True):
+    """The task's signal, stamped with the newest robot tick."""
+
+    signal: TaskSignal
+
+
+class Placed(msgspec.Struct, frozen=True, tag=True):
+    """The objects are placed since robot tick `tick`."""
+
+    tick: int
+
+
+class GateSet(msgspec.Struct, frozen=True, tag=True):
+    """The gate is set; robot time was at `tick`."""
+
+    tick: int
+
+
+class EmulatorStatus(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Counters since the emulator started.
+
+    Dilation is by how much robot time fell behind the wall (ns), in total and at most at once. Commands are counted as taken,
+    lost (none in time), late (answer to an older state) and invalid (not finite or not a command); `gate_timeouts` are gates
+    kept shut too long.
+    """
+
+    tick: int
+    pacing: str
+    connected: bool
+    dilation_ns: int
+    longest_dilation_ns: int
+    commands_taken: int
+    commands_lost: int
+    commands_late: int
+    commands_invalid: int
+    reflexes: int
+    gate_timeouts: int
+
+
+class Refused(msgspec.Struct, frozen=True, tag=True):
+    """The request was not carried out; `reason` is one sentence with the remedy."""
+
+    reason: str
+
+
+Request = Sense | Place | SetGate | GetStatus
+Reply = Sensed | Placed | GateSet | EmulatorStatus | Refused

@@ -40,7 +40,7 @@ JointBrake::JointBrake(double q, double dq, double ddq, double acceleration_max,
   const double side = coasting > 0 ? 1 : -1;
   const double v = side * dq, a = side * ddq;  // mirrored: the peak acceleration is negative
   const double needed = std::sqrt(std::max(0.0, jerk_max * v + a * a / 2));
-  const double peak = std::min(needed, std::max(acceleration_max, std::abs(a)));
+  const double peak = std::min(needed, std::max(acceleration_max, -a));
   ramp_s_ = std::max(0.0, (a + peak) / jerk_max);
   plateau_s_ = peak > 0 ? std::max(0.0, (v + a * a / (2 * jerk_max) - peak * peak / jerk_max) / peak) : 0;
   release_s_ = peak / jerk_max;

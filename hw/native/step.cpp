@@ -48,6 +48,7 @@ class Cycle {
   Motion planned(int64_t tick) noexcept;
   Trouble examine_candidate(const Motion& candidate) const noexcept;
   void commit(const Motion& next) noexcept;
+  bool sent_is_still() const noexcept;
   Mode mode() const noexcept;
 
   const ArmState& state_;
@@ -227,10 +228,13 @@ void Cycle::watch_hold() noexcept {
   if (memory_.holding_ticks > limits_.hold_timeout_ticks) latch(Trouble::hold_timeout);
 }
 
+// True when not only the plan but the sent commands have come to rest, as the arm sees them.
+bool Cycle::sent_is_still() const noexcept { return memory_.sent_dq == Joints{} && memory_.sent_ddq == Joints{}; }
+
 Mode Cycle::mode() const noexcept {
   if (memory_.plan == Plan::chunk) return Mode::following;
   if (memory_.plan == Plan::brake) return Mode::braking;
-  if (memory_.request == Request::stop) return Mode::finished;
+  if (memory_.request == Request::stop) return sent_is_still() ? Mode::finished : Mode::braking;
   if (memory_.fault != Trouble::none) return Mode::fault;
   return memory_.request == Request::armed ? Mode::holding : Mode::disarmed;
 }

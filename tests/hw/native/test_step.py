@@ -99,14 +99,14 @@ def test_disarming_brakes_and_arming_needs_a_new_chunk() -> None:
 
 
 def test_stop_finishes_at_rest() -> None:
-    """A stop brakes first and reports finished only at rest."""
+    """A stop brakes first and reports finished only when velocity and acceleration of the sent commands are zero."""
     arm = ready_arm()
     start_following(arm)
     arm.request = Request.STOP
     while not arm.step()["finished"]:
         assert arm.mode == Mode.BRAKING
     assert arm.mode == Mode.FINISHED
-    assert np.all(arm.command["dq"] == 0)
+    assert arm.sent[-1].tolist() == arm.sent[-2].tolist() == arm.sent[-3].tolist()
 
 
 def test_a_latched_fault_survives_chunks_and_rearming() -> None:
@@ -146,6 +146,27 @@ def test_a_blocked_arm_is_held_and_then_resumes() -> None:
     arm.step(806, follow=False)
     assert arm.count("chunk_ended") == 1
     np.testing.assert_allclose(arm.command["q"], READY_RAD, atol=1e-9)
+
+
+def test_a_first_state_that_is_not_finite_starts_nothing() -> None:
+    """Nothing can be commanded from it: the command is not finite either, so it cannot be sent; the next one is the arm's."""
+    arm = FollowingArm(wide_limits())
+    arm.state["q_d"][0] = np.nan
+    assert np.isnan(arm.step()["q"][0])
+    arm.state["q_d"] = READY_RAD
+    arm.state["dq_d"] = arm.state["ddq_d"] = 0.0
+    np.testing.assert_array_equal(arm.step()["q"], READY_RAD)
+    assert arm.step()["mode"] == Mode.FAULT
+
+
+def test_ticks_that_run_backwards_start_anew() -> None:
+    """An arm that restarted its clock is braked from where it is, never sent back to the old plan."""
+    arm = ready_arm()
+    start_following(arm)
+    arm.tick -= 500
+    assert arm.step()["mode"] == Mode.BRAKING
+    assert arm.count("gap_not_bridged") == 1
+    assert arm.step(300)["mode"] == Mode.HOLDING
 
 
 def test_the_same_tick_repeats_the_command() -> None:

@@ -54,7 +54,7 @@ class Pacer:
             return 0 if robot.answered else max(0, self._sent_ns + ANSWER_TIMEOUT_NS[Pacing.LOCKSTEP] - now_ns)
         if now_ns < self._due_ns:
             return self._due_ns - now_ns
-        if robot.commanded and not robot.answered:
+        if robot.moving and robot.commanded and not robot.answered:
             return max(0, self._sent_ns + ANSWER_TIMEOUT_NS[self.pacing] - now_ns)
         return 0
 

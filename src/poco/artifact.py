@@ -154,7 +154,7 @@ def read_artifact(path: Path) -> Artifact:
 
 def _read_manifest(path: Path) -> Manifest:
     file = path / MANIFEST
-    if not path.is_dir() or not file.is_file():
+    if not path.is_dir() or file.is_symlink() or not file.is_file():
         raise ArtifactError(f"no artifact at {path}: give a folder that holds {MANIFEST}, as `poco-export` makes it")
     if file.stat().st_size > MAX_MANIFEST_BYTES:
         raise ArtifactError(f"manifest {file} has {file.stat().st_size} bytes, the limit is {MAX_MANIFEST_BYTES}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -92,6 +93,8 @@ def serve(options: Options) -> None:
         )
     if options.seed < 0:
         raise UsageError(f"--seed is {options.seed}, must be 0 or more")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     started_ns = monotonic_ns()
     arm, task = _scene(options)
     recovery_delay_ticks = round(options.recovery_delay_s * TICKS_PER_SECOND)
@@ -106,5 +109,5 @@ def serve(options: Options) -> None:
 
 
 def main() -> None:
-    """Entry point of `poco-emulator`; exit codes are those of `poco.errors`, 130 after Ctrl-C."""
+    """Entry point of `poco-emulator`; exit codes are those of `poco.errors`, 130 after Ctrl-C or SIGTERM."""
     guard(lambda: serve(tyro.cli(Options, prog="poco-emulator", description=DESCRIPTION)))

@@ -168,9 +168,9 @@ def fr3_mjcf(world_xml: str = "", hand_xml: str = "", top_xml: str = "", finger_
 def _urdf_joint(index: int) -> str:
     link, slot = LINKS[index - 1], index - 1
     return (
-        f'<joint name="fr3_joint{index}" type="revolute">'
+        f'<joint name="joint{index}" type="revolute">'
         f'<origin xyz="{_text(link.origin_m)}" rpy="{link.roll_rad:.17g} 0 0"/>'
-        f'<parent link="fr3_link{index - 1}"/><child link="fr3_link{index}"/><axis xyz="0 0 1"/>'
+        f'<parent link="link{index - 1}"/><child link="link{index}"/><axis xyz="0 0 1"/>'
         f'<limit lower="{POSITION_MIN_RAD[slot]}" upper="{POSITION_MAX_RAD[slot]}" '
         f'velocity="{VELOCITY_MAX_RAD_S[slot]}" effort="{TORQUE_MAX_NM[slot]}"/>'
         f'<position_based_velocity_limits velocity_offset="{VELOCITY_OFFSET_RAD_S[slot]}" '
@@ -182,7 +182,7 @@ def _urdf_link(index: int) -> str:
     link = LINKS[index - 1]
     inertia = " ".join(f'{name}="{value:.17g}"' for name, value in _upper_triangle(link.inertia_kg_m2).items())
     return (
-        f'<link name="fr3_link{index}"><inertial><origin xyz="{_text(link.centre_m)}" rpy="0 0 0"/>'
+        f'<link name="link{index}"><inertial><origin xyz="{_text(link.centre_m)}" rpy="0 0 0"/>'
         f'<mass value="{link.mass_kg}"/><inertia {inertia}/></inertial></link>'
     )
 
@@ -190,13 +190,14 @@ def _urdf_link(index: int) -> str:
 def fr3_urdf() -> str:
     """Return the URDF text that GetRobotModel serves: the bare arm up to link8, the flange.
 
-    What is mounted on the flange is not in it; the client adds it from m_ee, F_x_Cee and I_ee of the state.
+    What is mounted on the flange is not in it; the client adds it from m_ee, F_x_Cee and I_ee of the state, to the link named
+    exactly "link8": under any other name the vendor's library loses that mass or crashes.
     """
     indices = range(1, len(LINKS) + 1)
     return (
-        '<?xml version="1.0"?><robot name="fr3"><link name="fr3_link0"/>'
+        '<?xml version="1.0"?><robot name="fr3"><link name="link0"/>'
         + "".join(_urdf_link(index) + _urdf_joint(index) for index in indices)
-        + '<link name="fr3_link8"/><joint name="fr3_joint8" type="fixed">'
+        + '<link name="link8"/><joint name="joint8" type="fixed">'
         + f'<origin xyz="0 0 {FLANGE_OFFSET_M}" rpy="0 0 0"/>'
-        + '<parent link="fr3_link7"/><child link="fr3_link8"/></joint></robot>'
+        + '<parent link="link7"/><child link="link8"/></joint></robot>'
     )

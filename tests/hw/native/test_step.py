@@ -275,10 +275,12 @@ def chunk_ignored() -> FollowingArm:
 
 @scenario
 def gap_bridged() -> FollowingArm:
-    """Reach it: one tick lost in slow motion."""
+    """Reach it: one tick lost in slow motion, reported in single precision as the arm's datagrams are."""
     arm = ready_arm()
     start_following(arm, 0.01, 1000)
     arm.lose_ticks(1)
+    for name in ("q_d", "dq_d", "ddq_d"):
+        arm.state[name] = arm.state[name].astype(np.float32)
     assert arm.step()["mode"] == Mode.FOLLOWING
     return arm
 

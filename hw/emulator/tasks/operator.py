@@ -25,7 +25,7 @@ APPROACH_M = 0.0045
 LOWER_M = 0.0018
 INSERT_M = 0.0040
 TURN_RAD = 0.025
-SEARCH_M = 0.0016
+SEARCH_M = 0.0014
 """Largest travel of one control period in each phase (m, rad)."""
 
 HOVER_M = 0.006
@@ -38,15 +38,17 @@ PRESS_M = 0.0035
 DROPPED_M = 0.0020
 """Below the rim by this much, the peg is in the hole."""
 
-SPIRAL_PITCH_M = 0.0012
-SPIRAL_MAX_M = 0.0045
+SPIRAL_PITCH_M = 0.0014
+SPIRAL_START_M = 0.0010
+SPIRAL_END_M = 0.0036
+"""The search begins beside the spot that has just proved wrong, and begins anew at its outer end."""
 SMOOTHING = 0.7
 """Share of the tremble that goes on from one step to the next."""
 
 CORRECTION = 0.5
 """Share of its own tremble that the hand takes back at the next step."""
 
-STEADINESS = 0.4
+STEADINESS = 0.45
 """How much of the tremble remains where it matters: at the rim and in the hole."""
 
 
@@ -169,12 +171,10 @@ class Operator:
 
     def _search(self, position: Floats, hole: Floats, lead: Floats, counts: bool) -> Floats:
         """Follow an Archimedean spiral about the believed hole with the tip, not with the command, and keep pressing."""
-        radius = SPIRAL_PITCH_M * self._spiral / (2.0 * math.pi)
+        radius = SPIRAL_START_M + SPIRAL_PITCH_M * self._spiral / (2.0 * math.pi)
         target = hole[:2] + radius * np.array([math.cos(self._spiral), math.sin(self._spiral)])
         if counts:
-            self._spiral += SEARCH_M / max(radius, SPIRAL_PITCH_M / 2.0)
-            if radius > SPIRAL_MAX_M:
-                self._spiral = 0.0
+            self._spiral = self._spiral + SEARCH_M / radius if radius < SPIRAL_END_M else 0.0
         sideways = target + lead[:2] - position[:2]
         distance = float(np.hypot(*sideways))
         down = float(np.clip(hole[2] - PRESS_M - position[2], -LOWER_M, LOWER_M))

@@ -36,7 +36,7 @@ START_HEIGHT_M = 0.11
 """How far above the rim the tip starts an episode, over the middle of the region in which the hole lies."""
 
 BLOCK_SIDE_M = 0.100
-_CONTACT = 'friction=".35 .005 .0001" solref=".004 1" solimp=".95 .99 .0005"'
+_CONTACT = 'friction=".2 .005 .0001" solref=".004 1" solimp=".95 .99 .0005"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class PegInHoleParameters:
 
     `clearance_m` is the gap on each side of the peg; `noise_m` and `noise_rad` are the standard deviations of the pose that
     the sensor reports; `bias_m` is how far the scripted operator misjudges the hole. `joint_impedance_nm_rad` is lowered
-    from the vendor's 3000 ... 2000 so that 10 mm of lead press with about 20 N, and the collision thresholds are raised
+    from the vendor's 3000 ... 2000 so that 10 mm of lead press with about 40 N, and the collision thresholds are raised
     from the vendor example's 40 N m and 20 N to what a touch-down at 0.05 m/s does not reach (60 N).
     """
 
@@ -54,7 +54,7 @@ class PegInHoleParameters:
     noise_m: float = 0.0005
     noise_rad: float = 0.005
     bias_m: float = 0.0
-    joint_impedance_nm_rad: tuple[float, ...] = (800.0, 800.0, 800.0, 800.0, 300.0, 300.0, 100.0)
+    joint_impedance_nm_rad: tuple[float, ...] = (1500.0, 1500.0, 1500.0, 1500.0, 600.0, 600.0, 200.0)
     collision_torque_nm: tuple[float, ...] = (60.0, 60.0, 60.0, 60.0, 30.0, 30.0, 30.0)
     collision_force_n: tuple[float, ...] = (80.0, 80.0, 80.0, 30.0, 30.0, 30.0)
 

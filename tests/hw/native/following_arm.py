@@ -29,6 +29,7 @@ Record = npt.NDArray[np.void]
 READY_RAD = np.array([0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785])
 WIDE = Guards(box_min_m=(-2, -2, -2), box_max_m=(2, 2, 2), table_z_m=-2, speed_max_m_s=20, lead_max_m=1, lead_max_rad=3)
 MOVE = 2
+REST = np.zeros(7)
 
 
 def wide_limits() -> Record:
@@ -138,6 +139,34 @@ def sample(chunk: Record, tick: int) -> tuple[Floats, Floats, Floats]:
     t = (tick - knots[k]) * 1e-3
     q, dq, ddq = (np.array([c.deriv(order)(t) if order else c(t) for c in columns]) for order in range(3))
     return (q, dq, ddq) if tick < knots[-1] else (q, np.zeros(7), np.zeros(7))
+
+
+def ready_arm(limits: Record | None = None, q: Floats = READY_RAD) -> FollowingArm:
+    """Return an armed arm that holds at `q`."""
+    arm = FollowingArm(wide_limits() if limits is None else limits, q)
+    arm.step(3)
+    return arm
+
+
+def chunk_from(arm: FollowingArm, shift: Floats | float, ticks: int = 400, ahead: int = 5, ident: int = 1) -> Record:
+    """Return a chunk that moves the held arm by `shift` (rad)."""
+    hold = np.array(arm.memory.q)
+    return make_chunk((hold, REST, REST), (hold + shift)[None], [ticks], attach=arm.tick + ahead, ident=ident)
+
+
+def start_following(arm: FollowingArm, shift: float = 0.05, ticks: int = 400) -> Record:
+    """Let the arm follow a leisurely chunk and return it."""
+    arm.chunk = chunk_from(arm, shift, ticks)
+    arm.step(50)
+    assert arm.mode == Mode.FOLLOWING
+    return arm.chunk
+
+
+def joint_shift(joint: int, value: float) -> Floats:
+    """Return a shift of one joint."""
+    shift = np.zeros(7)
+    shift[joint] = value
+    return shift
 
 
 def random_chunk(

@@ -186,7 +186,7 @@ def _golden(
         reason = str(error).splitlines()[0]
         raise ArtifactError(f"the model does not run on the shapes of the specification ({reason})") from error
     shape: Shape = results[0].shape
-    if _resolve(list(shape), chunk) is None:
+    if any(result.shape != shape for result in results) or _resolve(list(shape), chunk) is None:
         raise ArtifactError(
             f"the output {output} has the shape {list(shape)}, the specification wants [1, {chunk[0]}, {chunk[1]}]: "
             "export it for this specification or change chunk_steps"

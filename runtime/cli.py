@@ -17,7 +17,7 @@ from rich.console import Console
 from poco.artifact import Artifact, read_artifact
 from poco.episodes import write_durably
 from poco.errors import PocoError, UsageError, guard
-from poco.runtime import report
+from poco.runtime.report import print_summary, write_report
 from poco.runtime.run_folder import RunFacts, RunFolder, host_facts
 from poco.runtime.run_options import RunOptions
 from poco.runtime.status import Status
@@ -165,22 +165,24 @@ def run(words: Sequence[str], console: Console) -> int:
     finally:
         memory.unlink()
     if folder.ticks().size:
-        report.write_report(folder)
+        facts, paths = write_report(folder)
         if options.settings.robot.kind == "sim":
-            draw_strip(folder, console)
-        report.print_summary(folder, console)
+            paths += draw_strip(folder, console)
+        print_summary(facts, paths, console)
     if failure is not None:
         raise failure
     return code
 
 
-def draw_strip(folder: RunFolder, console: Console) -> None:
-    """Have the emulator's own program render a strip and a clip of one episode; says in one sentence why if it cannot."""
-    words = ["-m", "poco.hw.emulator.replay", str(folder.path), "--out", str(folder.path / "strip.png")]
-    words += ["--gif", str(folder.path / "clip.gif")]
+def draw_strip(folder: RunFolder, console: Console) -> list[Path]:
+    """Have the emulator's own program render a strip and a clip of one episode; prints why if it cannot."""
+    strip, clip = folder.path / "strip.png", folder.path / "clip.gif"
+    words = ["-m", "poco.hw.emulator.replay", str(folder.path), "--out", str(strip), "--gif", str(clip)]
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
     if done.returncode:
-        console.print(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no pictures of the episode")
+        console.print((done.stderr.strip().splitlines() or ["no pictures of the episode"])[-1], highlight=False)
+        return []
+    return [strip, clip]
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from poco.trouble import Mode, Request
 State = npt.NDArray[np.void]
 
 SERVO_SILENT_S = 5.0
+SETTLE_POLL_TICKS = 10
 
 
 class Stopped(Exception):
@@ -48,7 +49,9 @@ class RobotPlant:
         waited_since_ns = monotonic_ns()
         while not self._memory.wait_tick(tick, timeout_s=0.25):
             self._leave_if_stopped()
-            if monotonic_ns() - waited_since_ns > SERVO_SILENT_S * 1e9:
+            if self._faulted():
+                waited_since_ns = monotonic_ns()
+            elif monotonic_ns() - waited_since_ns > SERVO_SILENT_S * 1e9:
                 raise ArmError(
                     f"the servo published no state for {SERVO_SILENT_S:.0f} s: it died or the arm went silent"
                 )
@@ -83,7 +86,7 @@ class RobotPlant:
         """Wait until the arm is held at rest and return its state; waits as long as a fault is latched."""
         state = self.wait(self.tick + 1)
         while Mode(int(state["mode"])) != Mode.HOLDING:
-            state = self.wait(self.tick + 10)
+            state = self.wait(self.tick + SETTLE_POLL_TICKS)
         return state
 
     def free_run(self) -> None:
@@ -94,6 +97,11 @@ class RobotPlant:
     def _leave_if_stopped(self) -> None:
         if int(self._memory.control()["request"]) == Request.STOP or os.getppid() != self._parent:
             raise Stopped
+
+    def _faulted(self) -> bool:
+        """Tell whether the servo has latched a fault; an arm that has stopped by itself sends no states until it recovers."""
+        state = self._memory.read_state()
+        return state is not None and Mode(int(state["mode"])) == Mode.FAULT
 
     def _newest(self) -> State:
         state = self._memory.read_state()

@@ -117,6 +117,8 @@ class PolicyProcess:
             steps += transition.steps
             observation, outcome = transition.observation, transition.outcome
             chunk += 1
+        if outcome != "fault":
+            rollout.stop()
         self.chunk_id = sequence.last_chunk_id
         write_episode(
             self.folder.episodes / f"{episode:06d}.safetensors", self.specification, steps, rollout.end(outcome)

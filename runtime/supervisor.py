@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from poco.errors import FaultError
+from poco.hw.task_signals import EmulatorSignals
 from poco.runtime.child import Child
-from poco.runtime.run_folder import Fault, Hold, Recovery, Reflex, RunFolder
+from poco.runtime.run_folder import Dilation, Fault, Hold, Recovery, Reflex, RunFolder
 from poco.runtime.run_options import RunOptions
 from poco.runtime.status import Status
 from poco.shm import RunMemory
@@ -24,8 +25,10 @@ BEAT_S = 0.02
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 15.0
 RECOVERY_DELAY_S = 0.5
+DILATION_S = 1.0
 MAX_RESTARTS = 3
 INTERRUPTED_EXIT = 130
+EMULATOR = "emulator://"
 
 
 class Supervisor:
@@ -37,7 +40,9 @@ class Supervisor:
         self._ticks: BinaryIO = folder.open_ticks()
         self._children: list[Child] = []
         self._restarts = 0
-        self._fault_seen_s = 0.0
+        self._fault_seen_s, self._recovering = 0.0, False
+        self._next_dilation_s = 0.0
+        self._emulator: EmulatorSignals | None = None
 
     def run(self) -> int:
         """Run all episodes and return the exit code; raises PocoError if a process cannot start or a fault stays."""
@@ -49,6 +54,8 @@ class Supervisor:
             servo, policy = self._start("servo"), self._start("policy")
             self.status.realtime(servo.wait_for("ready", START_LIMIT_S, self._beat))
             policy.wait_for("ready", START_LIMIT_S, self._beat)
+            if self.options.settings.task.sensors.startswith(EMULATOR):
+                self._emulator = EmulatorSignals(self.options.settings.task.sensors.removeprefix(EMULATOR))
             self.memory.set_request(Request.ARMED)
             policy.say("go")
             self._supervise(servo, policy)
@@ -60,6 +67,7 @@ class Supervisor:
         while not self.interrupted:
             self._beat()
             self._watch_servo(servo)
+            self._watch_dilation()
             if not policy.running:
                 if policy.process.returncode == 0:
                     return
@@ -85,7 +93,7 @@ class Supervisor:
                 self.folder.append_event(Reflex(tick=tick, errors=re.findall(r'"([a-z_]+)"', line) or [line]))
         state = self.memory.read_state()
         if state is None or Mode(int(state["mode"])) != Mode.FAULT:
-            self._fault_seen_s = 0.0
+            self._fault_seen_s, self._recovering = 0.0, False
             return
         now_s = time.monotonic()
         if self._fault_seen_s == 0.0:
@@ -94,10 +102,20 @@ class Supervisor:
             self.folder.append_event(Fault(tick=int(state["tick"]), code=trouble, text=describe(trouble)))
             if not self.options.settings.robot.automatic_recovery:
                 raise FaultError(f"the arm is held with a latched fault: {describe(trouble)}")
-        elif now_s - self._fault_seen_s > RECOVERY_DELAY_S:
-            self._fault_seen_s = now_s
+        elif now_s - self._fault_seen_s > RECOVERY_DELAY_S and not self._recovering:
+            self._recovering = True
             self.memory.recover()
             self.folder.append_event(Recovery(tick=int(state["tick"]), automatic=True))
+
+    def _watch_dilation(self) -> None:
+        """Once a second ask an emulated arm how far its time has fallen behind the wall clock."""
+        if self._emulator is None or time.monotonic() < self._next_dilation_s:
+            return
+        self._next_dilation_s = time.monotonic() + DILATION_S
+        status = self._emulator.status()
+        self.folder.append_event(
+            Dilation(tick=status.tick, total_s=status.dilation_ns / 1e9, longest_s=status.longest_dilation_ns / 1e9)
+        )
 
     def _log_events(self, ticks: npt.NDArray[np.void]) -> None:
         events = ticks["command"]["event"]

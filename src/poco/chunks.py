@@ -16,6 +16,10 @@ from poco.specification import Specification, unscale
 Floats = npt.NDArray[np.float64]
 
 
+STOP_DELAY_TICKS = 30
+"""Time for planning and publishing a stop, in ticks of 1 ms."""
+
+
 @dataclass(frozen=True, slots=True)
 class Period:
     """One control period in robot ticks; `action` [action_size] in action units, None while the arm holds."""
@@ -90,6 +94,26 @@ class ChunkSequence:
             self.limits,
         )
         return plan, self._advance(plan, np.asarray(actions, dtype=np.float64))
+
+    def stop(self, tick: int) -> Plan | None:
+        """Plan a stop soon after robot tick `tick` in place of what the last chunk still holds; None if the arm holds."""
+        if self._plan is None:
+            return None
+        self.attach_tick = max(tick + STOP_DELAY_TICKS, int(self._plan.spline["attach_tick"]))
+        q, dq, ddq, predecessor_id = self._start()
+        self.last_chunk_id += 1
+        return plan_chunk(
+            q[None],
+            q,
+            dq,
+            ddq,
+            self.period_ticks,
+            self.attach_tick,
+            self.last_chunk_id,
+            predecessor_id,
+            self.generation,
+            self.limits,
+        )
 
     def _start(self) -> tuple[Floats, Floats, Floats, int]:
         if self._plan is None:

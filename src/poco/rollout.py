@@ -98,6 +98,12 @@ class Rollout:
         """Give no chunk: let the arm come to rest and observe anew; return outcome so far and that observation."""
         return self._resume(), self._observation
 
+    def stop(self) -> None:
+        """Bring the arm to rest where it is instead of finishing the last chunk; call it when the episode has ended."""
+        plan = self._sequence.stop(int(self._state["tick"]))
+        if plan is not None and plan.usable:
+            self._plant.publish(plan.spline)
+
     def end(self, outcome: Outcome) -> EpisodeEnd:
         """Return the record that closes the episode with `outcome`."""
         return EpisodeEnd(

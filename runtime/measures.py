@@ -203,6 +203,18 @@ def measure(recording: Recording) -> Report:
     )
 
 
+def headline(report: Report) -> str:
+    """Return the success rate of the run in one line."""
+    if report.finished == 0:
+        return "No episode was finished"
+    low, high = report.success_interval_95
+    rate = report.successes / report.finished
+    return (
+        f"{report.successes} of {report.finished} episodes succeeded: {rate:.0%} "
+        f"(95 % interval {low:.0%} to {high:.0%})"
+    )
+
+
 def percentiles(values: Floats) -> Percentiles | None:
     """Describe `values` [n], None if there are none."""
     if values.size == 0:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from poco.clock import TICK_S
 from poco.runtime import panels
-from poco.runtime.measures import LIMIT_KINDS, STAGES, SUCCESS, Recording, Report, limit_shares
+from poco.runtime.measures import LIMIT_KINDS, STAGES, SUCCESS, Recording, Report, headline, limit_shares
 from poco.runtime.panels import BLUE, GREY, INK, JOINT_COLORS, ORANGE
 
 Floats = npt.NDArray[np.float64]
@@ -65,18 +65,6 @@ def overview(recording: Recording, report: Report) -> Figure:
     panels.tip_paths(figure.add_subplot(grid[2, 2:4]), recording, report, 0, 1)
     panels.limit_table(figure.add_subplot(grid[2, 4:]), report)
     return figure
-
-
-def headline(report: Report) -> str:
-    """Return the success rate of the run in one line."""
-    if report.finished == 0:
-        return "No episode was finished"
-    low, high = report.success_interval_95
-    rate = report.successes / report.finished
-    return (
-        f"{report.successes} of {report.finished} episodes succeeded: {rate:.0%} "
-        f"(95 % interval {low:.0%} to {high:.0%})"
-    )
 
 
 def subtitle(report: Report) -> str:

@@ -12,8 +12,7 @@ from rich.table import Table
 
 from poco.episodes import write_durably
 from poco.errors import guard
-from poco.runtime.measures import Percentiles, Recording, Report, measure
-from poco.runtime.plots import draw_all, headline
+from poco.runtime.measures import Percentiles, Recording, Report, headline, measure
 from poco.runtime.run_folder import RunFolder
 
 REPORT = "report.json"
@@ -22,8 +21,11 @@ REPORT = "report.json"
 def write_report(folder: RunFolder) -> tuple[Report, list[Path]]:
     """Measure the run in `folder`, write report.json and the pictures beside it; return the report and all paths.
 
-    Partial runs are fine. Raises ArtifactError where a file of the run is not readable. Called after motion has ended.
+    Partial runs are fine. Raises ArtifactError where a file of the run is not readable. Called after motion has ended,
+    which is when the plotting library is loaded.
     """
+    from poco.runtime.plots import draw_all
+
     recording = Recording.read(folder)
     report = measure(recording)
     write_durably(folder.path / REPORT, msgspec.json.format(msgspec.json.encode(report)) + b"\n")

@@ -1,0 +1,34 @@
+"""What README.md says about exit codes and targets is what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from poco.errors import PocoError
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+ERRORS = [kind for kind in PocoError.__subclasses__() if kind.__module__ == PocoError.__module__]
+
+
+def test_exit_codes() -> None:
+    """The table holds every error once, with its exit code and its docstring."""
+    rows = re.findall(r"^\| (\d+) \| `(\w+)` \| (.+) \|$", README, re.MULTILINE)
+    assert rows[0][:2] == (str(PocoError.exit_code), "PocoError")
+    assert rows[1:] == [(str(kind.exit_code), kind.__name__, (kind.__doc__ or "").strip()) for kind in ERRORS]
+
+
+def test_exit_codes_are_told_apart() -> None:
+    """No two errors share an exit code, and none takes one that shells use."""
+    codes = [kind.exit_code for kind in (PocoError, *ERRORS)]
+    assert len(codes) == len(set(codes))
+    assert all(0 < code < 126 for code in codes)
+
+
+def test_make_targets_exist() -> None:
+    """Every target that the README shows as a command is one of the Makefile."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"^make ([a-z-]+)", README, re.MULTILINE))
+    named |= set(re.findall(r"`make (?:[A-Z_]+=\S+ )?([a-z-]+)`", README))
+    assert {"demo", "demo-policy", "help"} <= named <= targets

@@ -18,6 +18,7 @@ ARTIFACT := artifacts/peg_in_hole
 DEMONSTRATIONS := runs/peg_in_hole/demonstrations
 CHECKPOINT := runs/peg_in_hole/checkpoint
 NATIVE := $(wildcard hw/native/*.cpp hw/native/*.hpp)
+TEST_FOLDERS := tests:tests/hw/native:tests/hw/emulator
 BUILD_FILES := pyproject.toml constraints.txt CMakeLists.txt $(NATIVE)
 
 .PHONY: help venv demo demo-policy test check proof build bench clean
@@ -47,6 +48,7 @@ check: $(VENV)/test.stamp ## format, lint and types only
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
 	$(BIN)/mypy
+	MYPYPATH=$(TEST_FOLDERS) $(BIN)/mypy --explicit-package-bases --exclude conftest.py tests bench .ci/installed.py
 
 proof: $(VENV)/test.stamp ## the long proofs: 100,000 chunks and seams, 100 episodes on both paths
 	$(BIN)/pytest -m proof --timeout 3600

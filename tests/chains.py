@@ -88,7 +88,7 @@ def _targets(generator: np.random.Generator, kind: str, base: State, period: int
         jumps: Floats = generator.normal(scale=generator.choice([0.05, 0.1, 0.4]), size=(count, 7)) * (
             generator.random((count, 1)) < 0.5
         )
-        return start + jumps
+        return start + jumps * (generator.random((count, 1)) < 0.5)
     times = np.arange(1, count + 1)[:, None] * seconds
     if kind == "noisy":
         pace = float(generator.choice([0.05, 0.2, 1.0]))

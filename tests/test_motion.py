@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,7 +120,7 @@ def test_a_reversal_at_speed_attaches_without_a_jump() -> None:
 
 
 def test_input_that_is_not_finite_or_does_not_fit_is_refused() -> None:
-    """NaN targets, an infinite start velocity, no actions and too many actions give REFUSED with an empty spline."""
+    """NaN targets, infinite or absurd start velocities, no or too many actions give REFUSED with an empty spline."""
     targets = np.tile(HOME, (4, 1))
     broken = targets.copy()
     broken[2, 3] = np.nan
@@ -126,6 +129,7 @@ def test_input_that_is_not_finite_or_does_not_fit_is_refused() -> None:
         plan_from_rest(broken),
         plan_from_rest(tip_delta_targets(np.full((4, 4), np.nan), HOME, HAND, HOME, LIMITS)),
         plan_chunk(targets, HOME, infinite, STILL, 50, 0, 1, 0, 1, LIMITS),
+        plan_chunk(targets, HOME, STILL + 1e300, STILL, 50, 0, 1, 0, 1, LIMITS),
         plan_from_rest(targets[:0]),
         plan_from_rest(np.tile(HOME, (600, 1))),
         plan_from_rest(targets, period_ticks=0),
@@ -179,6 +183,35 @@ def test_an_impossible_path_says_why() -> None:
         plan_path(HOME, np.full((1, 7), np.nan), 0, 1, 0, 1, LIMITS)
     with pytest.raises(MotionError, match="speed"):
         plan_path(HOME, HOME[None], 0, 1, 0, 1, LIMITS, speed=0.0)
+
+
+NOTHING_COMPILES = """
+import numpy as np, numba
+from chains import HAND, HOME, PLANNING_MARGINS, build, fr3_limits
+from poco import kinematics, motion, profile, spline
+
+def compiled():
+    kernels = {k for m in (kinematics, motion, profile, spline) for k in vars(m).values() if hasattr(k, "signatures")}
+    return {(k.__name__, str(s)) for k in kernels for s in k.signatures}
+
+limits = fr3_limits(PLANNING_MARGINS)
+motion.warm_up(limits)
+before = compiled()
+build(np.random.default_rng(1), 40)
+limits.flags.writeable = False
+frozen = HOME.copy()
+frozen.flags.writeable = False
+motion.plan_path(frozen, frozen[None] + 0.1, 0, 1, 0, 1, limits)
+motion.plan_chunk([[0] * 7], frozen, np.ones(7), np.ones(7), np.int64(50), 0, 1, 0, 1, limits[()])
+motion.tip_delta_targets(np.zeros((3, 4), np.float32), frozen, HAND, list(HOME), limits)
+motion.executed_action(frozen, frozen, HAND)
+assert len(before) > 8 and compiled() == before, compiled() - before
+"""
+
+
+def test_nothing_is_compiled_after_the_warm_up() -> None:
+    """A fresh process that has warmed up meets every kind of chunk and input without compiling another signature."""
+    subprocess.run([sys.executable, "-c", NOTHING_COMPILES], check=True, cwd=Path(__file__).parent)
 
 
 def run_through_step(chain: Chain) -> tuple[Floats, _core.Memory, set[int]]:

@@ -26,5 +26,5 @@ def _digest() -> str:
 _BASE = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
 numba.config.CACHE_DIR = str(Path(_BASE) / "poco" / _digest())
 
-kernel = numba.njit(cache=True)
-"""Compile a function without the interpreter and keep the machine code for the next process."""
+kernel = numba.njit(cache=True, error_model="numpy")
+"""Compile a function without the interpreter, never raising on division by zero, and keep the code for the next process."""

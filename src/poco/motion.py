@@ -252,6 +252,13 @@ def _blank(attach_tick: int, chunk_id: int, predecessor_id: int, generation: int
     return spline
 
 
+def _finish(spline: npt.NDArray[np.void], segments: int) -> None:
+    """Set the number of segments and clear what earlier attempts left behind them."""
+    spline["segments"] = segments
+    spline["knots"][segments + 1 :] = 0
+    spline["coefficients"][segments:] = 0.0
+
+
 def plan_chunk(
     targets: Floats,
     start_q: Floats,
@@ -283,7 +290,9 @@ def plan_chunk(
         segments, outcome = _plan(wanted, origin, period_ticks, bounds, spline["knots"], spline["coefficients"], ends)
         if outcome < Outcome.STOP_ONLY:
             break
-    spline["segments"] = segments
+    if not np.isfinite(spline["coefficients"][:segments]).all():
+        segments, outcome = 0, Outcome.REFUSED
+    _finish(spline, segments)
     return Plan(spline, ends, outcome)
 
 
@@ -325,7 +334,7 @@ def plan_path(
         raise MotionError(
             "no timing keeps this path inside joint limits (rad) and guards (m): move its waypoints further inside or add some"
         )
-    spline["segments"] = segments
+    _finish(spline, segments)
     ends = np.array(spline["knots"][: segments + 1])
     return Plan(spline, ends, Outcome.NATURAL if np.array_equal(np.diff(ends), natural) else Outcome.STRETCHED)
 

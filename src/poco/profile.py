@@ -12,6 +12,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from poco.clock import TICK_S
 from poco.compiled import kernel
@@ -190,6 +191,15 @@ def _waypoint_states(points: Floats, ticks: Integers, ease: Floats, velocity: Fl
 
 
 @kernel
+def _neighbourhood(ticks_changed: npt.NDArray[np.bool_], ease_changed: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return which segments [T] a change of segment times [T] or waypoint speeds [T + 1] reaches."""
+    reached = ease_changed[:-1] | ease_changed[1:] | ticks_changed
+    reached[1:] |= ticks_changed[:-1]
+    reached[:-1] |= ticks_changed[1:]
+    return reached
+
+
+@kernel
 def _ease_ends(ease: Floats, segment: int) -> bool:
     """Halve the waypoint speeds at both ends of a segment, in the end to rest; False if nothing is left to ease."""
     eased = False
@@ -219,33 +229,27 @@ def fit(
     the last direction; where that would break a limit, or if `rest_at_end`, the arm comes to rest in the last target.
     """
     actions = targets.shape[0]
-    points, velocity, acceleration = (
-        np.empty((actions + 1, JOINTS)),
-        np.empty((actions + 1, JOINTS)),
-        np.empty((actions + 1, JOINTS)),
-    )
+    points = np.empty((actions + 1, JOINTS))
+    velocity, acceleration = np.empty_like(points), np.empty_like(points)
     points[0], velocity[0], acceleration[0] = start[0], start[1], start[2]
     points[1:] = targets
     ticks, ease = natural.copy(), np.ones(actions + 1)
     if rest_at_end:
         ease[actions] = 0.0
     state, frame = np.empty((4, JOINTS)), frames()
+    checked_ticks, checked_ease = np.zeros(actions, np.int64), np.zeros(actions + 1)
     for _ in range(ROUNDS):
         _waypoint_states(points, ticks, ease, velocity, acceleration)
+        dirty = _neighbourhood(ticks != checked_ticks, ease != checked_ease)
+        checked_ticks[:], checked_ease[:] = ticks, ease
         grown, eased = ticks.copy(), False
         for k in range(actions):
-            rows = coefficients[offset + k]
-            join(
-                points[k],
-                velocity[k],
-                acceleration[k],
-                points[k + 1],
-                velocity[k + 1],
-                acceleration[k + 1],
-                ticks[k],
-                rows,
-            )
             knots[offset + k + 1] = knots[offset + k] + ticks[k]
+            if not dirty[k]:
+                continue
+            rows = coefficients[offset + k]
+            n = k + 1
+            join(points[k], velocity[k], acceleration[k], points[n], velocity[n], acceleration[n], ticks[k], rows)
             growth, outside = _load(rows, ticks[k], bounds, k == 0, state, frame)
             if growth > 1.0:
                 grown[k] = math.ceil(ticks[k] * min(GROWTH_MAX, 1.01 * growth))

@@ -18,6 +18,8 @@ from poco.errors import ArtifactError
 Floats = npt.NDArray[np.float32]
 
 WARM_UP_RUNS = 20
+NO_FOLDER = "/dev/null/none"
+"""Where ONNX Runtime looks for external data, so that a graph can name no file; by default it takes the working directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,7 @@ def _open(artifact: Artifact, graph: Graph) -> onnxruntime.InferenceSession:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", NO_FOLDER)
     options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(artifact.graphs[graph.name], options, providers=["CPUExecutionProvider"])

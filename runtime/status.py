@@ -69,8 +69,10 @@ class Status:
         if self._live:
             self._live.update(self._table(memory))
 
-    def close(self) -> None:
-        """Leave the terminal as it was."""
+    def close(self, memory: RunMemory) -> None:
+        """Show the end and leave the terminal as it was."""
+        self._next_s = 0.0
+        self.show(memory)
         if self._live:
             self._live.stop()
 

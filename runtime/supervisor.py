@@ -171,7 +171,7 @@ class Supervisor:
                 by_name[name].end()
         self._beat()
         self._ticks.close()
-        self.status.close()
+        self.status.close(self.memory)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self.interrupted:

@@ -36,6 +36,7 @@ START_HEIGHT_M = 0.11
 """How far above the rim the tip starts an episode, over the middle of the region in which the hole lies."""
 
 BLOCK_SIDE_M = 0.100
+_SKY = '<asset><texture type="skybox" builtin="gradient" rgb1=".86 .90 .94" rgb2=".60 .67 .74" width="64" height="64"/></asset>'
 _CONTACT = 'friction=".2 .005 .0001" solref=".004 1" solimp=".95 .99 .0005"'
 
 
@@ -96,21 +97,20 @@ def peg_in_hole_mjcf(task: PegInHoleParameters) -> str:
     )
     table = (
         '<geom name="table" type="box" contype="0" conaffinity="0" size=".30 .35 .001" pos=".5 0 0" rgba=".72 .60 .46 1"/>'
-        '<camera name="task" pos=".98 -.50 .40" xyaxes=".72 .69 0 -.36 .375 .85" fovy="42"/>'
+        '<camera name="task" pos="1.05 -0.78 0.46" xyaxes=".786 .619 .000 -.153 .194 .969" fovy="36"/>'
     )
-    return fr3_mjcf(table + _block(task), peg, finger_opening_m=task.peg_side_m)
+    return fr3_mjcf(table + _block(task), peg, _SKY, finger_opening_m=task.peg_side_m)
 
 
 def _block(task: PegInHoleParameters) -> str:
+    """Four walls that overlap nowhere, each beginning where the one before it ends, on a floor."""
     hole, outer = task.peg_side_m / 2 + task.clearance_m, BLOCK_SIDE_M / 2
-    wall, middle = (outer - hole) / 2, (outer + hole) / 2
-    along = (outer + hole) / 2
-    shift = (outer - hole) / 2
+    short, long = (outer - hole) / 2, (outer + hole) / 2
     sides = {
-        "wall_right": (middle, shift, wall, along),
-        "wall_left": (-middle, -shift, wall, along),
-        "wall_front": (-shift, middle, along, wall),
-        "wall_back": (shift, -middle, along, wall),
+        "wall_front": (long, short, short, long),
+        "wall_left": (-short, long, long, short),
+        "wall_back": (-long, -short, short, long),
+        "wall_right": (short, -long, long, short),
     }
     base = RIM_HEIGHT_M - HOLE_DEPTH_M
     walls = "".join(
@@ -149,6 +149,7 @@ class PegInHole:
         position[:2] += SPREAD_M * draw[:2]
         self.put(position, float(SPREAD_RAD * draw[2]))
         self._seed = seed
+        self._first_sensed_tick = -1
 
     def put(self, position: Floats, yaw_rad: float) -> None:
         """Put the middle of the hole's rim at `position` [3] (m, base frame), turned by `yaw_rad` about base z."""
@@ -172,8 +173,14 @@ class PegInHole:
         return "success" if self.depth_m >= SUCCESS_DEPTH_M else "running"
 
     def signal(self, tick: int) -> TaskSignal:
-        """Return what the sensor sees in robot tick `tick` (>= 0): the noise depends on place's seed and the tick alone."""
-        noise = np.random.default_rng([self._seed, 1, tick]).standard_normal(4)
+        """Return what the sensor sees in robot tick `tick` (>= 0).
+
+        The noise depends on the seed of `place` and on the ticks since the first look after it, so that an episode does not
+        depend on when it starts.
+        """
+        if self._first_sensed_tick < 0:
+            self._first_sensed_tick = tick
+        noise = np.random.default_rng([self._seed, 1, tick - self._first_sensed_tick]).standard_normal(4)
         x, y, z = (self.hole_position + self.parameters.noise_m * noise[:3]).tolist()
         return TaskSignal(
             tick=tick,

@@ -64,7 +64,7 @@ class SimulatedArm:
         self._work = np.zeros(JOINTS)
         self._filter_gain = TICK_S / (TICK_S + 1.0 / (2.0 * math.pi * EXTERNAL_TORQUE_CUTOFF_HZ))
         self.reset(READY_RAD)
-        self._reference_inertia = self._inertia_diagonal()
+        self._reference_inertia = np.diag(self.inertia())
         self.joint_impedance = JOINT_IMPEDANCE_NM_RAD
 
     @classmethod
@@ -158,10 +158,11 @@ class SimulatedArm:
         self.tau_ext[:] = snapshot.tau_ext
         mujoco.mj_step1(self.model, self.data)
 
-    def _inertia_diagonal(self) -> Floats:
+    def inertia(self) -> Floats:
+        """Return the joint-space inertia M(q) [7, 7] (kg m^2), reflected rotor inertia included."""
         inertia = np.zeros((self.model.nv, self.model.nv))
         mujoco.mj_fullM(self.model, inertia, self.data.qM)
-        return np.diag(inertia)[:JOINTS].copy()
+        return inertia[:JOINTS, :JOINTS].copy()
 
 
 def _pose(site: mujoco._structs._MjDataSiteViews) -> Floats:

@@ -54,9 +54,9 @@ class CommandedMotion:
         self.dq += change
         self.q += self.dq * TICK_S
 
-    def restart(self, q: Floats, dq: Floats) -> None:
-        """Continue from a measured state `q`, `dq` [7] (rad, rad/s), as the arm does when it gives way to a contact."""
-        self.q[:], self.dq[:], self.ddq[:] = q, dq, 0.0
+    def give_way(self, q: Floats) -> None:
+        """Stop pushing: command rest where the arm is measured to be, at `q` [7] (rad)."""
+        self.q[:], self.dq[:], self.ddq[:] = q, 0.0, 0.0
 
 
 class MotionCheck:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ctypes
 from enum import Enum
+from typing import Protocol
 
 from poco.clock import TICKS_PER_SECOND, monotonic_ns
-
-from .robot import EmulatedRobot
 
 TICK_NS = 1_000_000_000 // TICKS_PER_SECOND
 _PR_SET_TIMERSLACK = 29
@@ -34,6 +33,26 @@ START_PAUSE_NS = 50_000_000
 GATE_TIMEOUT_NS = 30_000_000_000
 
 
+class RobotPhase(Protocol):
+    """What pacing needs to know of a robot."""
+
+    @property
+    def moving(self) -> bool:
+        """Whether a client's motion runs."""
+
+    @property
+    def commanded(self) -> bool:
+        """Whether a command has been taken in this motion."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether the answer to the newest state is here."""
+
+    @property
+    def first_state_of_motion(self) -> bool:
+        """Whether the newest state is the one in which the modes switched."""
+
+
 class Pacer:
     """Decides when the next tick is due and accounts how far robot time fell behind the wall (not in lockstep)."""
 
@@ -46,7 +65,7 @@ class Pacer:
         self._sent_ns = monotonic_ns()
         self._due_ns = self._sent_ns + TICK_NS
 
-    def wait_ns(self, robot: EmulatedRobot, now_ns: int) -> int:
+    def wait_ns(self, robot: RobotPhase, now_ns: int) -> int:
         """Return how long to wait for a datagram before the next tick, 0 if the tick is due."""
         if robot.moving and self.pacing is Pacing.LOCKSTEP:
             if robot.first_state_of_motion:
@@ -58,7 +77,7 @@ class Pacer:
             return max(0, self._sent_ns + ANSWER_TIMEOUT_NS[self.pacing] - now_ns)
         return 0
 
-    def sent(self, robot: EmulatedRobot, now_ns: int) -> None:
+    def sent(self, robot: RobotPhase, now_ns: int) -> None:
         """Note that a state has just left; a schedule that slipped by more than a tick starts anew from here."""
         self._sent_ns = now_ns
         late_ns = now_ns - self._due_ns

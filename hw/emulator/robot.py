@@ -140,7 +140,7 @@ class EmulatedRobot:
         self.tick += 1
         self.contact.update(self.tool.O_T_K, bool(self.motion.ddq.any()))
         if self.moving and (collisions := self.contact.collisions):
-            self.motion.restart(self.arm.q, self.arm.dq)
+            self.motion.give_way(self.arm.q)
             self._reflex(collisions)
         if self.mode is RobotMode.AUTOMATIC_RECOVERY and self.tick >= self._recovered_at and self.motion.at_rest:
             self.errors[:] = 0

@@ -40,6 +40,12 @@ def follow(
     return states
 
 
+def fresh_state(robot: pylibfranka.Robot) -> pylibfranka.RobotState:
+    """Return a state that was made after this call began: the first one read may have been on its way before."""
+    robot.read_once()
+    return robot.read_once()
+
+
 def finish(control: pylibfranka.ActiveControlBase) -> None:
     """Repeat the last command with the finished flag."""
     state, _ = control.readOnce()

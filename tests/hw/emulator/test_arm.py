@@ -97,7 +97,7 @@ def test_a_restored_arm_repeats_its_future(arm: SimulatedArm) -> None:
 
 def test_contact_is_felt_as_the_force_it_is() -> None:
     """Leaning softly on a plate with a set force: the estimated wrench at the end effector points up and has its size."""
-    plate = '<geom name="plate" type="box" size=".2 .2 .05" pos=".307 0 .415"/>'
+    plate = '<geom name="plate" type="box" size=".2 .2 .05" pos=".307 0 .426"/>'
     arm = SimulatedArm.from_mjcf(fr3_mjcf(plate))
     arm.joint_impedance = np.array([600.0, 600, 600, 600, 250, 150, 50])
     watch = ContactWatch(arm)

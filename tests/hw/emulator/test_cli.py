@@ -1,0 +1,54 @@
+"""`poco-emulator` says in one sentence what is wrong and leaves with the documented exit code."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+from fci_client import StartEmulator
+
+PROGRAM = [sys.executable, "-c", "from poco.hw.emulator.cli import main; main()"]
+
+
+def run(*flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*PROGRAM, *flags], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_help_shows_examples() -> None:
+    """--help explains the pacing and gives examples."""
+    result = run("--help")
+    assert result.returncode == 0
+    assert "Examples" in result.stdout
+    assert "lockstep" in result.stdout
+
+
+def test_address_in_use_is_exit_code_6_and_interrupt_130(start_emulator: StartEmulator) -> None:
+    """A taken address names the remedy; Ctrl-C ends an emulator without a traceback."""
+    first = start_emulator("127.0.1.41", "--task", "none")
+    second = run("--host", "127.0.1.41", "--task", "none")
+    assert second.returncode == 6
+    assert "--host 127.0.0.2" in second.stderr
+    assert second.stderr.count("\n") == 1
+    first.send_signal(signal.SIGINT)
+    _, errors = first.communicate(timeout=10)
+    assert first.returncode == 130
+    assert errors == ""
+
+
+def test_wrong_values_are_exit_code_2() -> None:
+    """A value outside its range names value, limit and unit."""
+    for flags in (("--recovery-delay-s", "1e9"), ("--seed", "-1"), ("--clearance-mm", "50")):
+        result = run("--host", "127.0.1.42", *flags)
+        assert result.returncode == 2
+        assert "must" in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_emulator_ends_after_its_parent(start_emulator: StartEmulator) -> None:
+    """With --exit-with-parent it leaves by itself once that process is gone and nobody is connected."""
+    parent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    emulator = start_emulator("127.0.1.43", "--task", "none", "--exit-with-parent", str(parent.pid))
+    assert emulator.poll() is None
+    parent.communicate()
+    assert emulator.wait(timeout=30) == 0

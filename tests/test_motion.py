@@ -17,7 +17,7 @@ from poco import _core
 from poco.errors import MotionError
 from poco.kinematics import forward
 from poco.limits import PLANNING_MARGINS, STEP_MARGINS, Guards, fr3_limits
-from poco.motion import Outcome, Plan, executed_action, plan_chunk, plan_path, sample, tip_delta_targets
+from poco.motion import Outcome, Plan, executed_action, plan_chunk, plan_path, plan_stop, sample, tip_delta_targets
 from poco.records import ARM_STATE, COMMAND
 from poco.trouble import BY_NAME, Mode, Request
 
@@ -117,6 +117,21 @@ def test_a_reversal_at_speed_attaches_without_a_jump() -> None:
         np.testing.assert_allclose(begun, planned, atol=1e-12)
     whole = np.vstack([commands_of(first)[:seam], commands_of(second)])
     assert oracle.judge(whole, PLANNED, HAND, 0.25).clean
+
+
+def test_a_stop_from_speed_is_clean_and_short() -> None:
+    """From any tick of a fast chunk a stop keeps every limit and takes at most twice the time of constant deceleration."""
+    targets = tip_delta_targets(np.tile([0.0, 0.012, 0.0, 0.0], (8, 1)), HOME, HAND, HOME, LIMITS)
+    plan = plan_from_rest(targets)
+    moving = commands_of(plan)
+    for seam in range(10, int(plan.action_ticks[-1]), 7):
+        state = sample(plan.spline, seam)
+        stop = plan_stop(*state, seam, 2, 1, 1, LIMITS)
+        assert stop.outcome == Outcome.STOP_ONLY
+        assert oracle.judge(np.vstack([moving[:seam], commands_of(stop)]), PLANNED, HAND, 0.25).clean
+        shortest_s = float(np.max(np.abs(state[1]) / LIMITS["acceleration_max"]))
+        assert stop.action_ticks[-1] <= 2 * 1000 * shortest_s + 10
+    assert plan_stop(HOME, STILL + np.nan, STILL, 0, 1, 0, 1, LIMITS).outcome == Outcome.REFUSED
 
 
 def test_input_that_is_not_finite_or_does_not_fit_is_refused() -> None:

@@ -22,7 +22,17 @@ from poco.profile import BRAKE_SHARE, Bounds, fit, ramp_to_rest, stop_ticks, ver
 from poco.records import CHUNK_SPLINE, MAX_SEGMENTS
 from poco.spline import JOINTS, Integers, sample
 
-__all__ = ["Outcome", "Plan", "executed_action", "plan_chunk", "plan_path", "sample", "tip_delta_targets", "warm_up"]
+__all__ = [
+    "Outcome",
+    "Plan",
+    "executed_action",
+    "plan_chunk",
+    "plan_path",
+    "plan_stop",
+    "sample",
+    "tip_delta_targets",
+    "warm_up",
+]
 
 INSIDE_M = (1e-3, 1e-2)
 """Targets stay this far inside the guards, which leaves room for the curve between them; the second where the first fails."""
@@ -209,6 +219,21 @@ def _lead_in(origin: Floats, bounds: Bounds, rows: Floats, result: Floats) -> in
     return ticks
 
 
+def _stop(origin: Floats, bounds: Bounds, knots: Integers, coefficients: Floats) -> tuple[int, Floats]:
+    """Write lead-in and ramp to rest; return the segments, 0 if the stop breaks a limit, and the posture of rest [7]."""
+    state = np.empty((3, JOINTS))
+    knots[0], segments = 0, 0
+    lead = _lead_in(origin, bounds, coefficients[0], state)
+    if lead > 0:
+        knots[1], segments = lead, 1
+    length = stop_ticks(state[1], bounds)
+    ramp_to_rest(state[0], state[1], length, coefficients[segments])
+    knots[segments + 1] = knots[segments] + length
+    segments += 1
+    worst, _, _ = verify(knots, coefficients, segments, origin[1], origin[2], bounds)
+    return segments if worst < 0 else 0, state[0] + 0.5 * length * TICK_S * state[1]
+
+
 def _plan(
     targets: Floats, origin: Floats, period: int, bounds: Bounds, knots: Integers, coefficients: Floats, ends: Integers
 ) -> tuple[int, Outcome]:
@@ -216,26 +241,23 @@ def _plan(
     actions = len(targets)
     natural = np.full(actions, period)
     knots[0] = ends[0] = 0
-    segments, offset, state = fit(knots, coefficients, 0, origin, origin, targets, natural, bounds, False), 0, origin
+    segments, offset = fit(knots, coefficients, 0, origin, origin, targets, natural, bounds, False), 0
     if segments == 0:
-        state = np.empty((3, JOINTS))
-        knots[1] = lead = _lead_in(origin, bounds, coefficients[0], state)
+        eased = np.empty((3, JOINTS))
+        knots[1] = lead = _lead_in(origin, bounds, coefficients[0], eased)
         if lead > 0:
             offset = 1
-            shortened = np.full(actions, period)
+            shortened = natural.copy()
             shortened[0] = max(1, period - lead)
-            segments = fit(knots, coefficients, offset, state, origin, targets, shortened, bounds, False)
+            segments = fit(knots, coefficients, offset, eased, origin, targets, shortened, bounds, False)
     if segments > 0:
         ends[1:] = knots[offset + 1 : offset + actions + 1]
         return segments, Outcome.NATURAL if ends[actions] == period * actions else Outcome.STRETCHED
-    length = stop_ticks(state[1], bounds)
-    ramp_to_rest(state[0], state[1], length, coefficients[offset])
-    knots[offset + 1] = knots[offset] + length
-    offset += 1
-    if verify(knots, coefficients, offset, origin[1], origin[2], bounds)[0] >= 0:
+    offset, rest_q = _stop(origin, bounds, knots, coefficients)
+    if offset == 0:
         return 0, Outcome.REFUSED
     rest = np.zeros((3, JOINTS))
-    rest[0] = state[0] + 0.5 * length * TICK_S * state[1]
+    rest[0] = rest_q
     segments = fit(knots, coefficients, offset, rest, origin, targets, natural, bounds, False)
     if segments > 0:
         ends[1:] = knots[offset + 1 : offset + actions + 1]
@@ -294,6 +316,31 @@ def plan_chunk(
         segments, outcome = 0, Outcome.REFUSED
     _finish(spline, segments)
     return Plan(spline, ends, outcome)
+
+
+def plan_stop(
+    start_q: Floats,
+    start_dq: Floats,
+    start_ddq: Floats,
+    attach_tick: int,
+    chunk_id: int,
+    predecessor_id: int,
+    generation: int,
+    limits: npt.NDArray[np.void],
+) -> Plan:
+    """Plan the shortest smooth stop from the planned state [7] (rad, s) of the predecessor: STOP_ONLY or REFUSED.
+
+    Joint accelerations go to zero first, then all joints come to rest together along a straight line. Never raises. The
+    policy process and the environment call it.
+    """
+    origin = np.array([start_q, start_dq, start_ddq], np.float64)
+    spline = _blank(attach_tick, chunk_id, predecessor_id, generation)
+    segments = 0
+    if np.isfinite(origin).all():
+        segments, _ = _stop(origin, bounds_of(limits), spline["knots"], spline["coefficients"])
+    _finish(spline, segments)
+    ends = np.array([0, spline["knots"][segments]], np.int64)
+    return Plan(spline, ends, Outcome.STOP_ONLY if segments > 0 else Outcome.REFUSED)
 
 
 def plan_path(

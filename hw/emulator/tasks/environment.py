@@ -74,6 +74,10 @@ class PegInHoleEnvironment(gymnasium.Env[Observation, Chunk]):
         self.task = PegInHole(replace(parameters(variant), **given))
         self._specification = read_specification(SPECIFICATION)
         if delay_steps is not None:
+            if delay_steps < 1:
+                raise UsageError(
+                    f"delay_steps is {delay_steps}, must be at least 1: a chunk attaches later than the tick it was observed in"
+                )
             self._specification = msgspec.structs.replace(self._specification, delay_steps=delay_steps)
         tip = self._specification.tip
         self._planning_limits = fr3_limits(PLANNING_MARGINS, flange_t_tip=tip)
@@ -97,10 +101,11 @@ class PegInHoleEnvironment(gymnasium.Env[Observation, Chunk]):
     ) -> tuple[Observation, dict[str, Any]]:
         """Place the hole, teleport the arm to the start pose and return the first observation.
 
-        The same `seed` gives the same hole and sensor noise; without one they follow from the seed given before.
+        The same `seed` gives the same hole and sensor noise and is the episode's number in its steps; without one both follow
+        from the seed given before.
         """
         super().reset(seed=seed)
-        self._episode += 1
+        self._episode = self._episode + 1 if seed is None else seed
         self._plant.reset(np.array(self._specification.rest_q))
         self.task.place(int(self.np_random.integers(2**31)))
         sequence = ChunkSequence(self._specification, self._planning_limits)
@@ -120,7 +125,11 @@ class PegInHoleEnvironment(gymnasium.Env[Observation, Chunk]):
             raise UsageError("step was called before reset: call reset first")
         transition = self._rollout.step(action)
         outcome = "failure" if self._plant.reflex else transition.outcome
-        info = {"outcome": outcome, "steps": list(transition.steps), "interrupted": transition.interrupted}
+        info: dict[str, Any] = {
+            "outcome": outcome,
+            "steps": list(transition.steps),
+            "interrupted": transition.interrupted,
+        }
         reward = sum(step.reward for step in transition.steps)
         terminated, truncated = outcome in ("success", "failure", "fault"), outcome == "truncated"
         if terminated or truncated:
@@ -130,18 +139,18 @@ class PegInHoleEnvironment(gymnasium.Env[Observation, Chunk]):
     def operator(self, noise: float = 0.0, bias: float | None = None, seed: int = 0) -> Operator:
         """Return a scripted operator: a callable from observation to chunk [chunk_steps, 4] that also sees the true scene.
 
-        `noise` is the fraction of the action bound added at each step, `bias` (m) how far it misjudges the hole, in a direction drawn
-        for each episode; None takes the `bias_m` of the task's parameters.
+        `noise` is the fraction of the action bound added at each step, `bias` (m) how far it misjudges the hole, in a
+        direction drawn for each episode; None takes the `bias_m` of the task's parameters.
         """
         magnitude = self.task.parameters.bias_m if bias is None else bias
         return Operator(self._specification, self.task.parameters, self._look, noise, magnitude, seed)
 
-    def render(self) -> npt.NDArray[np.uint8]:  # type: ignore[override]
+    def render(self) -> npt.NDArray[np.uint8]:
         """Return the view of the task camera [448, 448, 3]; needs MUJOCO_GL=egl or osmesa without a display."""
         if self._renderer is None:
             self._renderer = mujoco.Renderer(self.task.arm.model, IMAGE_SIDE, IMAGE_SIDE)
         self._renderer.update_scene(self.task.arm.data, "task")
-        return self._renderer.render()
+        return np.asarray(self._renderer.render(), np.uint8)
 
     def close(self) -> None:
         """Free the renderer."""

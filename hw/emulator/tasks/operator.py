@@ -95,7 +95,7 @@ class Operator:
     def __call__(self, observation: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
         """Return the chunk for the current observation tick."""
         sight = self._look()
-        if sight.episode != self._episode:
+        if sight.view.signal.tick == 0 or sight.episode != self._episode:
             self._begin(sight.episode)
         steps, delay, execute = (
             self._specification.chunk_steps,

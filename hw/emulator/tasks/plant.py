@@ -69,6 +69,11 @@ class SimulatedPlant:
         self._tick = -1
 
     @property
+    def tick(self) -> int:
+        """The robot tick that was commanded last, -1 before the first."""
+        return self._tick
+
+    @property
     def reflex(self) -> bool:
         """Whether a collision has ended the motion since `reset`."""
         return self._reflex
@@ -105,7 +110,7 @@ class SimulatedPlant:
         self._contact.update(hand, accelerating=False)
         if not self._reflex and self._contact.collisions:
             self._reflex = True
-            motion.restart(arm.q, np.zeros(JOINTS))
+            motion.give_way(arm.q)
 
     def _sense(self) -> None:
         state, wire = self._arm_state, self._wire

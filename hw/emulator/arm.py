@@ -27,6 +27,7 @@ EXTERNAL_TORQUE_CUTOFF_HZ = 30.0
 """Cut-off of the first-order filter of the external torque; our choice, the vendor states none."""
 
 _TORQUE_MIN_NM = -TORQUE_MAX_NM
+_IDENTITY = np.eye(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +97,12 @@ class SimulatedArm:
     @property
     def O_T_F(self) -> Floats:
         """Pose of the flange [4, 4] in the base frame (m)."""
-        return _pose(self._flange)
+        return site_pose(self._flange)
 
     @property
     def O_T_EE(self) -> Floats:
         """Pose of the nominal end effector [4, 4] in the base frame (m)."""
-        return _pose(self._end_effector)
+        return site_pose(self._end_effector)
 
     def advance(self, q_d: Floats, dq_d: Floats, ddq_d: Floats) -> None:
         """Simulate one tick of 1 ms under the law tau = K (q_d - q) + D (dq_d - dq) + M(q) ddq_d + c(q, dq) + g(q).
@@ -165,8 +166,9 @@ class SimulatedArm:
         return inertia[:JOINTS, :JOINTS].copy()
 
 
-def _pose(site: mujoco._structs._MjDataSiteViews) -> Floats:
-    transform = np.eye(4)
+def site_pose(site: mujoco._structs._MjDataSiteViews) -> Floats:
+    """Return the pose [4, 4] of a MuJoCo site in the base frame (m)."""
+    transform = _IDENTITY.copy()
     transform[:3, :3] = site.xmat.reshape(3, 3)
     transform[:3, 3] = site.xpos
     return transform

@@ -10,6 +10,7 @@ from poco.limits import JOINTS
 
 from .arm import SimulatedArm
 from .protocol import PAYLOADS, Command, Error
+from .tool import Tool
 
 Floats = npt.NDArray[np.float64]
 
@@ -38,9 +39,10 @@ class ContactWatch:
     threshold.
     """
 
-    def __init__(self, arm: SimulatedArm) -> None:
-        """Watch `arm` with the default thresholds."""
+    def __init__(self, arm: SimulatedArm, tool: Tool) -> None:
+        """Watch `arm`, whose stiffness frame `tool` knows, with the default thresholds."""
         self._arm = arm
+        self._tool = tool
         self._hand = arm.model.body("hand").id
         self._jacobian = np.zeros((6, arm.model.nv))
         self.thresholds = default_thresholds()
@@ -52,15 +54,15 @@ class ContactWatch:
         self.cartesian_collision = np.zeros(6)
         self._free = True
 
-    def update(self, O_T_K: Floats, accelerating: bool) -> None:
-        """Take in the arm's present external torque; `O_T_K` [4, 4] is the pose of K, `accelerating` selects the thresholds."""
+    def update(self, accelerating: bool) -> None:
+        """Take in the arm's present external torque; `accelerating` selects the thresholds."""
         torque = np.abs(self._arm.tau_ext)
         if torque.max() < TORQUE_NOISE_NM:
             if not self._free:
                 self._clear()
             return
         self._free = False
-        self._estimate_wrench(O_T_K)
+        self._estimate_wrench(self._tool.O_T_K)
         force = np.abs(self.wrench_stiffness)
         phase = "acceleration" if accelerating else "nominal"
         self.joint_contact[:] = torque > self.thresholds[f"lower_torque_{phase}"]

@@ -51,7 +51,7 @@ class EmulatedRobot:
         """
         self.arm = arm
         self.tool = Tool(arm)
-        self.contact = ContactWatch(arm)
+        self.contact = ContactWatch(arm, self.tool)
         self.motion = CommandedMotion(arm.q)
         self.mode = RobotMode.IDLE
         self.tick = 1
@@ -138,7 +138,7 @@ class EmulatedRobot:
             self.motion.brake(self._brake_deceleration)
         self.arm.advance(self.motion.q, self.motion.dq, self.motion.ddq)
         self.tick += 1
-        self.contact.update(self.tool.O_T_K, bool(self.motion.ddq.any()))
+        self.contact.update(accelerating=bool(self.motion.ddq.any()))
         if self.moving and (collisions := self.contact.collisions):
             self.motion.give_way(self.arm.q)
             self._reflex(collisions)

@@ -6,8 +6,10 @@ import mujoco
 import numpy as np
 import numpy.typing as npt
 
+from poco.clock import TICKS_PER_SECOND
 from poco.limits import JOINTS
 
+from .arm import site_pose
 from .protocol import STATE, STATE_GENERATOR_IDLE, STATE_GENERATOR_JOINT_POSITION, MoveController
 from .robot import EmulatedRobot
 
@@ -27,6 +29,7 @@ class StateDatagram:
         self.bytes = self._record.data.cast("B")
         self._desired = mujoco.MjData(robot.arm.model)
         self._desired_flange = self._desired.site("flange")
+        self._hand = robot.arm.model.body("hand").id
         self._jacobian = np.zeros((6, robot.arm.model.nv))
         self._last_tau = robot.arm.tau.copy()
         self._desired_q = np.full(JOINTS, np.nan)
@@ -59,7 +62,7 @@ class StateDatagram:
         field["ddq_d"][:] = motion.ddq
         field["tau_J"][:] = arm.tau
         field["tau_J_d"][:] = arm.tau - arm.tau_bias
-        field["dtau_J"][:] = (arm.tau - self._last_tau) * 1000.0
+        field["dtau_J"][:] = (arm.tau - self._last_tau) * TICKS_PER_SECOND
         self._last_tau[:] = arm.tau
         field["tau_ext_hat_filtered"][:] = arm.tau_ext
         field["O_F_ext_hat_K"][:] = contact.wrench_base
@@ -88,12 +91,8 @@ class StateDatagram:
         self._desired.qpos[:JOINTS] = q_d
         mujoco.mj_kinematics(model, self._desired)
         mujoco.mj_comPos(model, self._desired)
-        O_T_F = np.eye(4)
-        O_T_F[:3, :3] = self._desired_flange.xmat.reshape(3, 3)
-        O_T_F[:3, 3] = self._desired_flange.xpos
-        O_T_EE = O_T_F @ tool.F_T_EE
-        hand = self._robot.arm.model.body("hand").id
-        mujoco.mj_jac(model, self._desired, self._jacobian[:3], self._jacobian[3:], O_T_EE[:3, 3], hand)
+        O_T_EE = site_pose(self._desired_flange) @ tool.F_T_EE
+        mujoco.mj_jac(model, self._desired, self._jacobian[:3], self._jacobian[3:], O_T_EE[:3, 3], self._hand)
         field["O_T_EE_d"][:] = field["O_T_EE_c"][:] = O_T_EE.ravel(order="F")
         field["O_dP_EE_d"][:] = field["O_dP_EE_c"][:] = self._jacobian[:, :JOINTS] @ dq_d
         field["elbow_d"][:] = field["elbow_c"][:] = q_d[2], -1.0 if q_d[3] < 0 else 1.0

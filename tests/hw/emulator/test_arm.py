@@ -100,12 +100,11 @@ def test_contact_is_felt_as_the_force_it_is() -> None:
     plate = '<geom name="plate" type="box" size=".2 .2 .05" pos=".307 0 .426"/>'
     arm = SimulatedArm.from_mjcf(fr3_mjcf(plate))
     arm.joint_impedance = np.array([600.0, 600, 600, 600, 250, 150, 50])
-    watch = ContactWatch(arm)
-    tool = Tool(arm)
+    watch = ContactWatch(arm, Tool(arm))
     goal = READY_RAD + np.array([0, 0.03, 0, 0, 0, 0, 0])
     for _ in range(1500):
         arm.advance(goal, REST, REST)
-    watch.update(tool.O_T_K, accelerating=False)
+    watch.update(accelerating=False)
     force = watch.wrench_base
     total = sum(contact_force(arm, index)[0] for index in range(arm.data.ncon))
     assert total > 5.0
@@ -113,7 +112,7 @@ def test_contact_is_felt_as_the_force_it_is() -> None:
     assert watch.wrench_stiffness[2] == pytest.approx(-force[2], rel=0.01)
     watch.thresholds["lower_force_nominal"] = 0.5 * total
     watch.thresholds["upper_force_nominal"] = 2.0 * total
-    watch.update(tool.O_T_K, accelerating=False)
+    watch.update(accelerating=False)
     assert watch.cartesian_contact[2] == 1.0
     assert watch.cartesian_collision[2] == 0.0
 

@@ -42,6 +42,21 @@ def test_hold_and_sine_run_without_error(start_emulator: StartEmulator) -> None:
     assert status.commands_taken == 2001
 
 
+def test_lockstep_repeats_itself_bit_for_bit(start_emulator: StartEmulator) -> None:
+    """Two emulators, two clients, different preparations: the same ticks and the same measured states to the last bit."""
+    runs = []
+    for host, preparations in (("127.0.1.19", 1), ("127.0.1.20", 150)):
+        start_emulator(host, *BARE)
+        robot = connect(host)
+        for _ in range(preparations):
+            robot.read_once()
+        control = start(robot)
+        states = follow(control, integrated([3000.0] * 2 + [0.0] * 200))
+        runs.append([(state.time.to_sec(), tuple(state.q), tuple(state.dq), tuple(state.tau_J)) for state in states])
+    assert len(runs[0]) == 202
+    assert runs[0] == runs[1]
+
+
 def test_the_vendors_model_agrees_with_the_simulation(start_emulator: StartEmulator) -> None:
     """Gravity and mass that the vendor's library computes from our URDF and state are those that MuJoCo simulates."""
     start_emulator("127.0.1.12", *BARE)
@@ -99,6 +114,24 @@ def test_twenty_lost_commands_are_a_communication_error(start_emulator: StartEmu
         assert signals.status().commands_lost >= 20
     with pytest.raises(pylibfranka.ControlException, match="communication_constraints_violation"):
         follow(control, [0.0] * 2)
+
+
+def test_realtime_waits_for_a_late_client_and_says_so(start_emulator: StartEmulator) -> None:
+    """A client that pauses for 60 ms loses no command; robot time falls behind by about that, and the status accounts it."""
+    start_emulator("127.0.1.21", "--task", "none", "--pacing", "realtime")
+    robot = connect("127.0.1.21")
+    with EmulatorSignals("127.0.1.21") as signals:
+        control = start(robot)
+        follow(control, [0.0] * 20)
+        before = signals.status()
+        time.sleep(0.06)
+        follow(control, [0.0] * 20)
+        after = signals.status()
+        finish(control)
+    assert after.reflexes == 0
+    assert after.commands_lost == before.commands_lost
+    assert after.longest_dilation_ns >= 50_000_000
+    assert after.dilation_ns - before.dilation_ns >= 50_000_000
 
 
 def test_stop_setters_and_modes(start_emulator: StartEmulator) -> None:
@@ -173,7 +206,7 @@ def test_another_protocol_version_is_told_ours(start_emulator: StartEmulator) ->
 
 
 def test_pressing_on_the_table_is_a_reflex(start_emulator: StartEmulator) -> None:
-    """A motion into the floor ends in the reflex of the torque or force threshold, and the arm gives way until no joint collides."""
+    """A motion into the floor ends in the reflex of a torque or force threshold, and the arm gives way until no joint collides."""
     start_emulator("127.0.1.18", *BARE)
     robot = connect("127.0.1.18")
     robot.set_collision_behavior([2.0] * 7, [15.0] * 7, [2.0] * 6, [15.0] * 6)
@@ -186,7 +219,7 @@ def test_pressing_on_the_table_is_a_reflex(start_emulator: StartEmulator) -> Non
     for _ in range(300):
         state = robot.read_once()
     assert max(state.joint_collision) == 0
-    assert np.abs(state.dq).max() < 1e-3
+    assert np.abs(state.dq).max() < 0.02
 
 
 def aborted(robot: pylibfranka.Robot, offsets: Iterable[float]) -> list[str]:

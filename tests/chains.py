@@ -44,9 +44,10 @@ class Chain:
     reordered: int = 0
 
     def commands(self) -> Floats:
-        """Return the positions [N, 7] of every tick from 0 until 5 ticks after the last stop, by the oracle's evaluation."""
+        """Return the positions [N, 7] of every tick until 5 ticks after everything is over, by the oracle's evaluation."""
         last = self.taken[-1]
-        result = np.repeat(self.start_q[None], last["attach_tick"] + last["knots"][last["segments"]] + 6, axis=0)
+        over = max(int(last["attach_tick"] + last["knots"][last["segments"]]), self.presented[-1][0])
+        result = np.repeat(self.start_q[None], over + 6, axis=0)
         for spline in self.taken:
             attach, segments = int(spline["attach_tick"]), int(spline["segments"])
             ticks = np.arange(len(result) - attach)

@@ -203,10 +203,10 @@ def test_an_impossible_path_says_why() -> None:
 NOTHING_COMPILES = """
 import numpy as np, numba
 from chains import HAND, HOME, PLANNING_MARGINS, build, fr3_limits
-from poco import kinematics, motion, profile, spline
+from poco import bounds, kinematics, motion, profile, spline, targets
 
 def compiled():
-    kernels = {k for m in (kinematics, motion, profile, spline) for k in vars(m).values() if hasattr(k, "signatures")}
+    kernels = {k for m in (bounds, kinematics, profile, spline, targets) for k in vars(m).values() if hasattr(k, "signatures")}
     return {(k.__name__, str(s)) for k in kernels for s in k.signatures}
 
 limits = fr3_limits(PLANNING_MARGINS)

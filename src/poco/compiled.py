@@ -13,7 +13,7 @@ from pathlib import Path
 import numba
 
 _HERE = Path(__file__).parent
-_SOURCES = ("clock", "kinematics", "motion", "profile", "spline")
+_SOURCES = ("bounds", "clock", "kinematics", "profile", "spline", "targets")
 
 
 def _digest() -> str:

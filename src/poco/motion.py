@@ -7,20 +7,20 @@ numba; call `warm_up` before the arm is armed.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
 
+from poco.bounds import Bounds, bounds_of, reach
 from poco.clock import TICK_S
-from poco.compiled import kernel
 from poco.errors import MotionError
-from poco.kinematics import Floats, chain, forward, frames, inverse
-from poco.profile import BRAKE_SHARE, Bounds, fit, ramp_to_rest, stop_ticks, verify
+from poco.kinematics import JOINTS, Floats, forward
+from poco.profile import fit, lead_in, ramp_to_rest, stop_ticks, verify
 from poco.records import CHUNK_SPLINE, MAX_SEGMENTS
-from poco.spline import JOINTS, Integers, sample
+from poco.spline import Integers, sample
+from poco.targets import INSIDE_M, executed_action, guard_targets, tip_delta_targets
 
 __all__ = [
     "Outcome",
@@ -33,15 +33,6 @@ __all__ = [
     "tip_delta_targets",
     "warm_up",
 ]
-
-INSIDE_M = (1e-3, 1e-2)
-"""Targets stay this far inside the guards, which leaves room for the curve between them; the second where the first fails."""
-
-APPROACH_RAD_S = 0.2
-"""Targets stay where the position-dependent velocity bound still allows this speed towards the joint limit."""
-
-LEAD_IN_SHARE = 0.6
-"""Share of the jerk limit with which a lead-in takes the start acceleration to zero."""
 
 PREFIX_ROWS = 3
 """Most segments of a plan that are not an action: lead-in, stop, tail."""
@@ -65,8 +56,8 @@ class Plan:
 
     `action_ticks` int64 [T + 1]: action k ends action_ticks[k + 1] ticks after the attachment, and a successor may attach
     at any of them. With STOP_ONLY every action "ends" at rest where the stop ends, its target not reached. With REFUSED
-    (input not finite, too many actions, or no motion from this start state keeps the limits) the spline has no segments and must
-    not be sent: the predecessor's own stop, already verified, goes on.
+    (input not finite, too many actions, or no motion from this start state keeps the limits) the spline has no segments
+    and must not be sent: the predecessor's own stop, already verified, goes on.
     """
 
     spline: npt.NDArray[np.void]
@@ -89,141 +80,11 @@ class Plan:
         return self.outcome in (Outcome.STOPPED_FIRST, Outcome.STOP_ONLY)
 
 
-def bounds_of(limits: npt.NDArray[np.void], speed: float = 1.0) -> Bounds:
-    """Return a LIMITS record as arrays for compiled code, with velocities and accelerations scaled by `speed`."""
-
-    def copy(name: str) -> Floats:
-        return np.array(limits[name], np.float64)
-
-    box_min = copy("box_min")
-    box_min[2] = max(box_min[2], float(limits["table_z"]))
-    return Bounds(
-        copy("position_min"),
-        copy("position_max"),
-        copy("velocity_max") * speed,
-        copy("velocity_offset"),
-        copy("deceleration"),
-        copy("acceleration_max") * speed,
-        copy("jerk_max") * speed,
-        float(limits["velocity_scale"]) * speed,
-        box_min,
-        copy("box_max"),
-        float(limits["speed_max"]) * speed,
-        copy("flange_t_tip").reshape(4, 4),
-    )
-
-
-@kernel
-def _reach(bounds: Bounds) -> tuple[Floats, Floats]:
-    """Return the joint interval [7], [7] (rad) in which targets may lie: APPROACH_RAD_S is still allowed at its ends."""
-    lower, upper = bounds.position_min.copy(), bounds.position_max.copy()
-    for joint in range(JOINTS):
-        arm = (bounds.velocity_offset[joint] + APPROACH_RAD_S / bounds.velocity_scale) ** 2 / bounds.deceleration[joint]
-        brake = APPROACH_RAD_S**2 / (BRAKE_SHARE * bounds.acceleration_max[joint])
-        room = 0.5 * max(arm, brake)
-        lower[joint] += room
-        upper[joint] -= room
-    return lower, upper
-
-
-@kernel
-def _clamp_into_guards(position: Floats, bounds: Bounds, inside_m: float) -> bool:
-    """Move `position` [3] (m) `inside_m` into the guards in place; return whether it had to move."""
-    moved = False
-    for axis in range(3):
-        inside = min(max(position[axis], bounds.box_min[axis] + inside_m), bounds.box_max[axis] - inside_m)
-        moved = moved or inside != position[axis]
-        position[axis] = inside
-    return moved
-
-
-@kernel
-def _tip_delta_targets(actions: Floats, q_base: Floats, flange_t_tip: Floats, q_rest: Floats, bounds: Bounds) -> Floats:
-    lower, upper = _reach(bounds)
-    position, rotation = forward(q_base, flange_t_tip)
-    targets = np.empty((actions.shape[0], JOINTS))
-    q = q_base
-    for k in range(actions.shape[0]):
-        position += actions[k, :3]
-        _clamp_into_guards(position, bounds, INSIDE_M[0])
-        cosine, sine = math.cos(actions[k, 3]), math.sin(actions[k, 3])
-        for column in range(3):
-            x, y = rotation[0, column], rotation[1, column]
-            rotation[0, column], rotation[1, column] = cosine * x - sine * y, sine * x + cosine * y
-        q, _, _ = inverse(q, position, rotation, flange_t_tip, q_rest, lower, upper)
-        targets[k] = q
-    return targets
-
-
-def tip_delta_targets(
-    actions_m_rad: Floats, q_base: Floats, flange_t_tip: Floats, q_rest: Floats, limits: npt.NDArray[np.void]
-) -> Floats:
-    """Return joint targets [T, 7] (rad) of tip deltas [T, 4]: dx, dy, dz (m, base frame) and dyaw (rad, about base z).
-
-    Deltas add up from the tip pose at `q_base` [7] (rad), the commanded posture at the attachment. Each sum is clamped
-    into the guards before the inverse kinematics, which starts from the previous target and drifts towards `q_rest` [7].
-    Targets out of reach are approached as far as the joint limits allow. Non-finite actions give non-finite targets,
-    which `plan_chunk` refuses. Never raises; any process may call it.
-    """
-    targets: Floats = _tip_delta_targets(
-        np.array(actions_m_rad, np.float64),
-        np.array(q_base, np.float64),
-        np.array(flange_t_tip, np.float64),
-        np.array(q_rest, np.float64),
-        bounds_of(limits),
-    )
-    return targets
-
-
-def executed_action(q_before: Floats, q_after: Floats, flange_t_tip: Floats) -> Floats:
-    """Return the tip delta [4] (m, m, m, rad) between two commanded postures [7] (rad), inverse of `tip_delta_targets`.
-
-    The yaw is the rotation about base z nearest to the rotation made. Any process may call it.
-    """
-    mount = np.array(flange_t_tip, np.float64)
-    before, rotation_before = forward(np.array(q_before, np.float64), mount)
-    after, rotation_after = forward(np.array(q_after, np.float64), mount)
-    turn = rotation_after @ rotation_before.T
-    return np.array([*(after - before), math.atan2(turn[1, 0] - turn[0, 1], turn[0, 0] + turn[1, 1])])
-
-
-@kernel
-def _guard_targets(targets: Floats, bounds: Bounds, inside_m: float) -> None:
-    """Clamp joint targets [T, 7] in place into reach and, where their tip leaves the guards, to the nearest tip inside."""
-    lower, upper = _reach(bounds)
-    frame = frames()
-    for k in range(targets.shape[0]):
-        targets[k] = np.minimum(np.maximum(targets[k], lower), upper)
-        chain(targets[k], bounds.flange_t_tip, frame)
-        position, rotation = frame.position.copy(), frame.rotation.copy()
-        if _clamp_into_guards(position, bounds, inside_m):
-            q, _, _ = inverse(targets[k], position, rotation, bounds.flange_t_tip, targets[k], lower, upper)
-            targets[k] = q
-
-
-@kernel
-def _lead_in(origin: Floats, bounds: Bounds, rows: Floats, result: Floats) -> int:
-    """Fill a constant-jerk segment that ends with zero acceleration, and the state there [3, 7]; return its ticks."""
-    jerk = 0.0
-    for joint in range(JOINTS):
-        jerk = max(jerk, abs(origin[2, joint]) / (LEAD_IN_SHARE * bounds.jerk_max[joint]))
-    ticks = math.ceil(jerk / TICK_S)
-    result[:] = origin
-    if ticks > 0:
-        t = ticks * TICK_S
-        rows[:] = 0.0
-        rows[0], rows[1], rows[2], rows[3] = origin[0], origin[1], 0.5 * origin[2], -origin[2] / (6.0 * t)
-        result[0] = origin[0] + t * (origin[1] + t * origin[2] / 3.0)
-        result[1] = origin[1] + 0.5 * t * origin[2]
-        result[2] = 0.0
-    return ticks
-
-
 def _stop(origin: Floats, bounds: Bounds, knots: Integers, coefficients: Floats) -> tuple[int, Floats]:
     """Write lead-in and ramp to rest; return the segments, 0 if the stop breaks a limit, and the posture of rest [7]."""
     state = np.empty((3, JOINTS))
     knots[0], segments = 0, 0
-    lead = _lead_in(origin, bounds, coefficients[0], state)
+    lead = lead_in(origin, bounds, coefficients[0], state)
     if lead > 0:
         knots[1], segments = lead, 1
     length = stop_ticks(state[1], bounds)
@@ -244,7 +105,7 @@ def _plan(
     segments, offset = fit(knots, coefficients, 0, origin, origin, targets, natural, bounds, False), 0
     if segments == 0:
         eased = np.empty((3, JOINTS))
-        knots[1] = lead = _lead_in(origin, bounds, coefficients[0], eased)
+        knots[1] = lead = lead_in(origin, bounds, coefficients[0], eased)
         if lead > 0:
             offset = 1
             shortened = natural.copy()
@@ -308,7 +169,7 @@ def plan_chunk(
         return Plan(spline, ends, Outcome.REFUSED)
     bounds = bounds_of(limits)
     for inside_m in INSIDE_M:
-        _guard_targets(wanted, bounds, inside_m)
+        guard_targets(wanted, bounds, inside_m)
         segments, outcome = _plan(wanted, origin, period_ticks, bounds, spline["knots"], spline["coefficients"], ends)
         if outcome < Outcome.STOP_ONLY:
             break
@@ -387,7 +248,7 @@ def plan_path(
 
 
 def _require_inside(path: Floats, bounds: Bounds) -> None:
-    lower, upper = _reach(bounds)
+    lower, upper = reach(bounds)
     for number, q in enumerate(path):
         for joint in range(JOINTS):
             if not lower[joint] <= q[joint] <= upper[joint]:
@@ -406,7 +267,7 @@ def _require_inside(path: Floats, bounds: Bounds) -> None:
 def warm_up(limits: npt.NDArray[np.void]) -> None:
     """Compile (or load from the cache) every kernel of this module, so that none is compiled while the arm moves."""
     bounds = bounds_of(limits)
-    lower, upper = _reach(bounds)
+    lower, upper = reach(bounds)
     q = 0.5 * (lower + upper)
     still = np.zeros(JOINTS)
     targets = tip_delta_targets(np.zeros((2, 4)), q, bounds.flange_t_tip, q, limits)

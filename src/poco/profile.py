@@ -9,11 +9,11 @@ neighbours share the waypoint's state, and it is verified tick by tick on the po
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from poco.bounds import Bounds, outside_guards, velocity_ratio
 from poco.clock import TICK_S
 from poco.compiled import kernel
 from poco.kinematics import Floats, Frames, chain, frames, tip_speed
@@ -23,69 +23,14 @@ AIM_VELOCITY = 0.97
 AIM_ACCELERATION = 0.9
 """Share of the limits that later segments use, so that the first segment of a successor has room at its seam."""
 
-BRAKE_SHARE = 0.8
-"""Share of the acceleration limit that a stop before a joint limit may need from any planned state."""
+LEAD_IN_SHARE = 0.6
+"""Share of the jerk limit with which a lead-in takes the start acceleration to zero."""
 
-CREEP_RAD_S = 0.05
-"""Where the envelope allows less than this the joint limit itself is the obstacle, and slowing down does not help."""
 
 GROWTH_MAX = 2.0
 ROUNDS = 80
 STOP_TICKS_MIN = 8
 TOLERANCE = 1e-9
-
-
-class Bounds(NamedTuple):
-    """A LIMITS record as plain arrays for compiled code; box_min already holds the table plane."""
-
-    position_min: Floats
-    position_max: Floats
-    velocity_max: Floats
-    velocity_offset: Floats
-    deceleration: Floats
-    acceleration_max: Floats
-    jerk_max: Floats
-    velocity_scale: float
-    box_min: Floats
-    box_max: Floats
-    speed_max: float
-    flange_t_tip: Floats
-
-
-@kernel
-def velocity_bound(bounds: Bounds, joint: int, room: float) -> float:
-    """Return the highest speed (rad/s) of `joint` towards a limit that is `room` (rad) away.
-
-    The arm's own position-dependent bound, and the speed from which BRAKE_SHARE of the acceleration limit still stops
-    the joint in time (the arm's bound alone promises too much for joints 5 and 7).
-    """
-    if room <= 0.0:
-        return 0.0
-    envelope = math.sqrt(2.0 * bounds.deceleration[joint] * room) - bounds.velocity_offset[joint]
-    brake = math.sqrt(2.0 * BRAKE_SHARE * bounds.acceleration_max[joint] * room)
-    return float(min(bounds.velocity_max[joint], brake, bounds.velocity_scale * max(0.0, envelope)))
-
-
-@kernel
-def _outside_guards(bounds: Bounds, position: Floats) -> bool:
-    outside = False
-    for axis in range(3):
-        outside = outside or position[axis] < bounds.box_min[axis] or position[axis] > bounds.box_max[axis]
-    return outside
-
-
-@kernel
-def _velocity_ratio(bounds: Bounds, q: Floats, v: Floats) -> tuple[float, bool]:
-    """Return the largest share of the velocity bounds in use, and whether a joint limit itself stands in the way."""
-    ratio, blocked = 0.0, False
-    for joint in range(JOINTS):
-        room = bounds.position_max[joint] - q[joint] if v[joint] > 0.0 else q[joint] - bounds.position_min[joint]
-        bound, speed = velocity_bound(bounds, joint, room), abs(v[joint])
-        if bound >= CREEP_RAD_S:
-            ratio = max(ratio, speed / bound)
-        elif speed > bound + TOLERANCE:
-            blocked = True
-    return ratio, blocked
 
 
 @kernel
@@ -104,10 +49,10 @@ def _load(rows: Floats, ticks: int, bounds: Bounds, first: bool, state: Floats, 
             jerk = max(jerk, abs(j[joint]) / bounds.jerk_max[joint])
         if first and point == 0:
             continue
-        ratio, blocked = _velocity_ratio(bounds, q, v)
+        ratio, blocked = velocity_ratio(bounds, q, v)
         chain(q, bounds.flange_t_tip, frame)
         speed = max(speed, ratio, tip_speed(frame, v) / bounds.speed_max)
-        outside = outside or blocked or _outside_guards(bounds, frame.position)
+        outside = outside or blocked or outside_guards(bounds, frame.position)
         for joint in range(JOINTS):
             acceleration = max(acceleration, abs(a[joint]) / bounds.acceleration_max[joint])
     if not first:
@@ -142,11 +87,11 @@ def verify(
             jerk = (acceleration - a[joint]) / TICK_S
             v[joint], a[joint] = velocity, acceleration
             ratio = max(ratio, abs(acceleration) / bounds.acceleration_max[joint], abs(jerk) / bounds.jerk_max[joint])
-        share, blocked = _velocity_ratio(bounds, q, v)
+        share, blocked = velocity_ratio(bounds, q, v)
         chain(q, bounds.flange_t_tip, frame)
         moved = math.sqrt(np.sum((frame.position - tip) ** 2)) / TICK_S
         tip[:] = frame.position
-        if blocked or _outside_guards(bounds, frame.position):
+        if blocked or outside_guards(bounds, frame.position):
             return segment, ratio, True
         ratio = max(ratio, share, moved / bounds.speed_max)
         if ratio > excess:
@@ -170,6 +115,24 @@ def ramp_to_rest(q: Floats, velocity: Floats, ticks: int, rows: Floats) -> None:
     """Fill `rows` [6, 7] with a stop along a straight line: cubic velocity ramp, zero acceleration at both ends."""
     still = np.zeros(JOINTS)
     join(q, velocity, still, q + 0.5 * ticks * TICK_S * velocity, still, still, ticks, rows)
+
+
+@kernel
+def lead_in(origin: Floats, bounds: Bounds, rows: Floats, result: Floats) -> int:
+    """Fill a constant-jerk segment that ends with zero acceleration, and the state there [3, 7]; return its ticks."""
+    jerk = 0.0
+    for joint in range(JOINTS):
+        jerk = max(jerk, abs(origin[2, joint]) / (LEAD_IN_SHARE * bounds.jerk_max[joint]))
+    ticks = math.ceil(jerk / TICK_S)
+    result[:] = origin
+    if ticks > 0:
+        t = ticks * TICK_S
+        rows[:] = 0.0
+        rows[0], rows[1], rows[2], rows[3] = origin[0], origin[1], 0.5 * origin[2], -origin[2] / (6.0 * t)
+        result[0] = origin[0] + t * (origin[1] + t * origin[2] / 3.0)
+        result[1] = origin[1] + 0.5 * t * origin[2]
+        result[2] = 0.0
+    return ticks
 
 
 @kernel

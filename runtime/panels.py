@@ -93,7 +93,7 @@ def latency(axes: Axes, recording: Recording, deadline_ms: float, stages: tuple[
     values = {stage: np.maximum(latency_ms(recording.chunks, stage), 1e-3) for stage in stages}
     low = min(float(value.min()) for value in values.values())
     high = max(float(value.max()) for value in values.values())
-    edges = np.geomspace(low * 0.9, max(high, deadline_ms) * 1.3, 70)
+    edges = np.geomspace(low * 0.9, max(high, deadline_ms) * 2.0, 70)
     for stage, value in values.items():
         color = STAGE_COLORS[stage]
         axes.hist(value, edges.tolist(), histtype="stepfilled", color=color, alpha=0.25)

@@ -23,6 +23,7 @@ Floats = npt.NDArray[np.float64]
 Draw = Callable[[Recording, Report], Figure]
 
 POINTS_PER_LINE = 1500
+ERROR_AXIS_MIN_MRAD = 0.1
 
 
 def draw_all(recording: Recording, report: Report, folder: Path) -> list[Path]:
@@ -141,7 +142,8 @@ def joints(recording: Recording, report: Report) -> Figure:
         axes[7].plot(seconds, error[:, joint], color=color, linewidth=0.9, label=str(joint + 1))
     axes[7].set_title("commanded minus measured (mrad), by joint")
     axes[7].legend(ncols=7, fontsize=7, loc="upper right", handlelength=1.0, columnspacing=0.8)
-    axes[7].margins(y=0.25)
+    reach = max(ERROR_AXIS_MIN_MRAD, float(np.abs(error).max())) * 1.3
+    axes[7].set_ylim(-reach, reach)
     for panel in (axes[3], axes[7]):
         panel.set_xlabel("s of robot time")
     return figure

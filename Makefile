@@ -34,7 +34,7 @@ demo: $(VENV)/robot.stamp ## run the committed policy on the simulated arm: 20 e
 
 demo-policy: $(VENV)/learner.stamp ## make that policy again: demonstrations, behaviour cloning, evaluation, export
 	rm -rf $(DEMONSTRATIONS) $(CHECKPOINT) $(ARTIFACT)
-	$(BIN)/poco-learner make-data --variant easy --noise 0.2 --bias-m 0 --episodes 300 --out $(DEMONSTRATIONS)
+	$(BIN)/poco-learner make-data --variant easy --noise 0.2 --bias-m 0 --episodes 400 --out $(DEMONSTRATIONS)
 	$(BIN)/poco-learner clone --data $(DEMONSTRATIONS) --out $(CHECKPOINT) --steps 25000 --hidden-sizes 256 256 256
 	$(BIN)/poco-learner evaluate --checkpoint $(CHECKPOINT) --variant easy --episodes 100
 	$(BIN)/poco-learner evaluate --checkpoint $(CHECKPOINT) --variant hard --episodes 100

@@ -13,6 +13,7 @@ from poco.trouble import Request
 from ..contact import ContactWatch
 from ..motion_check import CommandedMotion
 from ..protocol import RobotMode
+from ..tool import Tool
 from .peg_in_hole import PegInHole
 
 Floats = npt.NDArray[np.float64]
@@ -36,7 +37,7 @@ class SimulatedPlant:
         self.task = task
         self._arm = task.arm
         self._limits = limits
-        self._contact = ContactWatch(task.arm)
+        self._contact = ContactWatch(task.arm, Tool(task.arm))
         for phase in ("acceleration", "nominal"):
             self._contact.thresholds[f"upper_torque_{phase}"] = task.parameters.collision_torque_nm
             self._contact.thresholds[f"upper_force_{phase}"] = task.parameters.collision_force_n
@@ -44,9 +45,6 @@ class SimulatedPlant:
         self._robot_state = np.zeros((), ROBOT_STATE)
         self._command = np.zeros((), COMMAND)
         self._wire = np.zeros(JOINTS, np.float32)
-        end_effector = task.arm.data.site("end_effector")
-        self._hand_position, self._hand_rotation = end_effector.xpos, end_effector.xmat.reshape(3, 3)
-        self._hand = np.eye(4)
         self.reset(np.array(task.arm.q))
 
     def reset(self, q: Floats) -> None:
@@ -101,13 +99,12 @@ class SimulatedPlant:
         _core.step(self._arm_state, self._newest, Request.ARMED, self._limits, self._memory, self._command)
 
     def _act(self) -> None:
-        arm, motion, hand = self._arm, self._motion, self._hand
+        arm, motion = self._arm, self._motion
         if not self._reflex:
             q = self._command["q"]
             motion.take(q, *motion.differentiate(q))
         arm.advance(motion.q, motion.dq, motion.ddq)
-        hand[:3, 3], hand[:3, :3] = self._hand_position, self._hand_rotation
-        self._contact.update(hand, accelerating=False)
+        self._contact.update(accelerating=False)
         if not self._reflex and self._contact.collisions:
             self._reflex = True
             motion.give_way(arm.q)

@@ -53,9 +53,9 @@ class GateSet(msgspec.Struct, frozen=True, tag=True):
 class EmulatorStatus(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Counters since the emulator started.
 
-    Dilation is by how much robot time fell behind the wall (ns), in total and at most at once. Commands are counted as taken,
-    lost (none in time), late (answer to an older state) and invalid (not finite or not a command); `gate_timeouts` are gates
-    kept shut too long.
+    Dilation is by how much robot time fell behind the wall during motions (ns), in total and at most at once; 0 in lockstep.
+    Commands are counted as taken, lost (none in time), late (answer to an older state) and invalid (not finite or not a
+    command); `gate_timeouts` are gates kept shut too long.
     """
 
     tick: int

@@ -54,7 +54,7 @@ class RobotPhase(Protocol):
 
 
 class Pacer:
-    """Decides when the next tick is due and accounts how far robot time fell behind the wall (not in lockstep)."""
+    """Decides when the next tick is due and accounts how far robot time fell behind the wall during motions (not in lockstep)."""
 
     def __init__(self, pacing: Pacing) -> None:
         """Start now; the kernel is asked to wake this thread without its usual 50 us of slack."""
@@ -84,9 +84,10 @@ class Pacer:
         if robot.moving and self.pacing is Pacing.LOCKSTEP:
             self._due_ns = now_ns
         elif late_ns > TICK_NS:
-            self.dilation_ns += late_ns
-            self.longest_dilation_ns = max(self.longest_dilation_ns, late_ns)
             self._due_ns = now_ns
+            if robot.moving:
+                self.dilation_ns += late_ns
+                self.longest_dilation_ns = max(self.longest_dilation_ns, late_ns)
         self._due_ns += TICK_NS
 
 

@@ -31,6 +31,10 @@ def run(robot: EmulatedRobot, ticks: int) -> None:
         robot.advance()
 
 
+def mode(robot: EmulatedRobot) -> RobotMode:
+    return robot.mode
+
+
 def begin(robot: EmulatedRobot) -> None:
     robot.begin_motion()
     robot.advance()
@@ -58,16 +62,16 @@ def test_nineteen_lost_commands_are_forgiven_and_twenty_are_not(robot: EmulatedR
     assert robot.moving
     for _ in range(20):
         robot.advance()
-    assert robot.mode is RobotMode.REFLEX
+    assert mode(robot) is RobotMode.REFLEX
     assert robot.ended is MoveStatus.REFLEX_ABORTED
     assert robot.errors[Error.COMMUNICATION_CONSTRAINTS] == robot.reflex_reason[Error.COMMUNICATION_CONSTRAINTS] == 1
     assert robot.recover()
     ticks = 0
-    while robot.mode is RobotMode.AUTOMATIC_RECOVERY:
+    while mode(robot) is RobotMode.AUTOMATIC_RECOVERY:
         robot.advance()
         ticks += 1
     assert ticks == 30
-    assert robot.mode is RobotMode.IDLE
+    assert mode(robot) is RobotMode.IDLE
     assert not robot.errors.any()
     assert robot.reflex_reason.any(), "the reason stays until the next motion"
     robot.begin_motion()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pylibfranka
 import pytest
-from fci_client import StartEmulator, connect, finish, follow, fresh_state, integrated, start
+from fci_client import Floats, StartEmulator, connect, finish, follow, fresh_state, integrated, start
 
 from poco.hw.emulator.arm import SimulatedArm
 from poco.hw.emulator.model import ROTOR_INERTIA_KG_M2, fr3_mjcf
@@ -71,7 +71,7 @@ def test_the_vendors_model_agrees_with_the_simulation(start_emulator: StartEmula
     np.testing.assert_allclose(np.array(state.O_T_EE).reshape(4, 4).T, arm.O_T_EE, atol=1e-6)
 
 
-VIOLATIONS = {
+VIOLATIONS: dict[str, Sequence[float] | Floats] = {
     "joint_position_motion_generator_start_pose_invalid": [0.01],
     "joint_motion_generator_position_limits_violation": [0.0, 0.0, 2.9],
     "joint_motion_generator_velocity_limits_violation": integrated([4000.0, 4000.0] + [0.0] * 400),

@@ -153,6 +153,16 @@ def test_input_that_is_not_finite_or_does_not_fit_is_refused() -> None:
     assert all(plan.spline["segments"] == 0 and not plan.usable for plan in plans)
 
 
+def test_a_start_state_beyond_the_limits_is_refused() -> None:
+    """From a velocity, acceleration or tip speed above the limits nothing is planned that would exceed them later."""
+    fast, hard = 3.0 * np.eye(7)[0], 12.0 * np.eye(7)[3]
+    targets = np.tile(HOME, (3, 1))
+    states = ((fast, STILL), (-fast, STILL), (STILL, hard), (0.5 * fast, -hard))
+    plans = [plan_chunk(targets, HOME, dq, ddq, 50, 0, 1, 0, 1, LIMITS) for dq, ddq in states]
+    assert [plan.outcome for plan in plans] == [Outcome.REFUSED] * len(plans)
+    assert all(np.all(plan.action_ticks == 0) for plan in plans)
+
+
 def test_a_target_behind_a_guard_gives_a_stop_and_says_so() -> None:
     """Where no curve to the target stays inside the guards, the plan is a stop with every action ending at its end."""
     tip, _ = forward(HOME, HAND)

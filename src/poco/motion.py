@@ -17,7 +17,7 @@ from poco.bounds import Bounds, bounds_of, reach
 from poco.clock import TICK_S
 from poco.errors import MotionError
 from poco.kinematics import JOINTS, Floats, forward
-from poco.profile import fit, lead_in, ramp_to_rest, stop_ticks, verify
+from poco.profile import PLAN_TICKS_MAX, fit, lead_in, ramp_to_rest, stop_ticks, verify
 from poco.records import CHUNK_SPLINE, MAX_SEGMENTS
 from poco.spline import Integers, sample
 from poco.targets import INSIDE_M, executed_action, guard_targets, tip_delta_targets
@@ -240,7 +240,8 @@ def plan_path(
     segments = fit(spline["knots"], spline["coefficients"], 0, origin, origin, path, natural, bounds, True)
     if segments == 0:
         raise MotionError(
-            "no timing keeps this path inside joint limits (rad) and guards (m): move its waypoints further inside or add some"
+            f"no timing within {PLAN_TICKS_MAX * TICK_S:.0f} s keeps this path inside joint limits (rad) and guards (m): "
+            "move its waypoints further inside, add some or raise the speed"
         )
     _finish(spline, segments)
     ends = np.array(spline["knots"][: segments + 1])

@@ -26,6 +26,8 @@ AIM_ACCELERATION = 0.9
 LEAD_IN_SHARE = 0.6
 """Share of the jerk limit with which a lead-in takes the start acceleration to zero."""
 
+PLAN_TICKS_MAX = 300_000
+"""Longest plan; what needs more time has no solution, such as a start state that already breaks a limit."""
 
 GROWTH_MAX = 2.0
 ROUNDS = 80
@@ -216,6 +218,8 @@ def fit(
             growth, outside = _load(rows, ticks[k], bounds, k == 0, state, frame)
             if growth > 1.0:
                 grown[k] = math.ceil(ticks[k] * min(GROWTH_MAX, 1.01 * growth))
+                if grown[k] > PLAN_TICKS_MAX:
+                    return 0
             if outside:
                 if not _ease_ends(ease, k):
                     return 0
@@ -227,6 +231,8 @@ def fit(
             ticks = grown
             continue
         segments = offset + actions
+        if knots[segments] > PLAN_TICKS_MAX:
+            return 0
         if ease[actions] > 0.0:
             length = stop_ticks(velocity[actions], bounds)
             ramp_to_rest(points[actions], velocity[actions], length, coefficients[segments])

@@ -10,6 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
+
+from poco.limits import ACCELERATION_MAX_RAD_S2, JERK_MAX_RAD_S3
+from poco.runtime.measures import LIMIT_KINDS, Recording, Report, limit_shares, measure
+from poco.runtime.plots import PICTURES, thin
+from poco.runtime.report import REPORT, print_summary, report, write_report
+from poco.runtime.run_folder import CHUNKS, EVENTS, TICKS, EpisodeStarted, RunFolder
 from synthetic_run import (
     AMPLITUDE_RAD,
     ANGULAR_RAD_S,
@@ -23,12 +29,6 @@ from synthetic_run import (
     latched,
     make_run,
 )
-
-from poco.limits import ACCELERATION_MAX_RAD_S2, JERK_MAX_RAD_S3
-from poco.runtime.measures import LIMIT_KINDS, Recording, Report, limit_shares, measure
-from poco.runtime.plots import PICTURES, thin
-from poco.runtime.report import REPORT, print_summary, report, write_report
-from poco.runtime.run_folder import CHUNKS, EVENTS, TICKS, EpisodeStarted, RunFolder
 
 EPISODES = len(OUTCOMES)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from synthetic_run import EPISODE_TICKS, OUTCOMES, episode_chunks, episode_ticks, facts, latched, make_run
 
 from poco.errors import ArtifactError, UsageError
 from poco.runtime.run_folder import CHUNKS, EVENTS, FACTS, TICKS, Dilation, EpisodeStarted, RunFolder
+from synthetic_run import EPISODE_TICKS, OUTCOMES, episode_chunks, episode_ticks, facts, latched, make_run
 
 
 def test_round_trip(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ class RobotPlant:
         while not self._memory.wait_tick(tick, timeout_s=0.25):
             self._leave_if_stopped()
             if self._faulted():
+                self.free_run()
                 waited_since_ns = monotonic_ns()
             elif monotonic_ns() - waited_since_ns > SERVO_SILENT_S * 1e9:
                 raise ArmError(

@@ -25,6 +25,8 @@ BEAT_S = 0.02
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 15.0
 RECOVERY_DELAY_S = 0.5
+RECOVERY_RETRY_S = 5.0
+MAX_RECOVERIES = 5
 DILATION_S = 1.0
 MAX_RESTARTS = 3
 INTERRUPTED_EXIT = 130
@@ -40,7 +42,7 @@ class Supervisor:
         self._ticks: BinaryIO = folder.open_ticks()
         self._children: list[Child] = []
         self._restarts = 0
-        self._fault_seen_s, self._recovering = 0.0, False
+        self._fault_seen_s, self._recover_at_s, self._recoveries = 0.0, 0.0, 0
         self._next_dilation_s = 0.0
         self._emulator: EmulatorSignals | None = None
 
@@ -93,17 +95,20 @@ class Supervisor:
                 self.folder.append_event(Reflex(tick=tick, errors=re.findall(r'"([a-z_]+)"', line) or [line]))
         state = self.memory.read_state()
         if state is None or Mode(int(state["mode"])) != Mode.FAULT:
-            self._fault_seen_s, self._recovering = 0.0, False
+            self._fault_seen_s, self._recoveries = 0.0, 0
             return
         now_s = time.monotonic()
         if self._fault_seen_s == 0.0:
-            self._fault_seen_s = now_s
+            self._fault_seen_s, self._recover_at_s = now_s, now_s + RECOVERY_DELAY_S
             trouble = int(state["fault"])
             self.folder.append_event(Fault(tick=int(state["tick"]), code=trouble, text=describe(trouble)))
             if not self.options.settings.robot.automatic_recovery:
                 raise FaultError(f"the arm is held with a latched fault: {describe(trouble)}")
-        elif now_s - self._fault_seen_s > RECOVERY_DELAY_S and not self._recovering:
-            self._recovering = True
+        elif now_s > self._recover_at_s:
+            if self._recoveries >= MAX_RECOVERIES:
+                raise FaultError(f"{MAX_RECOVERIES} recoveries did not help: {describe(int(state['fault']))}")
+            self._recoveries += 1
+            self._recover_at_s = now_s + RECOVERY_RETRY_S
             self.memory.recover()
             self.folder.append_event(Recovery(tick=int(state["tick"]), automatic=True))
 

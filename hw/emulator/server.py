@@ -80,7 +80,7 @@ class EmulatorServer:
         """Serve both ports until the next tick is due; every port is looked at least once."""
         while True:
             now_ns = monotonic_ns()
-            gated = self._gate.holds(self._robot.tick, now_ns)
+            gated = self._held(now_ns)
             wait_s = HEARTBEAT_S if gated else self._pacer.wait_ns(self._robot, now_ns) * 1e-9
             readers = self._arm_port.readers() | self._task_port.readers()
             ready, _, _ = select.select(readers, (), (), wait_s)
@@ -88,11 +88,15 @@ class EmulatorServer:
                 if reader.fileno() >= 0:
                     readers[reader]()
             now_ns = monotonic_ns()
-            if self._gate.holds(self._robot.tick, now_ns):
+            if self._held(now_ns):
                 if not ready:
                     self._arm_port.send_state(self._datagram.bytes)
             elif self._pacer.wait_ns(self._robot, now_ns) == 0:
                 return
+
+    def _held(self, now_ns: int) -> bool:
+        """Whether the gate keeps a motion waiting; an idle arm, in a reflex say, waits for nobody."""
+        return self._robot.moving and self._gate.holds(self._robot.tick, now_ns)
 
     def _answer(self, request: Request, client: int) -> Reply:
         """Act on a request of the task port; `client` is the connection's key."""

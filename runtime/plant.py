@@ -43,7 +43,10 @@ class RobotPlant:
         self._age_ns = 0
 
     def wait(self, tick: int) -> State:
-        """Return the ROBOT_STATE at `tick` or the first seen after it; raises Stopped when the run ends, ArmError on silence."""
+        """Return the ROBOT_STATE at `tick` or the first seen after it, or at once the state of a latched fault.
+
+        Raises Stopped when the run ends and ArmError when the servo is silent without a fault.
+        """
         if self._lockstep:
             self._driver.gate(tick)
         waited_since_ns = monotonic_ns()
@@ -51,8 +54,8 @@ class RobotPlant:
             self._leave_if_stopped()
             if self._faulted():
                 self.free_run()
-                waited_since_ns = monotonic_ns()
-            elif monotonic_ns() - waited_since_ns > SERVO_SILENT_S * 1e9:
+                break
+            if monotonic_ns() - waited_since_ns > SERVO_SILENT_S * 1e9:
                 raise ArmError(
                     f"the servo published no state for {SERVO_SILENT_S:.0f} s: it died or the arm went silent"
                 )

@@ -31,6 +31,7 @@ from poco.runtime.run_folder import ChunkRecord, EpisodeEnded, EpisodeStarted, R
 from poco.runtime.run_options import RunOptions
 from poco.runtime.session import Session
 from poco.shm import RunMemory
+from poco.trouble import Mode
 
 
 class PolicyProcess:
@@ -63,6 +64,12 @@ class PolicyProcess:
 
     def go_to_start(self) -> None:
         """Move the arm to the start pose by a planned motion and let it come to rest there."""
+        while not self._reset_motion():
+            continue
+        self.plant.settle()
+
+    def _reset_motion(self) -> bool:
+        """Plan and run one motion to the start pose; False if a fault stopped it."""
         state = self.plant.settle()
         self.chunk_id += 1
         plan = plan_reset(
@@ -77,8 +84,8 @@ class PolicyProcess:
         )
         self.plant.publish(plan.spline)
         end_tick = int(plan.spline["attach_tick"]) + int(plan.spline["knots"][int(plan.spline["segments"])])
-        self.plant.wait(end_tick + SETTLE_TICKS)
-        self.plant.settle()
+        after = self.plant.wait(end_tick + SETTLE_TICKS)
+        return Mode(int(after["mode"])) != Mode.FAULT
 
     def run_episode(self, episode: int) -> None:
         """Run one episode and leave its file and events in the run folder."""

@@ -35,8 +35,12 @@ ALIGNED_M = 0.0010
 PRESS_M = 0.0035
 """How far the commanded tip stays below the rim while searching: the lead that presses."""
 
-DROPPED_M = 0.0020
+DROPPED_M = 0.0006
 """Below the rim by this much, the peg is in the hole."""
+
+AT_RIM_M = 0.0020
+TOUCHING_M = 0.0010
+"""The peg stands on the rim when it is this near to it and this far above where it is commanded to be."""
 
 SPIRAL_PITCH_M = 0.0014
 SPIRAL_START_M = 0.0010
@@ -48,7 +52,7 @@ SMOOTHING = 0.7
 CORRECTION = 0.5
 """Share of its own tremble that the hand takes back at the next step."""
 
-STEADINESS = 0.45
+STEADINESS = 0.55
 """How much of the tremble remains where it matters: at the rim and in the hole."""
 
 
@@ -141,7 +145,7 @@ class Operator:
         yaw = view.commanded_yaw + float(self._pending[3])
         depth = float(sight.hole_position[2] - view.tip_position[2])
         lead = view.commanded_position - view.tip_position
-        pressed = depth > -DROPPED_M and -lead[2] > 0.5 * DROPPED_M
+        pressed = depth > -AT_RIM_M and -lead[2] > TOUCHING_M
         inside = depth > DROPPED_M
         deltas = np.zeros((steps, 4))
         position = start.copy()

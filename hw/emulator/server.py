@@ -95,8 +95,9 @@ class EmulatorServer:
                 return
 
     def _held(self, now_ns: int) -> bool:
-        """Whether the gate keeps a motion waiting; an idle arm, in a reflex say, waits for nobody."""
-        return self._robot.moving and self._gate.holds(self._robot.tick, now_ns)
+        """Whether the gate keeps a motion waiting; an idle arm waits for nobody, nor does the unanswered first state."""
+        answerable = self._robot.moving and not self._robot.first_state_of_motion
+        return answerable and self._gate.holds(self._robot.tick, now_ns)
 
     def _answer(self, request: Request, client: int) -> Reply:
         """Act on a request of the task port; `client` is the connection's key."""

@@ -167,14 +167,14 @@ def run(words: Sequence[str], console: Console) -> int:
     if folder.ticks().size:
         facts, paths = write_report(folder)
         if options.settings.robot.kind == "sim":
-            paths += draw_strip(folder, console)
+            paths += draw_strip(folder, options.settings.emulator.clearance_mm, console)
         print_summary(facts, paths, console)
     if failure is not None:
         raise failure
     return code
 
 
-def draw_strip(folder: RunFolder, console: Console) -> list[Path]:
+def draw_strip(folder: RunFolder, clearance_mm: float, console: Console) -> list[Path]:
     """Have the emulator's own program render a strip and a clip of one episode; prints why if it cannot."""
     strip, clip = folder.path / "strip.png", folder.path / "clip.gif"
     words = ["-m", "poco.hw.emulator.replay", str(folder.path), "--out", str(strip), "--gif", str(clip)]

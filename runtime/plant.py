@@ -67,8 +67,8 @@ class RobotPlant:
         return state
 
     def stale(self) -> bool:
-        """Tell whether the last state was too old to act on when it was read."""
-        return self._age_ns > self._state_age_max_ns
+        """Tell whether the last state was too old to act on when it was read; in lockstep robot time waits, so never."""
+        return not self._lockstep and self._age_ns > self._state_age_max_ns
 
     def publish(self, spline: State) -> None:
         """Hand a CHUNK_SPLINE record to the servo; `late` tells whether its attach tick had passed."""

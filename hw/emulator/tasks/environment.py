@@ -25,7 +25,7 @@ from poco.rollout import Rollout
 from poco.specification import Specification, read_specification
 
 from .operator import Operator, Sight
-from .peg_in_hole import PegInHole, Variant, parameters
+from .peg_in_hole import GUARDS, PegInHole, Variant, parameters
 from .plant import SimulatedPlant
 
 Chunk = npt.NDArray[np.float32]
@@ -80,8 +80,8 @@ class PegInHoleEnvironment(gymnasium.Env[Observation, Chunk]):
                 )
             self._specification = msgspec.structs.replace(self._specification, delay_steps=delay_steps)
         tip = self._specification.tip
-        self._planning_limits = fr3_limits(PLANNING_MARGINS, flange_t_tip=tip)
-        self._plant = SimulatedPlant(self.task, fr3_limits(STEP_MARGINS, flange_t_tip=tip))
+        self._planning_limits = fr3_limits(PLANNING_MARGINS, GUARDS, tip)
+        self._plant = SimulatedPlant(self.task, fr3_limits(STEP_MARGINS, GUARDS, tip))
         self._episode_steps = episode_steps
         self._episode = -1
         self._rollout: Rollout | None = None
@@ -143,7 +143,7 @@ class PegInHoleEnvironment(gymnasium.Env[Observation, Chunk]):
         direction drawn for each episode; None takes the `bias_m` of the task's parameters.
         """
         magnitude = self.task.parameters.bias_m if bias is None else bias
-        return Operator(self._specification, self.task.parameters, self._look, noise, magnitude, seed)
+        return Operator(self._specification, self._look, noise, magnitude, seed)
 
     def render(self) -> npt.NDArray[np.uint8]:
         """Return the view of the task camera [448, 448, 3]; needs MUJOCO_GL=egl or osmesa without a display."""

@@ -17,7 +17,7 @@ from poco.errors import UsageError
 from poco.observation import Scene, wrap
 from poco.specification import Specification, scale, unscale
 
-from .peg_in_hole import HOLE_DEPTH_M, PegInHoleParameters
+from .peg_in_hole import HOLE_DEPTH_M
 
 Floats = npt.NDArray[np.float64]
 
@@ -46,6 +46,7 @@ SPIRAL_PITCH_M = 0.0014
 SPIRAL_START_M = 0.0010
 SPIRAL_END_M = 0.0036
 """The search begins beside the spot that has just proved wrong, and begins anew at its outer end."""
+
 SMOOTHING = 0.7
 """Share of the tremble that goes on from one step to the next."""
 
@@ -75,7 +76,6 @@ class Operator:
     def __init__(
         self,
         specification: Specification,
-        task: PegInHoleParameters,
         look: Callable[[], Sight],
         noise: float,
         bias_m: float,
@@ -89,7 +89,6 @@ class Operator:
         if not 0.0 <= bias_m <= 0.02:
             raise UsageError(f"operator bias is {bias_m} m, must lie in 0 to 0.02 m: choose for example 0.002")
         self._specification = specification
-        self._task = task
         self._look = look
         self._noise = noise
         self._bias_m = bias_m

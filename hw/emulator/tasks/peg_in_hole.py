@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poco.errors import UsageError
+from poco.limits import Guards
 from poco.records import TaskSignal
 
 from ..arm import SimulatedArm
@@ -34,6 +35,9 @@ SPREAD_M = 0.050
 SPREAD_RAD = 0.25
 START_HEIGHT_M = 0.11
 """How far above the rim the tip starts an episode, over the middle of the region in which the hole lies."""
+
+GUARDS = Guards(box_min_m=(0.30, -0.25, 0.0), box_max_m=(0.70, 0.25, 0.60))
+"""Where the tip may be during this task; the robot's settings file says the same."""
 
 BLOCK_SIDE_M = 0.100
 _SKY = '<asset><texture type="skybox" builtin="gradient" rgb1=".86 .90 .94" rgb2=".60 .67 .74" width="64" height="64"/></asset>'

@@ -15,7 +15,7 @@ from oracle import Share, judge
 from poco.episodes import read_episode, write_episode
 from poco.errors import ArtifactError, UsageError
 from poco.hw.emulator.tasks.environment import PegInHoleEnvironment
-from poco.limits import Guards
+from poco.hw.emulator.tasks.peg_in_hole import GUARDS
 from poco.records import Step
 
 Floats = npt.NDArray[np.float64]
@@ -99,7 +99,7 @@ def test_sent_commands_keep_the_limits(environment: PegInHoleEnvironment) -> Non
     for seed in range(3):
         sent.clear()
         run(environment, rough, seed)
-        verdict = judge(np.array(sent), Share(), environment.specification.tip, Guards().speed_max_m_s)
+        verdict = judge(np.array(sent), Share(), environment.specification.tip, GUARDS.speed_max_m_s)
         assert len(sent) > 1000
         assert verdict.clean, verdict
 

@@ -14,6 +14,7 @@ from poco.errors import UsageError
 from poco.hw.emulator.tasks.peg_in_hole import (
     CENTRE_M,
     EASY,
+    GUARDS,
     HARD,
     HOLE_DEPTH_M,
     RIM_HEIGHT_M,
@@ -27,9 +28,11 @@ from poco.hw.emulator.tasks.peg_in_hole import (
 )
 from poco.kinematics import forward, inverse
 from poco.limits import POSITION_MAX_RAD, POSITION_MIN_RAD
+from poco.settings import read_settings
 from poco.specification import read_specification
 
-SPECIFICATION = read_specification(Path(poco.__file__).parent / "configs" / "peg_in_hole_specification.yaml")
+CONFIGS = Path(poco.__file__).parent / "configs"
+SPECIFICATION = read_specification(CONFIGS / "peg_in_hole_specification.yaml")
 Floats = npt.NDArray[np.float64]
 REST = np.array(SPECIFICATION.rest_q)
 
@@ -116,6 +119,15 @@ def test_sensor_noise_is_as_stated_and_repeatable() -> None:
     assert position.std() == pytest.approx(EASY.noise_m, rel=0.1)
     assert yaw.std() == pytest.approx(EASY.noise_rad, rel=0.1)
     assert {signal.outcome for signal in seen} == {"running"}
+
+
+def test_settings_file_says_what_the_task_assumes() -> None:
+    """The robot's settings for this task have the impedance, collision thresholds and guards of the environment."""
+    settings = read_settings(CONFIGS / "fr3_peg_in_hole.yaml", {})
+    assert settings.robot.joint_impedance_nm_rad == EASY.joint_impedance_nm_rad
+    assert settings.robot.collision_torque_nm == EASY.collision_torque_nm
+    assert settings.robot.collision_force_n == EASY.collision_force_n
+    assert settings.guards.guards() == GUARDS
 
 
 @pytest.mark.parametrize("wrong", [{"clearance_m": 0.0}, {"peg_side_m": 0.2}, {"noise_m": -1.0}, {"bias_m": 1.0}])

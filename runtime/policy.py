@@ -18,7 +18,7 @@ from poco.artifact import read_artifact
 from poco.chunks import ChunkSequence
 from poco.clock import monotonic_ns
 from poco.episodes import write_episode
-from poco.errors import PocoError, exit_with
+from poco.errors import ArmError, PocoError, exit_with
 from poco.hw.task_signals import EmulatorSignals
 from poco.limits import PLANNING_MARGINS, fr3_limits
 from poco.motion import warm_up
@@ -31,7 +31,9 @@ from poco.runtime.run_folder import ChunkRecord, EpisodeEnded, EpisodeStarted, R
 from poco.runtime.run_options import RunOptions
 from poco.runtime.session import Session
 from poco.shm import RunMemory
-from poco.trouble import Mode
+
+RESET_TRIES = 5
+START_TOLERANCE_RAD = 1e-3
 
 
 class PolicyProcess:
@@ -64,12 +66,13 @@ class PolicyProcess:
 
     def go_to_start(self) -> None:
         """Move the arm to the start pose by a planned motion and let it come to rest there."""
-        while not self._reset_motion():
-            continue
-        self.plant.settle()
+        for _ in range(RESET_TRIES):
+            if self._reset_motion():
+                return
+        raise ArmError(f"the start pose was not reached in {RESET_TRIES} motions: free the arm and start again")
 
     def _reset_motion(self) -> bool:
-        """Plan and run one motion to the start pose; False if a fault stopped it."""
+        """Plan and run one motion to the start pose; False if a fault or too large a lead ended it elsewhere."""
         state = self.plant.settle()
         self.chunk_id += 1
         plan = plan_reset(
@@ -84,8 +87,9 @@ class PolicyProcess:
         )
         self.plant.publish(plan.spline)
         end_tick = int(plan.spline["attach_tick"]) + int(plan.spline["knots"][int(plan.spline["segments"])])
-        after = self.plant.wait(end_tick + SETTLE_TICKS)
-        return Mode(int(after["mode"])) != Mode.FAULT
+        self.plant.wait(end_tick + SETTLE_TICKS)
+        reached = self.plant.settle()["q_c"]
+        return bool(np.max(np.abs(reached - np.array(self.specification.rest_q))) < START_TOLERANCE_RAD)
 
     def run_episode(self, episode: int) -> None:
         """Run one episode and leave its file and events in the run folder."""

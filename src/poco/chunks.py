@@ -16,7 +16,7 @@ from poco.specification import Specification, unscale
 Floats = npt.NDArray[np.float64]
 
 
-STOP_DELAY_TICKS = 30
+STOP_DELAY_TICKS = 20
 """Time for planning and publishing a stop, in ticks of 1 ms."""
 
 

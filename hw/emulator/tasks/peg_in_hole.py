@@ -27,7 +27,7 @@ TIP_FROM_FLANGE_M = 0.150
 """From the flange to the peg's lower end, along the hand; the specification's flange_t_tip says the same."""
 
 PEG_LENGTH_M = 0.060
-HOLE_DEPTH_M = 0.030
+HOLE_DEPTH_M = 0.045
 SUCCESS_DEPTH_M = 0.025
 RIM_HEIGHT_M = 0.050
 CENTRE_M = (0.50, 0.0)

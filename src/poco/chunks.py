@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from poco.motion import Plan, plan_chunk, sample, tip_delta_targets
+from poco.motion import Plan, plan_chunk, plan_stop, sample, tip_delta_targets
 from poco.specification import Specification, unscale
 
 Floats = npt.NDArray[np.float64]
@@ -69,7 +69,8 @@ class ChunkSequence:
     def plan(self, actions: npt.ArrayLike) -> tuple[Plan, list[Period]]:
         """Plan the chunk `actions` [chunk_steps, action_size] in action units and move on to the next observation.
 
-        Returns the plan, ready to publish, and the periods between this observation tick and the next.
+        Returns the plan, ready to publish, and the periods between this observation tick and the next; a plan that is not
+        usable comes without periods and changes nothing, the arm then stops at the end of the chunk it has.
         """
         specification = self.specification
         start_q, start_dq, start_ddq, predecessor_id = self._start()
@@ -93,6 +94,8 @@ class ChunkSequence:
             self.generation,
             self.limits,
         )
+        if not plan.usable:
+            return plan, []
         return plan, self._advance(plan, np.asarray(actions, dtype=np.float64))
 
     def stop(self, tick: int) -> Plan | None:
@@ -102,18 +105,7 @@ class ChunkSequence:
         self.attach_tick = max(tick + STOP_DELAY_TICKS, int(self._plan.spline["attach_tick"]))
         q, dq, ddq, predecessor_id = self._start()
         self.last_chunk_id += 1
-        return plan_chunk(
-            q[None],
-            q,
-            dq,
-            ddq,
-            self.period_ticks,
-            self.attach_tick,
-            self.last_chunk_id,
-            predecessor_id,
-            self.generation,
-            self.limits,
-        )
+        return plan_stop(q, dq, ddq, self.attach_tick, self.last_chunk_id, predecessor_id, self.generation, self.limits)
 
     def _start(self) -> tuple[Floats, Floats, Floats, int]:
         if self._plan is None:

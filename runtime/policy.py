@@ -77,7 +77,7 @@ class PolicyProcess:
         self.chunk_id += 1
         plan = plan_reset(
             np.array(state["q_c"]),
-            np.array(self.specification.rest_q),
+            np.array(state["q"]),
             self.settings.task.retract_height_m,
             self.plant.tick + ATTACH_DELAY_TICKS,
             self.chunk_id,

@@ -1,4 +1,4 @@
-"""Reset is a motion: up and out of the hole, then to the start pose, planned and limited like every other chunk."""
+"""Reset is a motion: straight up and out of the hole, then to the start pose, planned and limited like every other chunk."""
 
 from __future__ import annotations
 
@@ -13,11 +13,27 @@ Floats = npt.NDArray[np.float64]
 
 ATTACH_DELAY_TICKS = 100
 SETTLE_TICKS = 200
+RISE_STEP_M = 0.010
+
+
+def rise(q: Floats, height_m: float, specification: Specification, limits: npt.NDArray[np.void]) -> list[Floats]:
+    """Return joint waypoints [7] (rad) that lift the tool tip straight up from `q` by `height_m`, turning it not at all."""
+    position, rotation = forward(q, specification.tip)
+    steps = int(np.ceil(height_m / RISE_STEP_M))
+    waypoints: list[Floats] = []
+    for height in np.linspace(0.0, height_m, steps + 1)[1:]:
+        target = position + np.array([0.0, 0.0, height])
+        near = waypoints[-1] if waypoints else q
+        above, _, _ = inverse(
+            near, target, rotation, specification.tip, near, limits["position_min"], limits["position_max"]
+        )
+        waypoints.append(above)
+    return waypoints
 
 
 def plan_reset(
-    q: Floats,
-    start_q: Floats,
+    commanded_q: Floats,
+    measured_q: Floats,
     retract_height_m: float,
     attach_tick: int,
     chunk_id: int,
@@ -25,14 +41,12 @@ def plan_reset(
     limits: npt.NDArray[np.void],
     speed: float,
 ) -> Plan:
-    """Plan from rest at joints `q` [7] (rad) straight up by `retract_height_m` and on to `start_q` [7].
+    """Plan from rest at `commanded_q` [7] (rad) straight up from where the tip really is, then on to the rest posture.
 
+    The tip rises by `retract_height_m` or to the height of the start pose, whichever is less, unless it is higher already.
     Raises MotionError if no such motion lies inside `limits`. Policy process.
     """
-    position, rotation = forward(q, specification.tip)
-    start_position, _ = forward(start_q, specification.tip)
-    top = position.copy()
-    top[2] = min(max(position[2] + retract_height_m, start_position[2]), float(limits["box_max"][2]))
-    lower, upper = limits["position_min"], limits["position_max"]
-    above, _, _ = inverse(q, top, rotation, specification.tip, start_q, lower, upper)
-    return plan_path(q, np.stack([above, start_q]), attach_tick, chunk_id, 0, 0, limits, speed)
+    start_q = np.array(specification.rest_q)
+    height_m = float(forward(start_q, specification.tip)[0][2] - forward(measured_q, specification.tip)[0][2])
+    waypoints = [*rise(measured_q, min(max(height_m, 0.0), retract_height_m), specification, limits), start_q]
+    return plan_path(commanded_q, np.stack(waypoints), attach_tick, chunk_id, 0, 0, limits, speed)

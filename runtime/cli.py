@@ -36,6 +36,7 @@ Every key of the settings file can be overridden as --section.key VALUE. Ctrl-C 
 Exit codes: 0 done, 2 usage, 3 settings, 4 artifact, 5 arm, 6 address, 7 real-time rights, 8 motion, 9 latched fault,
 130 stopped by Ctrl-C."""
 DEFAULT_CONFIG = "fr3_peg_in_hole.yaml"
+SUCCESS, EPISODES = "success_", "evaluation_episodes_"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -169,9 +170,21 @@ def run(words: Sequence[str], console: Console) -> int:
         if options.settings.robot.kind == "sim":
             paths += draw_strip(folder, options.settings.emulator.clearance_mm, console)
         print_summary(facts, paths, console)
+        console.print(evaluations(artifact), highlight=False)
     if failure is not None:
         raise failure
     return code
+
+
+def evaluations(artifact: Artifact) -> str:
+    """Return what the exporter measured of this policy in the environment, per variant of the task, as one sentence."""
+    metrics = artifact.manifest.metrics
+    rates = [
+        f"{name.removeprefix(SUCCESS)} {rate:.0%} of {metrics.get(EPISODES + name.removeprefix(SUCCESS), 0.0):.0f}"
+        for name, rate in metrics.items()
+        if name.startswith(SUCCESS)
+    ]
+    return f"for comparison, this policy in the environment when it was made: {', '.join(rates) or 'not evaluated'}"
 
 
 def draw_strip(folder: RunFolder, clearance_mm: float, console: Console) -> list[Path]:

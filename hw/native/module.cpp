@@ -61,4 +61,5 @@ NB_MODULE(_core, module) {
   poco::bind_step(module);
   poco::bind_shared_run(module);
   poco::bind_servo(module);
+  poco::bind_loop(module);
 }

@@ -1,0 +1,119 @@
+"""`poco-bench`: how fast the parts are on this computer, each against a bare competitor in the same run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from poco.episodes import write_durably
+from poco.errors import UsageError, guard
+from poco.runtime.benchmarks.outcome import (
+    PERCENTILES,
+    Outcome,
+    OutcomeReport,
+    check_budgets,
+    parse_budgets,
+    report_of,
+)
+
+DESCRIPTION = "Measure a part of poco against a bare competitor in the same run."
+EPILOG = """examples:
+  poco-bench loop --cpu 1                                        native 1 kHz loop against cyclictest
+  poco-bench inference --policy artifacts/peg_in_hole            session against raw ONNX Runtime
+
+Every benchmark prints percentiles (medians over the repeats) and writes JSON and a PNG into --out. --budget NAME=VALUE may be
+given several times; NAME is a figure of the JSON, such as loop.p99 (us) or loop/cyclictest.p99 (a ratio).
+Exit codes: 0 done, 1 over budget or a competitor is missing, 2 usage, 4 artifact, 5 arm, 6 address, 130 stopped by Ctrl-C."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def _loop(flags: argparse.Namespace) -> Outcome:
+    from poco.runtime.benchmarks import loop
+
+    return loop.run(flags.repeats, flags.slice_s, flags.priority, flags.cpu)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line of `poco-bench`; every command has its own flags and --help."""
+    root = _Parser("poco-bench", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
+    root.formatter_class = argparse.RawDescriptionHelpFormatter
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    command = _add(commands, "loop", _loop, "lateness of the native 1 kHz loop against cyclictest (root or rtprio)")
+    command.add_argument("--slice-s", type=float, default=20.0, metavar="S", help="length of one slice (default 20 s)")
+    command.add_argument("--priority", type=int, default=80, help="SCHED_FIFO priority of both (default 80)")
+    command.add_argument("--cpu", type=int, default=0, help="the CPU both run on (default 0)")
+    return root
+
+
+def _add(
+    commands: argparse._SubParsersAction[_Parser],
+    name: str,
+    measure: Callable[[argparse.Namespace], Outcome],
+    what: str,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
+    command.set_defaults(measure=measure)
+    command.add_argument("--repeats", type=int, default=5, metavar="N", help="alternating repeats (default 5)")
+    command.add_argument("--out", type=Path, default=Path("runs/bench"), metavar="DIR", help="folder of JSON and PNG")
+    command.add_argument(
+        "--budget", action="append", default=[], metavar="NAME=VALUE", help="exit 1 if a figure is above"
+    )
+    return command
+
+
+def run(words: Sequence[str], console: Console) -> None:
+    """Run the command line `words`; raises PocoError for a wrong one, a missing competitor or a figure over budget."""
+    flags = parser().parse_args(words)
+    if flags.repeats < 1:
+        raise UsageError(f"--repeats is {flags.repeats}, must be 1 or more")
+    budgets = parse_budgets(flags.budget)
+    outcome: Outcome = flags.measure(flags)
+    report = report_of(outcome, ["poco-bench", *words])
+    console.print(table_of(outcome, report))
+    for note in outcome.notes:
+        console.print(f"note: {note}", highlight=False)
+    for path in write(outcome, report, flags.out):
+        console.print(str(path), highlight=False)
+    check_budgets(report.figures, budgets)
+
+
+def table_of(outcome: Outcome, report: OutcomeReport) -> Table:
+    """Return the figures as a table: a row a subject (us) and a row a ratio."""
+    table = Table("median of the repeats", *PERCENTILES, title=outcome.what)
+    rows = [*(f"{measurement.name}" for measurement in outcome.measurements), *map("/".join, outcome.pairs)]
+    for row in rows:
+        unit = "" if "/" in row else " (us)"
+        table.add_row(row + unit, *(f"{report.figures[f'{row}.{name}']:.4g}" for name in PERCENTILES))
+    return table
+
+
+def write(outcome: Outcome, report: OutcomeReport, folder: Path) -> list[Path]:
+    """Write JSON and PNG of a benchmark into `folder` and return their paths; raises UsageError if it cannot be made."""
+    from poco.runtime.benchmarks.pictures import draw
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"--out {folder} cannot be made ({error.strerror}): choose a folder you may write to"
+        ) from error
+    paths = [folder / f"{outcome.benchmark}.json", folder / f"{outcome.benchmark}.png"]
+    write_durably(paths[0], msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    draw(outcome, f"{report.computer.cpu}, kernel {report.computer.kernel}, load {report.load_average:.2f}", paths[1])
+    return paths
+
+
+def main() -> None:
+    """Entry point of `poco-bench`."""
+    guard(lambda: run(sys.argv[1:], Console()))

@@ -115,7 +115,6 @@ def options_of(flags: argparse.Namespace, overrides: dict[str, str]) -> RunOptio
         run_name=f"{started:%Y%m%d-%H%M%S}-{os.getpid()}",
         boot_epoch=time.time_ns() // 1_000_000,
         folder=str((flags.out or Path("runs") / f"{started:%Y%m%d-%H%M%S}-{os.getpid()}").resolve()),
-        lockstep=settings.robot.kind == "sim" and settings.emulator.pacing == "lockstep",
     )
 
 

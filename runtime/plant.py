@@ -18,6 +18,7 @@ State = npt.NDArray[np.void]
 
 SERVO_SILENT_S = 5.0
 SETTLE_POLL_TICKS = 10
+LOCKSTEP = "lockstep"
 
 
 class Stopped(Exception):
@@ -27,20 +28,23 @@ class Stopped(Exception):
 class RobotPlant:
     """`rollout.Plant` on the robot: woken by the servo at robot ticks, never by a wall clock.
 
-    In `lockstep` the emulated arm does not pass a tick that is waited for until the next wait, so a run is reproducible.
+    An emulated arm in lockstep does not pass a tick that is waited for until the next wait, nor the first one of a motion
+    before the first wait, so a run is reproducible.
     The `*_ns` stamps of the last wait, signal and publication feed the latency report. Policy process only.
     """
 
-    def __init__(self, memory: RunMemory, driver: EmulatorSignals, state_age_max_s: float, *, lockstep: bool) -> None:
+    def __init__(self, memory: RunMemory, driver: EmulatorSignals, state_age_max_s: float) -> None:
         self._memory = memory
         self._state_age_max_ns = state_age_max_s * 1e9
         self._driver = driver
-        self._lockstep = lockstep
+        self._lockstep = driver.status().pacing == LOCKSTEP
         self._parent = os.getppid()
         self.woken_ns = self.sensed_ns = self.published_ns = 0
         self.late = False
         self.tick = 0
         self._age_ns = 0
+        if self._lockstep:
+            driver.gate(0)
 
     def wait(self, tick: int) -> State:
         """Return the ROBOT_STATE at `tick` or the first seen after it, or at once the state of a latched fault.

@@ -23,7 +23,8 @@ from poco.hw.task_signals import EmulatorSignals
 from poco.limits import PLANNING_MARGINS, fr3_limits
 from poco.motion import warm_up
 from poco.noise import NoiseSource
-from poco.records import Step
+from poco.observation import observe
+from poco.records import ROBOT_STATE, Step
 from poco.rollout import Outcome, Rollout, Transition
 from poco.runtime.plant import RobotPlant, Stopped
 from poco.runtime.reset import ATTACH_DELAY_TICKS, SETTLE_TICKS, plan_reset
@@ -53,15 +54,29 @@ class PolicyProcess:
         warm_up(self.limits)
         self.folder = RunFolder.open(Path(options.folder))
         driver = EmulatorSignals(self.settings.task.sensors.removeprefix("emulator://"))
-        self.plant = RobotPlant(memory, driver, self.settings.servo.state_age_max_s, lockstep=options.lockstep)
+        self.plant = RobotPlant(memory, driver, self.settings.servo.state_age_max_s)
         newest = memory.read_chunk()
         self.chunk_id = 0 if newest is None else int(newest["chunk_id"])
+        self._rehearse()
+
+    def _rehearse(self) -> None:
+        """Go once through observing, inferring and planning at the start pose, so that nothing is loaded during motion."""
+        rest = np.array(self.specification.rest_q)
+        state = np.zeros((), ROBOT_STATE)
+        state["q"] = state["q_c"] = rest
+        observation = observe(state, self.plant.signal(), self.specification)
+        actions = self.session.run(observation, self.noise.sample(0, 0, self.session.noise_shape))
+        sequence = ChunkSequence(self.specification, self.limits)
+        sequence.begin(0, rest)
+        sequence.plan(actions)
+        sequence.stop(1)
 
     def run(self, first_episode: int) -> None:
-        """Run the remaining episodes of this run."""
+        """Run the remaining episodes of this run and bring the arm to rest."""
         for episode in range(first_episode, self.options.episodes):
             self.go_to_start()
             self.run_episode(episode)
+        self.plant.settle()
         self.plant.free_run()
 
     def go_to_start(self) -> None:

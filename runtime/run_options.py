@@ -19,4 +19,3 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     run_name: str
     boot_epoch: int
     folder: str
-    lockstep: bool

@@ -1,7 +1,8 @@
 """The servo process: read, step, write, once a millisecond, in a process that does nothing else.
 
 Started by the supervisor as `python -m poco.runtime.servo`. Single-threaded, garbage collection frozen, SIGINT ignored: the
-stop comes through shared memory. Prints one line "ready" (with what of the real-time set-up failed) before motion.
+stop comes through shared memory. Prints one line "ready" (with what of the real-time set-up failed) and begins the motion at the next
+line it reads.
 """
 
 from __future__ import annotations
@@ -112,6 +113,8 @@ def main() -> None:
         servo = Servo(memory.native, limits, SUPERVISOR_TIMEOUT_S, ORPHAN_HOLD_S)
         missing = prepare(options, arm)
         print("ready " + "; ".join(missing), flush=True)
+        if not sys.stdin.readline():
+            return
         gc.collect()
         gc.freeze()
         gc.disable()

@@ -59,6 +59,7 @@ class Supervisor:
             if self.options.settings.task.sensors.startswith(EMULATOR):
                 self._emulator = EmulatorSignals(self.options.settings.task.sensors.removeprefix(EMULATOR))
             self.memory.set_request(Request.ARMED)
+            servo.say("go")
             policy.say("go")
             self._supervise(servo, policy)
         finally:

@@ -1,8 +1,8 @@
 """The servo process: read, step, write, once a millisecond, in a process that does nothing else.
 
 Started by the supervisor as `python -m poco.runtime.servo`. Single-threaded, garbage collection frozen, SIGINT ignored: the
-stop comes through shared memory. Prints one line "ready" (with what of the real-time set-up failed) and begins the motion at the next
-line it reads.
+stop comes through shared memory. Prints one line "ready" (with what of the real-time set-up failed) and begins the motion
+when it reads the next line.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from poco.shm import RunMemory
 from poco.trouble import Request
 
 SUPERVISOR_TIMEOUT_S = 2.0
-ORPHAN_HOLD_S = 60.0
 
 
 def follow(arm: FrankaArm, servo: Servo) -> None:
@@ -110,7 +109,7 @@ def main() -> None:
         specification = read_artifact(Path(options.policy)).specification
         limits = fr3_limits(STEP_MARGINS, settings.guards.guards(), specification.tip)
         limits["hold_timeout_ticks"] = round(settings.servo.hold_timeout_s * 1000.0)
-        servo = Servo(memory.native, limits, SUPERVISOR_TIMEOUT_S, ORPHAN_HOLD_S)
+        servo = Servo(memory.native, limits, SUPERVISOR_TIMEOUT_S, settings.servo.orphan_hold_s)
         missing = prepare(options, arm)
         print("ready " + "; ".join(missing), flush=True)
         if not sys.stdin.readline():

@@ -70,10 +70,13 @@ class GuardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class ServoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Patience: how long an armed hold may last (s) before it latches a fault, how old a state may be (s) to act on."""
+    """Patience (s): `hold_timeout_s` an armed hold may last before it latches a fault, `state_age_max_s` a state may be old to act
+    on, `orphan_hold_s` the arm is held after the supervisor has died before the motion is ended.
+    """
 
     hold_timeout_s: Positive
     state_age_max_s: Positive
+    orphan_hold_s: Positive
 
 
 class TaskSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -72,7 +72,7 @@ def subtitle(report: Report) -> str:
     """Return in one line what ran on what."""
     facts = report.facts
     return (
-        f"{facts.robot} arm at {facts.host}, {facts.pacing} pacing, speed {facts.speed:g}; {facts.artifact} "
+        f"{facts.robot} arm at {facts.host}, {facts.pacing} pacing, speed {facts.speed:g}; {Path(facts.artifact).name} "
         f"generation {facts.generation}; {facts.started_utc}; {facts.computer.cores} x {facts.computer.cpu}"
     )
 

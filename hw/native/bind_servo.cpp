@@ -62,7 +62,10 @@ void bind_servo(nb::module_& module) {
            nb::arg("q_d"), nb::arg("dq_d"), nb::arg("ddq_d"), nb::arg("O_T_EE"), nb::arg("robot_mode"),
            nb::arg("errors"))
       .def("sent", &Servo::sent)
-      .def("arm_failed", &Servo::arm_failed)
+      .def("watch", &Servo::watch, nb::arg("silence_s"))
+      .def(
+          "arm_failed", [](Servo& servo, int trouble) { servo.arm_failed(static_cast<Trouble>(trouble)); },
+          nb::arg("trouble") = static_cast<int>(Trouble::arm_error))
       .def("reanchor", &Servo::reanchor)
       .def_prop_ro("finished", [](const Servo& servo) { return servo.memory().command.finished != 0; })
       .def_prop_ro("mode", [](const Servo& servo) { return servo.memory().command.mode; })

@@ -44,7 +44,7 @@ const std::vector<RecordLayout>& layouts() {
        sizeof(Control),
        {FIELD(Control, request), FIELD(Control, recoveries), FIELD(Control, supervisor_ns), FIELD(Control, servo_pid),
         FIELD(Control, servo_ns), FIELD(Control, tick), FIELD(Control, finished), FIELD(Control, ticks_dropped),
-        FIELD(Control, wake_tick), FIELD(Control, wake_word), FIELD(Control, reserved), FIELD(Control, event_counts)}},
+        FIELD(Control, wake_tick), FIELD(Control, wake_word), FIELD(Control, alarms), FIELD(Control, event_counts)}},
   };
   return all;
 }

@@ -66,7 +66,7 @@ struct Control {
   std::atomic<int64_t> request, recoveries, supervisor_ns;                  // supervisor -> servo
   std::atomic<int64_t> servo_pid, servo_ns, tick, finished, ticks_dropped;  // servo -> all
   std::atomic<int64_t> wake_tick;                                           // waiters -> servo
-  std::atomic<uint32_t> wake_word, reserved;                                // futex
+  std::atomic<uint32_t> wake_word, alarms;                                  // futex; troubles without a tick
   std::array<std::atomic<int64_t>, kEventCodes> event_counts;               // servo -> all
 };
 

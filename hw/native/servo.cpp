@@ -20,7 +20,8 @@ Servo::Servo(SharedRun& run, const Limits& limits, double supervisor_timeout_s, 
     : run_(run),
       limits_(limits),
       supervisor_timeout_ns_(nanoseconds(supervisor_timeout_s)),
-      orphan_hold_ns_(nanoseconds(orphan_hold_s)) {
+      orphan_hold_ns_(nanoseconds(orphan_hold_s)),
+      watchdog_(run) {
   run_.control().servo_pid = getpid();
 }
 
@@ -37,6 +38,7 @@ Request Servo::request(int64_t now_ns) noexcept {
 }
 
 const Command& Servo::tick(const ArmState& state) noexcept {
+  if (watchdog_.heard()) latch_outside_of_step(memory_, Trouble::arm_silent);
   record_.period_ns = record_.state.received_ns == 0 ? 0 : state.received_ns - record_.state.received_ns;
   record_.state = state;
   run_.read_chunk(newest_, newest_number_);
@@ -49,8 +51,11 @@ const Command& Servo::tick(const ArmState& state) noexcept {
 void Servo::publish() noexcept {
   const ArmState& state = record_.state;
   const Command& command = record_.command;
-  run_.publish_state({state.tick, state.received_ns, state.q, state.dq, state.tau, state.tau_ext, command.q, command.dq,
-                      command.ddq, state.O_T_EE, command.chunk_id, command.generation, command.mode, command.fault});
+  if (!watchdog_.publishing()) {
+    run_.publish_state({state.tick, state.received_ns, state.q, state.dq, state.tau, state.tau_ext, command.q,
+                        command.dq, command.ddq, state.O_T_EE, command.chunk_id, command.generation, command.mode,
+                        command.fault});
+  }
   Control& shared = run_.control();
   for (int code = 0; code < kEventCodes; ++code) {
     shared.event_counts[code].store(memory_.event_counts[code], std::memory_order_relaxed);
@@ -62,13 +67,16 @@ void Servo::publish() noexcept {
 
 void Servo::sent() noexcept {
   record_.sent_ns = monotonic_ns();
+  if (!record_.command.finished) watchdog_.due(record_.sent_ns);
   run_.push_tick(record_);
 }
 
-void Servo::arm_failed() noexcept {
-  latch_arm_error(memory_);
+void Servo::arm_failed(Trouble trouble) noexcept {
+  const bool announced = watchdog_.heard();
+  latch_outside_of_step(memory_, announced ? Trouble::arm_silent : trouble);
   record_.command = memory_.command;
   publish();
+  run_.alarm();
 }
 
 void Servo::reanchor() noexcept { poco::reanchor(memory_); }

@@ -3,6 +3,7 @@
 
 #include "shared_run.hpp"
 #include "step.hpp"
+#include "watchdog.hpp"
 
 namespace poco {
 
@@ -12,9 +13,13 @@ class Servo {
   // `supervisor_timeout_s`; the motion is finished `orphan_hold_s` later.
   Servo(SharedRun& run, const Limits& limits, double supervisor_timeout_s, double orphan_hold_s) noexcept;
 
+  // From now on a state is due `silence_s` after each command; see Watchdog.
+  void watch(double silence_s) { watchdog_.start(silence_s); }
+
   const Command& tick(const ArmState& state) noexcept;
   void sent() noexcept;
-  void arm_failed() noexcept;
+  // Latches what was noticed outside of step(), publishes it and wakes whoever waits for a tick.
+  void arm_failed(Trouble trouble) noexcept;
   void reanchor() noexcept;
 
   const Memory& memory() const noexcept { return memory_; }
@@ -31,6 +36,7 @@ class Servo {
   uint64_t newest_number_ = 0;
   Tick record_{};
   int64_t orphaned_ns_ = 0;
+  Watchdog watchdog_;
 };
 
 int64_t monotonic_ns() noexcept;

@@ -64,6 +64,11 @@ void copy_segments(const ChunkSpline& from, ChunkSpline& to, int64_t segments, C
   copy(from.gripper.data(), to.gripper.data(), used * sizeof(double));
 }
 
+void wake_everybody(Control& shared) noexcept {
+  shared.wake_word.fetch_add(1);
+  syscall(SYS_futex, &shared.wake_word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+}
+
 }  // namespace
 
 SharedRun::SharedRun(const std::string& path, bool create) : file_(open_locked(path, create)) {
@@ -133,14 +138,19 @@ void SharedRun::announce(int64_t tick) noexcept {
   shared.tick.store(tick);
   if (tick < shared.wake_tick.load()) return;
   shared.wake_tick.store(kNobodyWaits);
-  shared.wake_word.fetch_add(1);
-  syscall(SYS_futex, &shared.wake_word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+  wake_everybody(shared);
+}
+
+void SharedRun::alarm() noexcept {
+  control().alarms.fetch_add(1);
+  wake_everybody(control());
 }
 
 // Order matters: the word is read before the wish is entered and the tick is looked at after, so that either the servo
 // sees the wish or the waiter sees the tick.
 bool SharedRun::wait_tick(int64_t tick, double timeout_s) noexcept {
   Control& shared = control();
+  const uint32_t alarms = shared.alarms.load();
   timespec deadline;
   clock_gettime(CLOCK_MONOTONIC, &deadline);
   const double whole_s = std::floor(timeout_s);
@@ -156,6 +166,7 @@ bool SharedRun::wait_tick(int64_t tick, double timeout_s) noexcept {
     while (tick < earliest && !shared.wake_tick.compare_exchange_weak(earliest, tick)) {
     }
     if (shared.tick.load() >= tick) return true;
+    if (shared.alarms.load() != alarms) return false;
     const long woken =
         syscall(SYS_futex, &shared.wake_word, FUTEX_WAIT_BITSET, word, &deadline, nullptr, FUTEX_BITSET_MATCH_ANY);
     if (woken != 0 && errno == ETIMEDOUT) return shared.tick.load() >= tick;

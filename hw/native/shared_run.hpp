@@ -41,7 +41,9 @@ class SharedRun {
 
   // Servo: announces `tick` and wakes waiters if one of them waits for it.
   void announce(int64_t tick) noexcept;
-  // Anyone: sleeps until `tick` is announced; false after `timeout_s`.
+  // Servo process: wakes everybody, because a fault may mean that no tick comes any more.
+  void alarm() noexcept;
+  // Anyone: sleeps until `tick` is announced; false after `timeout_s` or an alarm.
   bool wait_tick(int64_t tick, double timeout_s) noexcept;
 
  private:

@@ -22,6 +22,13 @@ bool state_finite(const ArmState& state) noexcept {
 // Jerk that bridging a gap may add, as a share of the limit: STEP_MARGINS and this stay inside the arm's own limits.
 constexpr double kBridgeShare = 0.2;
 
+// The arm ends a motion by itself after this many lost commands (Franka Control Interface).
+constexpr int64_t kLostTicksMax = 20;
+
+// Largest error of a joint position in single precision (rad), as which the arm reports it. A lost command that moves
+// less than this adds at most 3 kSingleRad / tick^3 of jerk, which is inside kBridgeShare.
+constexpr double kSingleRad = 2.5e-7;
+
 // One tick of the servo: the steps in the order in which step() calls them.
 class Cycle {
  public:
@@ -38,6 +45,8 @@ class Cycle {
   Command report() const noexcept;
 
  private:
+  bool arm_took_command() const noexcept;
+  bool arm_is_well() const noexcept;
   bool bridge() noexcept;
   void start_from_arm() noexcept;
   void note(Trouble trouble) noexcept;
@@ -82,33 +91,50 @@ void Cycle::begin_brake() noexcept {
 
 bool Cycle::listening() const noexcept { return memory_.request == Request::armed && memory_.fault == Trouble::none; }
 
-// After a start or lost ticks the arm's own desired motion, which includes what it extrapolated, is the last command.
+// What the arm reports as desired is the command it took last, or its own extrapolation where that was lost.
+bool Cycle::arm_took_command() const noexcept {
+  for (int j = 0; j < kJoints; ++j) {
+    if (!(std::abs(state_.q_d[j] - memory_.commanded.q[j]) <= kSingleRad)) return false;
+  }
+  return true;
+}
+
+// After a start, lost states or lost commands the arm's own desired motion, which includes what it extrapolated, is the
+// last command.
 void Cycle::anchor() noexcept {
-  const bool contiguous = memory_.anchored && state_.tick == memory_.tick + 1;
-  if (contiguous || !state_finite(state_)) return;
-  const bool gap = memory_.anchored;
-  if (gap && state_.tick > memory_.tick && bridge()) return note(Trouble::gap_bridged);
-  if (gap) note(Trouble::gap_not_bridged);
+  if (!state_finite(state_)) return;
+  if (memory_.anchored) {
+    if (state_.tick == memory_.tick + 1 && arm_took_command()) return;
+    if (bridge()) return note(Trouble::gap_bridged);
+    note(Trouble::gap_not_bridged);
+  }
   start_from_arm();
 }
 
 // Continues the plan if joining it adds so little jerk to the plan's own that the arm's limits hold whatever follows:
 // the three commands before this tick, planned against those the arm reports, are all that the next differences see.
 bool Cycle::bridge() noexcept {
-  const int64_t now = state_.tick;
-  const Joints third = planned(now - 3).q, second = planned(now - 2).q;
-  const Motion first = planned(now - 1);
+  if (state_.tick <= memory_.tick || state_.tick > memory_.tick + kLostTicksMax) return false;
+  Motion last = memory_.commanded;
+  Joints dq = memory_.sent_dq, ddq = memory_.sent_ddq;
+  for (int64_t tick = memory_.tick + 1; tick < state_.tick; ++tick) {
+    const Motion next = planned(tick);
+    const Motion differences = differentiate(next.q, {last.q, dq, ddq});
+    last = next;
+    dq = differences.dq;
+    ddq = differences.ddq;
+  }
   for (int j = 0; j < kJoints; ++j) {
-    const double q = state_.q_d[j], dq = state_.dq_d[j] * kTickS, ddq = state_.ddq_d[j] * kTickS * kTickS;
-    const double e1 = first.q[j] - q, e2 = second[j] - (q - dq), e3 = third[j] - (q - 2 * dq + ddq);
-    const double added = std::max({std::abs(3 * e1 - 3 * e2 + e3), std::abs(3 * e1 - e2), std::abs(e1)});
+    const double first = last.q[j] - state_.q_d[j];
+    const double second = first - (dq[j] - state_.dq_d[j]) * kTickS;
+    const double third = 2 * second - first + (ddq[j] - state_.ddq_d[j]) * kTickS * kTickS;
+    const double added =
+        std::max({std::abs(3 * first - 3 * second + third), std::abs(3 * first - second), std::abs(first)});
     if (!(added * kTicksPerS * kTicksPerS * kTicksPerS <= kBridgeShare * limits_.jerk_max[j])) return false;
   }
-  for (int j = 0; j < kJoints; ++j) {
-    memory_.sent_dq[j] = (first.q[j] - second[j]) * kTicksPerS;
-    memory_.sent_ddq[j] = (memory_.sent_dq[j] - (second[j] - third[j]) * kTicksPerS) * kTicksPerS;
-  }
-  memory_.commanded = first;
+  memory_.commanded = last;
+  memory_.sent_dq = dq;
+  memory_.sent_ddq = ddq;
   return true;
 }
 
@@ -124,10 +150,16 @@ void Cycle::start_from_arm() noexcept {
   begin_brake();
 }
 
+bool Cycle::arm_is_well() const noexcept {
+  return state_finite(state_) && state_.errors == 0 && state_.robot_mode != kReflex &&
+         state_.robot_mode != kUserStopped;
+}
+
 void Cycle::check_arm() noexcept {
   if (memory_.fault != Trouble::none) return;
   if (!state_finite(state_)) return latch(Trouble::state_not_finite);
-  if (state_.errors > 0 || state_.robot_mode == kReflex || state_.robot_mode == kUserStopped) latch(Trouble::arm_error);
+  if (state_.robot_mode == kUserStopped) return latch(Trouble::user_stopped);
+  if (state_.errors > 0 || state_.robot_mode == kReflex) latch(Trouble::arm_error);
 }
 
 void Cycle::obey(Request request, int64_t recoveries) noexcept {
@@ -137,8 +169,8 @@ void Cycle::obey(Request request, int64_t recoveries) noexcept {
     memory_.has_followed = false;
   }
   memory_.request = request;
-  const bool at_rest = memory_.plan == Plan::hold;
-  if (recoveries != memory_.recoveries && (at_rest || memory_.fault == Trouble::none)) {
+  const bool recoverable = memory_.plan == Plan::hold && arm_is_well();
+  if (recoveries != memory_.recoveries && (recoverable || memory_.fault == Trouble::none)) {
     memory_.recoveries = recoveries;
     memory_.fault = Trouble::none;
     memory_.has_followed = false;
@@ -269,9 +301,9 @@ Command step(const ArmState& state, const ChunkSpline* newest, Request request, 
   return memory.command;
 }
 
-void latch_arm_error(Memory& memory) noexcept {
-  ++memory.event_counts[static_cast<int>(Trouble::arm_error)];
-  if (memory.fault == Trouble::none) memory.fault = Trouble::arm_error;
+void latch_outside_of_step(Memory& memory, Trouble trouble) noexcept {
+  ++memory.event_counts[static_cast<int>(trouble)];
+  if (memory.fault == Trouble::none) memory.fault = trouble;
   memory.command.fault = static_cast<int32_t>(memory.fault);
   memory.command.mode = static_cast<int32_t>(Mode::fault);
   reanchor(memory);

@@ -48,8 +48,8 @@ struct Memory {
 Command step(const ArmState& state, const ChunkSpline* newest, Request request, int64_t recoveries,
              const Limits& limits, Memory& memory) noexcept;
 
-// Latches a device failure that was noticed outside of step().
-void latch_arm_error(Memory& memory) noexcept;
+// Latches a device failure that was noticed outside of step() and forgets the motion.
+void latch_outside_of_step(Memory& memory, Trouble trouble) noexcept;
 
 // Forgets chunks and commanded motion, so that the next tick starts from the arm's own state; faults and counters stay.
 void reanchor(Memory& memory) noexcept;

@@ -62,8 +62,11 @@ namespace poco {
     "find out why the policy publishes no valid chunk, then recover")                                                \
   X(state_not_finite, latched, "the arm reported a number that is not finite",                                       \
     "power-cycle the arm and check the client library, then recover")                                                \
-  X(arm_error, latched, "the arm reported an error, a reflex or a user stop",                                        \
-    "clear the cause at the arm, then recover")
+  X(arm_error, latched, "the arm reported an error or a reflex", "clear the cause at the arm, then recover")         \
+  X(user_stopped, latched, "the user stop of the arm was pressed",                                                   \
+    "make the place safe, release the stop, then recover")                                                           \
+  X(arm_silent, latched, "the arm sent no state for longer than the servo waits",                                    \
+    "look at the arm's power, cable and network, then recover")
 
 enum class Mode : int32_t {
 #define X(name, meaning) name,

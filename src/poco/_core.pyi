@@ -73,23 +73,21 @@ def step(
     Raises TypeError for records of another size, ValueError for an unknown request; trouble is in the command, never raised.
     """
 
-def time_steps(
-    state: Record, newest: Record, limits: Record, memory: Memory, nanoseconds: npt.NDArray[np.int64], ticks: int
-) -> None:
-    """Run `ticks` steps natively on an arm that follows perfectly and write the time of each (ns) to `nanoseconds`."""
-
-def time_loop(
+def follow(
     state: Record,
-    newest: Record,
+    newest: Record | None,
+    request: int,
     limits: Record,
     memory: Memory,
-    late_ns: npt.NDArray[np.int64],
-    step_ns: npt.NDArray[np.int64],
+    commands: Record,
+    nanoseconds: npt.NDArray[np.int64],
     ticks: int,
+    recoveries: int = 0,
 ) -> None:
-    """Run `ticks` steps at 1 kHz natively on an arm that follows perfectly; write lateness of waking and time of step (ns).
+    """Run `step()` for `ticks` ticks on an arm that follows perfectly; benchmarks and tests.
 
-    A period that has passed is skipped, never caught up. Releases the GIL; the caller's thread keeps its scheduling class.
+    Writes every command to `commands` (COMMAND [ticks]), the time of each step (ns) to `nanoseconds` [ticks], and moves `state`
+    (ARM_STATE) on to what the arm reports after the last one. Raises like `step`.
     """
 
 def tip(q: list[float], limits: Record) -> tuple[list[float], list[list[float]]]:
@@ -143,8 +141,16 @@ class Servo:
         """
     def sent(self) -> None:
         """Stamp the time of sending and hand the tick to the recorder; call after the library's write."""
-    def arm_failed(self) -> None:
-        """Latch `arm_error` after the client library raised, publish it and forget the motion."""
+    def watch(self, silence_s: float) -> None:
+        """From now on announce `arm_silent` when no tick has begun `silence_s` after `sent()`; from a thread without Python.
+
+        The thread has priority and affinity of the caller; RuntimeError if it cannot be started.
+        """
+    def arm_failed(self, trouble: int = ...) -> None:
+        """Latch `trouble` (`arm_error`) after the client library raised, publish it and forget the motion.
+
+        Where a silence has been announced before, `arm_silent` is latched instead.
+        """
     def reanchor(self) -> None:
         """Forget chunks and commanded motion; call before the first tick after a recovery of the arm."""
     @property
@@ -158,4 +164,4 @@ class Servo:
         """Return the code of the latched trouble, 0 for none."""
 
 def realtime_setup(priority: int, cpu: int | None) -> list[tuple[str, bool, str]]:
-    """Set timer slack, memory lock, SCHED_FIFO and affinity of the calling thread; return (what, ok, reason and remedy)."""
+    """Set timer slack, memory lock, CPU wake-up latency, SCHED_FIFO and affinity; return (what, ok, reason and remedy)."""

@@ -131,7 +131,7 @@ CONTROL = _record(
     ("ticks_dropped", "i8"),
     ("wake_tick", "i8"),
     ("wake_word", "u4"),
-    ("reserved", "u4"),
+    ("alarms", "u4"),
     ("event_counts", "i8", (EVENT_CODES,)),
 )
 """supervisor <-> servo: request, number of operator recoveries and heartbeat one way, life signs and counters the other way."""

@@ -158,3 +158,44 @@ def test_realtime_setup_says_what_it_could_not_do() -> None:
     assert "SCHED_FIFO priority 1000" in refused
     assert "pinned to CPU 1000" in refused
     assert all("; " in reason for reason in refused.values())
+
+
+def test_a_silent_arm_is_announced_and_stays_latched_when_it_speaks_again(run: RunMemory) -> None:
+    """No tick after a command: waiters wake long before their time, state says arm_silent; the next tick brakes and latches."""
+    loop = Loop(run)
+    loop.servo.watch(0.01)
+    run.set_request(Request.ARMED)
+    loop.step()
+    publish_chunk(run, loop)
+    loop.step(100)
+    assert loop.servo.mode == Mode.FOLLOWING
+    assert not run.wait_tick(loop.tick + 1, timeout_s=100.0)
+    state = run.read_state()
+    assert state is not None
+    assert state[["mode", "fault"]].item() == (Mode.FAULT, BY_NAME["arm_silent"].code)
+    assert run.control()["alarms"] == 1
+    loop.step(300)
+    assert (loop.servo.mode, loop.servo.fault) == (Mode.FAULT, BY_NAME["arm_silent"].code)
+    assert loop.dq == REST.tolist()
+    assert run.control()["event_counts"][BY_NAME["arm_silent"].code] == 1
+    publish_chunk(run, loop, ident=2)
+    loop.step(50)
+    assert loop.dq == REST.tolist()
+    run.recover()
+    loop.step()
+    assert (loop.servo.mode, loop.servo.fault) == (Mode.HOLDING, 0)
+
+
+def test_nothing_is_due_before_the_first_command_after_a_failure_or_at_the_end(run: RunMemory) -> None:
+    """The watchdog keeps quiet while no state is due: before motion, between failure and recovery, after the stop."""
+    loop = Loop(run)
+    loop.servo.watch(0.005)
+    assert not run.wait_tick(1, timeout_s=0.05)
+    run.set_request(Request.STOP)
+    loop.step(2)
+    assert loop.servo.finished
+    assert not run.wait_tick(loop.tick + 1, timeout_s=0.05)
+    assert (loop.servo.fault, run.control()["alarms"]) == (0, 0)
+    loop.servo.arm_failed(BY_NAME["user_stopped"].code)
+    assert not run.wait_tick(loop.tick + 1, timeout_s=0.05)
+    assert (loop.servo.fault, run.control()["alarms"]) == (BY_NAME["user_stopped"].code, 1)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from poco.clock import monotonic_ns
 from poco.errors import ArmError
-from poco.hw.task_signals import EmulatorSignals
+from poco.hw.task_driver import TaskDriver
 from poco.records import TaskSignal
 from poco.shm import RunMemory
 from poco.trouble import Mode, Request
@@ -18,7 +18,6 @@ State = npt.NDArray[np.void]
 
 SERVO_SILENT_S = 5.0
 SETTLE_POLL_TICKS = 10
-LOCKSTEP = "lockstep"
 
 
 class Stopped(Exception):
@@ -33,26 +32,23 @@ class RobotPlant:
     The `*_ns` stamps of the last wait, signal and publication feed the latency report. Policy process only.
     """
 
-    def __init__(self, memory: RunMemory, driver: EmulatorSignals, state_age_max_s: float) -> None:
+    def __init__(self, memory: RunMemory, driver: TaskDriver, state_age_max_s: float) -> None:
         self._memory = memory
         self._state_age_max_ns = state_age_max_s * 1e9
         self._driver = driver
-        self._lockstep = driver.status().pacing == LOCKSTEP
         self._parent = os.getppid()
         self.woken_ns = self.sensed_ns = self.published_ns = 0
         self.late = False
         self.tick = 0
         self._age_ns = 0
-        if self._lockstep:
-            driver.gate(0)
+        driver.gate(0)
 
     def wait(self, tick: int) -> State:
         """Return the ROBOT_STATE at `tick` or the first seen after it, or at once the state of a latched fault.
 
         Raises Stopped when the run ends and ArmError when the servo is silent without a fault.
         """
-        if self._lockstep:
-            self._driver.gate(tick)
+        self._driver.gate(tick)
         waited_since_ns = monotonic_ns()
         while not self._memory.wait_tick(tick, timeout_s=0.25):
             self._leave_if_stopped()
@@ -72,7 +68,7 @@ class RobotPlant:
 
     def stale(self) -> bool:
         """Tell whether the last state was too old to act on when it was read; in lockstep robot time waits, so never."""
-        return not self._lockstep and self._age_ns > self._state_age_max_ns
+        return not self._driver.lockstep and self._age_ns > self._state_age_max_ns
 
     def publish(self, spline: State) -> None:
         """Hand a CHUNK_SPLINE record to the servo; `late` tells whether its attach tick had passed."""
@@ -99,8 +95,7 @@ class RobotPlant:
 
     def free_run(self) -> None:
         """Let a lockstep arm run on without waiting for this process."""
-        if self._lockstep:
-            self._driver.gate(-1)
+        self._driver.gate(-1)
 
     def _leave_if_stopped(self) -> None:
         if int(self._memory.control()["request"]) == Request.STOP or os.getppid() != self._parent:

@@ -19,7 +19,7 @@ from poco.chunks import ChunkSequence
 from poco.clock import monotonic_ns
 from poco.episodes import write_episode
 from poco.errors import ArmError, PocoError, exit_with
-from poco.hw.task_signals import EmulatorSignals
+from poco.hw.task_driver import TaskDriver
 from poco.limits import PLANNING_MARGINS, fr3_limits
 from poco.motion import warm_up
 from poco.noise import NoiseSource
@@ -53,7 +53,8 @@ class PolicyProcess:
         self.limits = fr3_limits(PLANNING_MARGINS, self.settings.guards.guards(), self.specification.tip)
         warm_up(self.limits)
         self.folder = RunFolder.open(Path(options.folder))
-        driver = EmulatorSignals(self.settings.task.sensors.removeprefix("emulator://"))
+        task = self.settings.task
+        driver = TaskDriver(task.sensors, task.outcome, task.reset)
         self.plant = RobotPlant(memory, driver, self.settings.servo.state_age_max_s)
         newest = memory.read_chunk()
         self.chunk_id = 0 if newest is None else int(newest["chunk_id"])

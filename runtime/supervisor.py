@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poco.errors import FaultError
+from poco.hw.task_driver import EMULATOR
 from poco.hw.task_signals import EmulatorSignals
 from poco.runtime.child import Child
 from poco.runtime.run_folder import Dilation, Fault, Hold, Recovery, Reflex, RunFolder
@@ -30,7 +31,6 @@ MAX_RECOVERIES = 5
 DILATION_S = 1.0
 MAX_RESTARTS = 3
 INTERRUPTED_EXIT = 130
-EMULATOR = "emulator://"
 
 
 class Supervisor:

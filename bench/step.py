@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from poco import _core
 from poco.limits import Guards, fr3_limits
-from poco.records import ARM_STATE, CHUNK_SPLINE, MAX_SEGMENTS
+from poco.records import ARM_STATE, CHUNK_SPLINE, COMMAND, MAX_SEGMENTS
+from poco.trouble import Request
 
 READY_RAD = np.array([0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785])
 
@@ -62,7 +63,7 @@ def main() -> None:
     timings = np.zeros(ticks, np.int64)
     memory = _core.Memory()
     state["tick"] = 0
-    _core.time_steps(state, chunk, limits, memory, timings, ticks)
+    _core.follow(state, chunk, Request.ARMED, limits, memory, np.zeros(ticks, COMMAND), timings, ticks)
     report = {
         "unit": "ns",
         "following": percentiles(timings[3:]),

@@ -1,7 +1,7 @@
 // step() and its memory in Python.
 #include <nanobind/stl/array.h>
 
-#include <chrono>
+#include <optional>
 
 #include "bindings.hpp"
 #include "record_view.hpp"
@@ -33,21 +33,32 @@ void step_records(nb::handle state, nb::handle newest, int request, nb::handle l
   }
 }
 
-// Runs step() once per element of `nanoseconds` with an arm that follows perfectly, and writes what each call took.
-void time_steps(nb::handle state, nb::handle newest, nb::handle limits, Memory& memory, nb::handle nanoseconds,
-                size_t ticks) {
-  ArmState arm = *RecordView<ArmState>(state, "ARM_STATE", false);
-  const RecordView<ChunkSpline> chunk(newest, "CHUNK_SPLINE", false);
+// The arm takes `q` and reports it as measured and as desired motion, with the backward differences it sees.
+void follow_perfectly(const Joints& q, ArmState& arm) noexcept {
+  ++arm.tick;
+  for (int j = 0; j < kJoints; ++j) {
+    const double dq = (q[j] - arm.q_d[j]) * kTicksPerS;
+    arm.ddq_d[j] = (dq - arm.dq_d[j]) * kTicksPerS;
+    arm.dq[j] = arm.dq_d[j] = dq;
+  }
+  arm.q = arm.q_d = q;
+}
+
+// Runs step() `ticks` times on an arm that follows perfectly; writes each command and what each call took.
+void follow(nb::handle state, nb::handle newest, int request, nb::handle limits, Memory& memory, nb::handle commands,
+            nb::handle nanoseconds, size_t ticks, int64_t recoveries) {
+  const RecordView<ArmState> arm(state, "ARM_STATE", true);
   const RecordView<Limits> limits_view(limits, "LIMITS", false);
-  const RecordView<int64_t> out(nanoseconds, "int64", true, ticks);
+  const RecordView<Command> out(commands, "COMMAND", true, ticks);
+  const RecordView<int64_t> spent(nanoseconds, "int64", true, ticks);
+  std::optional<RecordView<ChunkSpline>> chunk;
+  if (!newest.is_none()) chunk.emplace(newest, "CHUNK_SPLINE", false);
+  const Request asked = as_request(request);
   for (size_t k = 0; k < ticks; ++k) {
     const int64_t before_ns = monotonic_ns();
-    const Command command = step(arm, &*chunk, Request::armed, 0, *limits_view, memory);
-    (&*out)[k] = monotonic_ns() - before_ns;
-    ++arm.tick;
-    arm.q = arm.q_d = command.q;
-    arm.dq = arm.dq_d = command.dq;
-    arm.ddq_d = command.ddq;
+    (&*out)[k] = step(*arm, chunk ? &**chunk : nullptr, asked, recoveries, *limits_view, memory);
+    (&*spent)[k] = monotonic_ns() - before_ns;
+    follow_perfectly((&*out)[k].q, *arm);
   }
 }
 
@@ -73,8 +84,9 @@ void bind_step(nb::module_& module) {
       .def("reanchor", [](Memory& memory) { reanchor(memory); });
   module.def("step", &step_records, nb::arg("state"), nb::arg("newest").none(), nb::arg("request"), nb::arg("limits"),
              nb::arg("memory"), nb::arg("command"), nb::arg("recoveries") = 0);
-  module.def("time_steps", &time_steps, nb::arg("state"), nb::arg("newest"), nb::arg("limits"), nb::arg("memory"),
-             nb::arg("nanoseconds"), nb::arg("ticks"));
+  module.def("follow", &follow, nb::arg("state"), nb::arg("newest").none(), nb::arg("request"), nb::arg("limits"),
+             nb::arg("memory"), nb::arg("commands"), nb::arg("nanoseconds"), nb::arg("ticks"),
+             nb::arg("recoveries") = 0);
   module.def("tip", &tip_as_tuple, nb::arg("q"), nb::arg("limits"));
 }
 

@@ -26,6 +26,7 @@ DESCRIPTION = "Measure a part of poco against a bare competitor in the same run.
 EPILOG = """examples:
   poco-bench loop --cpu 1                                        native 1 kHz loop against cyclictest
   poco-bench inference --policy artifacts/peg_in_hole            session against raw ONNX Runtime
+  poco-bench inference --policy artifacts/peg_in_hole --torch bench/torch_eager.py     and torch eager
 
 Every benchmark prints percentiles (medians over the repeats) and writes JSON and a PNG into --out. --budget NAME=VALUE may be
 given several times; NAME is a figure of the JSON, such as loop.p99 (us) or loop/cyclictest.p99 (a ratio).
@@ -43,6 +44,12 @@ def _loop(flags: argparse.Namespace) -> Outcome:
     return loop.run(flags.repeats, flags.slice_s, flags.priority, flags.cpu)
 
 
+def _inference(flags: argparse.Namespace) -> Outcome:
+    from poco.runtime.benchmarks import inference
+
+    return inference.run(flags.policy, flags.repeats, flags.pairs, flags.torch)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command line of `poco-bench`; every command has its own flags and --help."""
     root = _Parser("poco-bench", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
@@ -53,6 +60,13 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--slice-s", type=float, default=20.0, metavar="S", help="length of one slice (default 20 s)")
     command.add_argument("--priority", type=int, default=80, help="SCHED_FIFO priority of both (default 80)")
     command.add_argument("--cpu", type=int, default=0, help="the CPU both run on (default 0)")
+
+    command = _add(
+        commands, "inference", _inference, "CPU time of an inference against raw ONNX Runtime and torch eager"
+    )
+    command.add_argument("--policy", type=Path, required=True, metavar="PATH", help="artifact folder")
+    command.add_argument("--pairs", type=int, default=500, metavar="N", help="interleaved pairs a repeat (default 500)")
+    command.add_argument("--torch", type=Path, metavar="PROGRAM", help="bench/torch_eager.py: measure torch eager too")
     return root
 
 

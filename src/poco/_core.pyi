@@ -90,6 +90,20 @@ def follow(
     (ARM_STATE) on to what the arm reports after the last one. Raises like `step`.
     """
 
+def time_loop(
+    state: Record,
+    newest: Record,
+    limits: Record,
+    memory: Memory,
+    late_ns: npt.NDArray[np.int64],
+    step_ns: npt.NDArray[np.int64],
+    ticks: int,
+) -> None:
+    """Run `ticks` steps at 1 kHz natively on an arm that follows perfectly; write lateness of waking and time of step (ns).
+
+    A period that has passed is skipped, never caught up. Releases the GIL; the caller's thread keeps its scheduling class.
+    """
+
 def tip(q: list[float], limits: Record) -> tuple[list[float], list[list[float]]]:
     """Return position (m) and the three axes of the tool tip in the base frame at joint positions `q` [7] (rad)."""
 

@@ -1,0 +1,124 @@
+"""CPU time of the policy session against raw ONNX Runtime on the same graph, and of torch eager where it is asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from poco.artifact import Artifact, read_artifact
+from poco.errors import PocoError, UsageError
+from poco.noise import NoiseSource
+from poco.runtime.benchmarks.outcome import Floats, Measurement, Outcome
+from poco.runtime.session import Session
+
+Array = npt.NDArray[np.generic]
+
+
+def run(policy: Path, repeats: int, pairs: int, torch_program: Path | None) -> Outcome:
+    """Measure `repeats` times `pairs` interleaved inferences (us of CPU time).
+
+    Raises ArtifactError for a broken artifact, UsageError for no pairs and PocoError if the torch program fails.
+    """
+    if pairs < 1:
+        raise UsageError(f"--pairs is {pairs}, must be 1 or more")
+    artifact = read_artifact(policy)
+    session = Session(artifact)
+    session.warm_up()
+    observation = np.zeros(artifact.specification.observation_size, np.float32)
+    noise = NoiseSource(0).sample(0, 0, session.noise_shape)
+    raw = raw_inference(artifact, observation, noise)
+    torch_eager = None if torch_program is None else TorchEager(torch_program, policy)
+    subjects: dict[str, list[Floats]] = {"session": [], "raw_onnxruntime": []}
+    for _ in range(repeats):
+        ours_us, raw_us = interleaved(lambda: session.run(observation, noise), raw, pairs)
+        subjects["session"].append(ours_us)
+        subjects["raw_onnxruntime"].append(raw_us)
+        if torch_eager is not None:
+            subjects.setdefault("torch_eager", []).append(torch_eager.measure(pairs))
+    if torch_eager is not None:
+        torch_eager.end()
+    return Outcome(
+        "inference",
+        f"CPU time of one inference of {policy.name}, {pairs} interleaved pairs, one thread",
+        [Measurement(name, repeated) for name, repeated in subjects.items()],
+        [("session", name) for name in subjects if name != "session"],
+        ["session copies observation, noise and chunk as well; raw_onnxruntime runs what is bound already"],
+    )
+
+
+def interleaved(ours: Callable[[], object], theirs: Callable[[], object], pairs: int) -> tuple[Floats, Floats]:
+    """Return the CPU time (us) of `pairs` calls of each, taken in turns with the first of a pair alternating."""
+    spent_ns = np.zeros((2, pairs))
+    calls = ((0, ours), (1, theirs))
+    for pair in range(pairs):
+        for row, call in calls if pair % 2 == 0 else calls[::-1]:
+            before_ns = time.process_time_ns()
+            call()
+            spent_ns[row, pair] = time.process_time_ns() - before_ns
+    ours_us, theirs_us = spent_ns * 1e-3
+    return ours_us, theirs_us
+
+
+def raw_inference(artifact: Artifact, observation: Array, noise: Array) -> Callable[[], None]:
+    """Return a call that does nothing but run the graph of `artifact` on buffers that are bound once."""
+    (graph,) = artifact.manifest.graphs
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(artifact.graphs[graph.name], options, providers=["CPUExecutionProvider"])
+    binding = session.io_binding()
+    kept: list[Array] = []
+    for item in graph.inputs:
+        tensor = artifact.tensors.get(item.source.removeprefix("tensor:"))
+        value = {"observation": observation, "noise": noise}.get(item.source, tensor)
+        assert value is not None
+        bound = np.ascontiguousarray(value.T if item.transposed else value).reshape(item.shape)
+        kept.append(bound)
+        binding.bind_ortvalue_input(item.name, onnxruntime.OrtValue.ortvalue_from_numpy(bound))
+    chunk = np.zeros(graph.outputs[0].shape, np.float32)
+    kept.append(chunk)
+    binding.bind_ortvalue_output(graph.outputs[0].name, onnxruntime.OrtValue.ortvalue_from_numpy(chunk))
+
+    def infer(kept: list[Array] = kept) -> None:
+        session.run_with_iobinding(binding)
+
+    for _ in range(20):
+        infer()
+    return infer
+
+
+class TorchEager:
+    """The program bench/torch_eager.py in a process of its own, since no robot process imports torch."""
+
+    def __init__(self, program: Path, policy: Path) -> None:
+        if not program.is_file():
+            raise UsageError(f"--torch {program} does not exist: name bench/torch_eager.py of a source checkout")
+        self._process = subprocess.Popen(
+            [sys.executable, str(program), str(policy)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._answer()
+
+    def measure(self, count: int) -> Floats:
+        """Return the CPU time (us) of `count` inferences [count]; raises PocoError if the program ends."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{count}\n")
+        self._process.stdin.flush()
+        return np.array(msgspec.json.decode(self._answer(), type=list[int])) * 1e-3
+
+    def end(self) -> None:
+        """Let the program end."""
+        self._process.communicate()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise PocoError(f"the torch program ended with exit code {self._process.wait()}: see its message above")
+        return line

@@ -6,6 +6,8 @@ import msgspec
 
 from poco.records import TaskSignal
 
+from .fault_script import Entry
+
 TASK_PORT = 1340
 LENGTH_BYTES = 4
 MESSAGE_BYTES_MAX = 65_536
@@ -32,6 +34,13 @@ class GetStatus(msgspec.Struct, frozen=True, tag=True):
     """Ask how the emulator fares; answered by EmulatorStatus."""
 
 
+class Inject(msgspec.Struct, frozen=True, tag=True):
+    """Ask to let the arm suffer `entries` from now on instead of what was left of earlier ones; answered by Injected."""
+
+    entries: tuple[Entry, ...]
+    seed: int = 0
+
+
 class Sensed(msgspec.Struct, frozen=True, tag=True):
     """The task's signal, stamped with the newest robot tick."""
 
@@ -50,12 +59,18 @@ class GateSet(msgspec.Struct, frozen=True, tag=True):
     tick: int
 
 
+class Injected(msgspec.Struct, frozen=True, tag=True):
+    """The faults are scheduled; robot time was at `tick`."""
+
+    tick: int
+
+
 class EmulatorStatus(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Counters since the emulator started.
 
     Dilation is by how much robot time fell behind the wall during motions (ns), in total and at most at once; 0 in lockstep.
     Commands are counted as taken, lost (none in time), late (answer to an older state) and invalid (not finite or not a
-    command); `gate_timeouts` are gates kept shut too long.
+    command); `gate_timeouts` are gates kept shut too long, `mode` is the robot mode in words.
     """
 
     tick: int
@@ -69,6 +84,8 @@ class EmulatorStatus(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     commands_invalid: int
     reflexes: int
     gate_timeouts: int
+    mode: str
+    faults_injected: int
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
@@ -77,5 +94,5 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-Request = Sense | Place | SetGate | GetStatus
-Reply = Sensed | Placed | GateSet | EmulatorStatus | Refused
+Request = Sense | Place | SetGate | GetStatus | Inject
+Reply = Sensed | Placed | GateSet | EmulatorStatus | Injected | Refused

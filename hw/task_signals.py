@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -11,6 +12,7 @@ import msgspec
 from poco.errors import AddressError, ArmError
 from poco.records import TaskSignal
 
+from .fault_script import Entry
 from .task_messages import (
     LENGTH_BYTES,
     MESSAGE_BYTES_MAX,
@@ -18,6 +20,8 @@ from .task_messages import (
     EmulatorStatus,
     GateSet,
     GetStatus,
+    Inject,
+    Injected,
     Place,
     Placed,
     Refused,
@@ -29,7 +33,7 @@ from .task_messages import (
 )
 
 REPLY_TIMEOUT_S = 5.0
-_Answer = TypeVar("_Answer", Sensed, Placed, GateSet, EmulatorStatus)
+_Answer = TypeVar("_Answer", Sensed, Placed, GateSet, EmulatorStatus, Injected)
 
 
 class EmulatorSignals:
@@ -73,6 +77,10 @@ class EmulatorSignals:
     def status(self) -> EmulatorStatus:
         """Return the emulator's counters."""
         return self._ask(GetStatus(), EmulatorStatus)
+
+    def inject(self, entries: Sequence[Entry], seed: int = 0) -> int:
+        """Let the arm suffer `entries` from now on instead of what was left of earlier ones; return the present robot tick."""
+        return self._ask(Inject(tuple(entries), seed), Injected).tick
 
     def close(self) -> None:
         """Close the connection; a gate that this driver set opens."""

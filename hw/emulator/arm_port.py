@@ -10,6 +10,7 @@ import numpy as np
 
 from poco.errors import AddressError
 
+from .faults import Adversary
 from .protocol import (
     ARM_PORT,
     COMMAND,
@@ -26,6 +27,7 @@ from .requests import Requests
 from .robot import EmulatedRobot
 
 _RECEIVE_BYTES = 4096
+_MESSAGE_ID_BYTES = 8
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -48,10 +50,11 @@ def listen(host: str, port: int) -> socket.socket:
 class ArmPort:
     """Sockets of the arm and the framing on them; what requests mean is decided by `Requests`."""
 
-    def __init__(self, host: str, robot: EmulatedRobot, requests: Requests) -> None:
+    def __init__(self, host: str, robot: EmulatedRobot, requests: Requests, adversary: Adversary) -> None:
         """Listen on `host`; raises AddressError."""
         self._robot = robot
         self._requests = requests
+        self._adversary = adversary
         self._listener = listen(host, ARM_PORT)
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._udp.bind((host, 0))
@@ -75,12 +78,16 @@ class ArmPort:
         return readers
 
     def send_state(self, packet: memoryview) -> None:
-        """Send one state datagram to the client, if there is one."""
-        if self._state_address is not None:
-            try:
-                self._udp.sendto(packet, self._state_address)
-            except OSError as error:
-                self._drop(f"its state datagrams cannot be delivered ({error})")
+        """Send one state datagram to the client, if there is one and the adversary lets it pass."""
+        leaving = self._adversary.outgoing(packet) if self._state_address is not None else []
+        if not any(datagram[:_MESSAGE_ID_BYTES] == packet[:_MESSAGE_ID_BYTES] for datagram in leaving):
+            self._robot.lose_answer()
+        for datagram in leaving:
+            if self._state_address is not None:
+                try:
+                    self._udp.sendto(datagram, self._state_address)
+                except OSError as error:
+                    self._drop(f"its state datagrams cannot be delivered ({error})")
 
     def send(self, responses: list[bytes]) -> None:
         """Send responses to the client, if it is still there."""
@@ -110,15 +117,19 @@ class ArmPort:
     def _read_commands(self) -> None:
         while True:
             try:
-                packet, (host, _) = self._udp.recvfrom(COMMAND.itemsize + 1)
+                packet, sender = self._udp.recvfrom(COMMAND.itemsize + 1)
             except BlockingIOError:
                 return
             except OSError:
                 continue
-            if len(packet) != COMMAND.itemsize or host != self._client_host:
+            if len(packet) != COMMAND.itemsize or sender != self._state_address:
                 self._robot.counts.invalid += 1
                 continue
-            self._robot.receive(np.frombuffer(packet, COMMAND)[0])
+            arrived = self._adversary.incoming(packet)
+            if packet not in arrived:
+                self._robot.lose_answer()
+            for command in arrived:
+                self._robot.receive(np.frombuffer(command, COMMAND)[0])
 
     def _read_requests(self) -> None:
         client = self._client

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -14,6 +15,7 @@ import tyro
 from poco.clock import TICKS_PER_SECOND, monotonic_ns
 from poco.errors import UsageError, guard
 
+from ..fault_script import read_fault_script
 from .arm import SimulatedArm
 from .model import fr3_mjcf
 from .pacing import Pacing
@@ -51,6 +53,8 @@ class Options:
     """Where the hole is until the first `place`."""
     recovery_delay_s: float = 0.5
     """How long automatic error recovery takes in robot time (0.4 to 3 s on the arm)."""
+    faults: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Script of faults that the arm suffers from its first motion on (docs/faults.md)."""
     exit_with_parent: Annotated[int | None, tyro.conf.arg(metavar="PID")] = None
     """Exit when this process is gone and no client is connected."""
 
@@ -95,10 +99,11 @@ def serve(options: Options) -> None:
         raise UsageError(f"--seed is {options.seed}, must be 0 or more")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
+    faults = read_fault_script(options.faults) if options.faults else None
     started_ns = monotonic_ns()
     arm, task = _scene(options)
     recovery_delay_ticks = round(options.recovery_delay_s * TICKS_PER_SECOND)
-    server = EmulatorServer(options.host, arm, Pacing(options.pacing), task, recovery_delay_ticks)
+    server = EmulatorServer(options.host, arm, Pacing(options.pacing), task, recovery_delay_ticks, faults)
     print(
         f"poco-emulator ready on {options.host} ({options.task}, {options.pacing}), "
         f"{(monotonic_ns() - started_ns) / 1e6:.0f} ms; Ctrl-C ends it",

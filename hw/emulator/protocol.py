@@ -179,6 +179,7 @@ class MoveStatus(IntEnum):
     NOT_POSSIBLE = 5
     INVALID_ARGUMENT = 7
     REFLEX_ABORTED = 8
+    EMERGENCY_ABORTED = 9
 
 
 class RecoveryStatus(IntEnum):
@@ -186,6 +187,7 @@ class RecoveryStatus(IntEnum):
 
     SUCCESS = 0
     NOT_POSSIBLE = 1
+    EMERGENCY_ABORTED = 5
 
 
 class RobotMode(IntEnum):
@@ -194,6 +196,7 @@ class RobotMode(IntEnum):
     IDLE = 1
     MOVE = 2
     REFLEX = 4
+    USER_STOPPED = 5
     AUTOMATIC_RECOVERY = 6
 
 
@@ -225,6 +228,7 @@ class Error(IntEnum):
     JOINT_VELOCITY_DISCONTINUITY = 14
     JOINT_ACCELERATION_DISCONTINUITY = 15
     COMMUNICATION_CONSTRAINTS = 25
+    POWER_LIMIT = 26
 
 
 def request_size(command: Command) -> int:

@@ -75,14 +75,19 @@ class Requests:
         if self._recovery is not None and robot.mode is RobotMode.IDLE:
             due.append(_status(Command.AUTOMATIC_ERROR_RECOVERY, self._recovery, RecoveryStatus.SUCCESS))
             self._recovery = None
+        if self._recovery is not None and robot.mode is RobotMode.USER_STOPPED:
+            due.append(_status(Command.AUTOMATIC_ERROR_RECOVERY, self._recovery, RecoveryStatus.EMERGENCY_ABORTED))
+            self._recovery = None
         if self._waiting_move is not None and robot.settled:
             due.append(self._start(self._waiting_move))
+            self._waiting_move = None
+        if self._waiting_move is not None and robot.mode is not RobotMode.IDLE:
+            due.append(_status(Command.MOVE, self._waiting_move, MoveStatus.NOT_POSSIBLE))
             self._waiting_move = None
         return due
 
     def forget(self) -> None:
-        """End what the client that has just left had asked for."""
-        self._robot.preempt()
+        """Forget what the client that has just left had asked for; its motion runs on and misses its commands."""
         self._waiting_move = self._running_move = self._recovery = None
 
     def _move(self, command_id: int, payload: Payload) -> list[bytes]:

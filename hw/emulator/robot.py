@@ -70,6 +70,7 @@ class EmulatedRobot:
         self._started_at = 0
         self._missed_in_row = 0
         self._pending: npt.NDArray[np.void] | None = None
+        self._answer_lost = False
         self._window = np.zeros(SUCCESS_WINDOW_TICKS, np.uint8)
 
     @property
@@ -89,8 +90,8 @@ class EmulatedRobot:
 
     @property
     def answered(self) -> bool:
-        """Whether the answer to the newest state is here."""
-        return self._pending is not None
+        """Whether nothing is left to wait for: the answer to the newest state is here, or cannot come."""
+        return self._pending is not None or self._answer_lost
 
     @property
     def success_rate(self) -> float:
@@ -114,6 +115,23 @@ class EmulatedRobot:
         if self.moving:
             self._end(MoveStatus.PREEMPTED)
 
+    def lose_answer(self) -> None:
+        """Do not wait for an answer to the newest state: state or answer got lost on the way."""
+        self._answer_lost = True
+
+    def stop_by_reflex(self, error: Error) -> None:
+        """Stop with `error` as if the arm itself had found it; an arm that is stopped already stays as it is."""
+        if self.mode in (RobotMode.IDLE, RobotMode.MOVE):
+            self._reflex([error])
+
+    def set_user_stop(self, pressed: bool) -> None:
+        """Press or release the user stop; released, the arm is idle, or still in the reflex it had before."""
+        if pressed:
+            self._end(MoveStatus.EMERGENCY_ABORTED)
+            self.mode = RobotMode.USER_STOPPED
+        elif self.mode is RobotMode.USER_STOPPED:
+            self.mode = RobotMode.REFLEX if self.errors.any() else RobotMode.IDLE
+
     def receive(self, command: npt.NDArray[np.void]) -> None:
         """Take in one COMMAND record; only an answer to the newest state counts."""
         if not self.moving or int(command["message_id"]) != self.tick:
@@ -124,14 +142,15 @@ class EmulatedRobot:
             self._pending = command
 
     def recover(self) -> bool:
-        """Start automatic recovery from a reflex, or return False where it is not possible (a motion runs)."""
+        """Start automatic recovery from a reflex, or return False where it is not possible."""
         if self.mode is RobotMode.REFLEX:
             self.mode = RobotMode.AUTOMATIC_RECOVERY
             self._recovered_at = self.tick + self._recovery_delay_ticks
-        return not self.moving
+        return self.mode in (RobotMode.IDLE, RobotMode.AUTOMATIC_RECOVERY)
 
     def advance(self) -> None:
         """Live through one tick: follow the command or brake, simulate, feel for contacts."""
+        self._answer_lost = False
         if self.moving:
             self._follow()
         elif not self.motion.at_rest:

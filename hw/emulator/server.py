@@ -7,10 +7,13 @@ from collections.abc import Callable
 
 from poco.clock import monotonic_ns
 
+from ..fault_script import FaultScript
 from ..task_messages import (
     EmulatorStatus,
     GateSet,
     GetStatus,
+    Inject,
+    Injected,
     Place,
     Placed,
     Refused,
@@ -22,6 +25,7 @@ from ..task_messages import (
 )
 from .arm import SimulatedArm
 from .arm_port import ArmPort
+from .faults import Adversary
 from .pacing import Gate, Pacer, Pacing
 from .requests import Requests
 from .robot import EmulatedRobot
@@ -39,9 +43,15 @@ class EmulatorServer:
     """An emulated FR3 on one address: arm port 1337 (TCP, UDP beside it) and task port 1340. One thread."""
 
     def __init__(
-        self, host: str, arm: SimulatedArm, pacing: Pacing, task: Task | None = None, recovery_delay_ticks: int = 500
+        self,
+        host: str,
+        arm: SimulatedArm,
+        pacing: Pacing,
+        task: Task | None = None,
+        recovery_delay_ticks: int = 500,
+        faults: FaultScript | None = None,
     ) -> None:
-        """Listen on `host` and hold `arm` where it is; raises AddressError."""
+        """Listen on `host` and hold `arm` where it is; `faults` begin with its first motion. Raises AddressError."""
         self._robot = EmulatedRobot(
             arm,
             recovery_delay_ticks,
@@ -50,7 +60,10 @@ class EmulatorServer:
         )
         self._datagram = StateDatagram(self._robot)
         self._requests = Requests(self._robot, self._datagram)
-        self._arm_port = ArmPort(host, self._robot, self._requests)
+        self._adversary = Adversary(self._robot, host)
+        if faults is not None:
+            self._adversary.follow(faults.faults, faults.seed, from_motion=True)
+        self._arm_port = ArmPort(host, self._robot, self._requests, self._adversary)
         self._task_port = TaskPort(host, self._answer, self._task_client_left)
         self._task = task
         self._pacer = Pacer(pacing)
@@ -67,12 +80,14 @@ class EmulatorServer:
         try:
             while keep_running():
                 self._wait_for_tick()
+                self._adversary.advance()
                 self._robot.advance()
                 self._datagram.update()
                 self._arm_port.send_state(self._datagram.bytes)
                 self._pacer.sent(self._robot, monotonic_ns())
                 self._arm_port.send(self._requests.progress())
         finally:
+            self._adversary.close()
             self._arm_port.close()
             self._task_port.close()
 
@@ -114,6 +129,9 @@ class EmulatorServer:
                 self._gate.set(tick, monotonic_ns())
                 self._gate_owner = client
                 return GateSet(robot.tick)
+            case Inject(entries, seed):
+                self._adversary.follow(entries, seed)
+                return Injected(robot.tick)
             case GetStatus():
                 return self._status()
             case SetGate():
@@ -135,6 +153,8 @@ class EmulatorServer:
             commands_invalid=robot.counts.invalid,
             reflexes=robot.reflexes,
             gate_timeouts=self._gate.timeouts,
+            mode=robot.mode.name.lower(),
+            faults_injected=self._adversary.injected,
         )
 
     def _task_client_left(self, client: int) -> None:

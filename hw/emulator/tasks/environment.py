@@ -101,13 +101,13 @@ class PegInHoleEnvironment(gymnasium.Env[Observation, Chunk]):
     ) -> tuple[Observation, dict[str, Any]]:
         """Place the hole, teleport the arm to the start pose and return the first observation.
 
-        The same `seed` gives the same hole and sensor noise and is the episode's number in its steps; without one both follow
-        from the seed given before.
+        The same `seed` gives the hole and sensor noise of the emulator's `place` with it and is the episode's number in its
+        steps; without one both follow from the seed given before.
         """
         super().reset(seed=seed)
         self._episode = self._episode + 1 if seed is None else seed
         self._plant.reset(np.array(self._specification.rest_q))
-        self.task.place(int(self.np_random.integers(2**31)))
+        self.task.place(int(self.np_random.integers(2**31)) if seed is None else seed)
         sequence = ChunkSequence(self._specification, self._planning_limits)
         self._rollout = Rollout(
             self._plant,

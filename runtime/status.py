@@ -83,6 +83,14 @@ class Status:
             f"{successes} successes so far, turnaround p99 {self._turnaround(99):.0f} us"
         )
 
+    def _chunk(self, state: npt.NDArray[np.void], memory: RunMemory) -> str:
+        chunk = memory.read_chunk()
+        if chunk is None or int(state["chunk_id"]) == 0:
+            return "none"
+        age_ms = int(state["tick"]) - int(chunk["attach_tick"])
+        attached = f"{age_ms} ms old" if age_ms >= 0 else f"next one attaches in {-age_ms} ms"
+        return f"{int(state['chunk_id'])}, {attached}"
+
     def _turnaround(self, percentile: float) -> float:
         return float(np.percentile(self._turnaround_us, percentile)) if self._turnaround_us else 0.0
 
@@ -95,9 +103,8 @@ class Status:
         )
         if state is not None:
             mode = Mode(int(state["mode"])).name.lower()
-            table.add_row(
-                "servo", f"{mode}, chunk {int(state['chunk_id'])}, robot time {int(state['tick']) / 1000:.1f} s"
-            )
+            table.add_row("servo", f"{mode}, robot time {int(state['tick']) / 1000:.1f} s")
+            table.add_row("chunk", self._chunk(state, memory))
         table.add_row("turnaround", f"p50 {self._turnaround(50):.0f} us, p99 {self._turnaround(99):.0f} us")
         table.add_row("events", ", ".join(f"{name} {count}" for name, count in self._events.most_common(5)) or "none")
         if self._dilation:

@@ -53,6 +53,7 @@ class Supervisor:
         try:
             if self.options.settings.robot.kind == "sim":
                 self._start_emulator()
+            self.status.note("starting servo and policy; the very first start compiles for about 20 s")
             servo, policy = self._start("servo"), self._start("policy")
             self.status.realtime(servo.wait_for("ready", START_LIMIT_S, self._beat))
             policy.wait_for("ready", START_LIMIT_S, self._beat)
@@ -75,7 +76,6 @@ class Supervisor:
                 if policy.process.returncode == 0:
                     return
                 policy = self._restart(policy)
-            self.status.show(self.memory)
             time.sleep(BEAT_S)
 
     def _beat(self) -> None:
@@ -86,6 +86,7 @@ class Supervisor:
             self._ticks.write(ticks.tobytes())
             self.status.add(ticks)
             self._log_events(ticks)
+        self.status.show(self.memory)
 
     def _watch_servo(self, servo: Child) -> None:
         if not servo.running:

@@ -27,10 +27,14 @@ EPILOG = """examples:
   poco-bench loop --cpu 1                                        native 1 kHz loop against cyclictest
   poco-bench inference --policy artifacts/peg_in_hole            session against raw ONNX Runtime
   poco-bench inference --policy artifacts/peg_in_hole --torch bench/torch_eager.py     and torch eager
+  poco-bench franka --host 127.0.0.9 --budget servo/bare.p99=2   servo loop against a bare hold loop
 
 Every benchmark prints percentiles (medians over the repeats) and writes JSON and a PNG into --out. --budget NAME=VALUE may be
 given several times; NAME is a figure of the JSON, such as loop.p99 (us) or loop/cyclictest.p99 (a ratio).
 Exit codes: 0 done, 1 over budget or a competitor is missing, 2 usage, 4 artifact, 5 arm, 6 address, 130 stopped by Ctrl-C."""
+
+
+CONFIG = Path(__file__).parent.parent / "configs" / "fr3_peg_in_hole.yaml"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -50,6 +54,12 @@ def _inference(flags: argparse.Namespace) -> Outcome:
     return inference.run(flags.policy, flags.repeats, flags.pairs, flags.torch)
 
 
+def _franka(flags: argparse.Namespace) -> Outcome:
+    from poco.runtime.benchmarks import franka
+
+    return franka.run(flags.host, flags.repeats, flags.block_s, flags.config)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command line of `poco-bench`; every command has its own flags and --help."""
     root = _Parser("poco-bench", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
@@ -67,6 +77,13 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--policy", type=Path, required=True, metavar="PATH", help="artifact folder")
     command.add_argument("--pairs", type=int, default=500, metavar="N", help="interleaved pairs a repeat (default 500)")
     command.add_argument("--torch", type=Path, metavar="PROGRAM", help="bench/torch_eager.py: measure torch eager too")
+
+    command = _add(commands, "franka", _franka, "state received to command sent against a bare pylibfranka loop")
+    command.add_argument("--host", default="127.0.0.9", metavar="ADDRESS", help="loopback address of the emulated arm")
+    command.add_argument("--block-s", type=float, default=10.0, metavar="S", help="length of one block (default 10 s)")
+    command.add_argument(
+        "--config", type=Path, default=CONFIG, metavar="FILE", help="settings file (default: the packaged)"
+    )
     return root
 
 

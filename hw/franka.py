@@ -16,6 +16,7 @@ import numpy as np
 from poco.errors import ArmError
 from poco.limits import POSITION_MAX_RAD, POSITION_MIN_RAD
 from poco.settings import RobotSettings
+from poco.trouble import BY_NAME, Trouble
 
 SELF_TEST_STATES = 200
 SELF_TEST_MIN_SHARE = 0.9
@@ -41,7 +42,8 @@ class FrankaArm:
         self._library: Any = None
 
     def connect(self) -> None:
-        """Open the connection; raises ArmError with the remedy when nothing answers or versions differ."""
+        """Open the connection, ending an earlier one; raises ArmError with the remedy when nothing answers or versions differ."""
+        self._control = self._robot = None
         try:
             import pylibfranka
         except ImportError as error:
@@ -109,9 +111,15 @@ class FrankaArm:
         command.motion_finished = finished
         self._control.writeOnce(command)
 
-    def read_idle(self) -> Any:
-        """Return one vendor RobotState outside of a motion."""
-        return self._robot.read_once()
+    def diagnose(self, error: Exception) -> Trouble:
+        """Say which trouble made `read` or `write` raise `error`; asks the arm for its mode (blocks at most 1.02 s)."""
+        if not isinstance(error, self._library.NetworkException):
+            try:
+                mode = _mode(self._robot.read_once())
+            except Exception:  # the library's classes share no base
+                return BY_NAME["arm_silent"]
+            return BY_NAME["user_stopped" if mode == "UserStopped" else "arm_error"]
+        return BY_NAME["arm_silent"]
 
     def release(self) -> None:
         """Forget a motion that has ended in an error, so that the library can start another."""

@@ -2,7 +2,7 @@
 
 Started by the supervisor as `python -m poco.runtime.servo`. Single-threaded, garbage collection frozen, SIGINT ignored: the
 stop comes through shared memory. Prints one line "ready" (with what of the real-time set-up failed) and begins the motion
-when it reads the next line.
+when it reads "go SECONDS": how long the arm may be silent, 0 for any time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from poco.hw.franka import FrankaArm, mode_number, tick_of
 from poco.limits import STEP_MARGINS, fr3_limits
 from poco.runtime.run_options import RunOptions
 from poco.shm import RunMemory
-from poco.trouble import Request
+from poco.trouble import BY_NAME, Request
 
 SUPERVISOR_TIMEOUT_S = 2.0
 
@@ -73,20 +73,24 @@ def run(arm: FrankaArm, servo: Servo, memory: RunMemory) -> None:
             follow(arm, servo)
             return
         except Exception as error:  # the library's classes share no base
-            servo.arm_failed()
+            trouble = arm.diagnose(error)
+            servo.arm_failed(trouble.code)
             print(f"stopped {' '.join(str(error).split())}", flush=True)
         arm.release()
         if not wait_for_recovery(memory):
             return
-        arm.recover()
+        if trouble == BY_NAME["arm_silent"]:
+            prepare(arm, recover=True)  # the library's connection does not outlive a time-out
+        else:
+            arm.recover()
         servo.reanchor()
 
 
-def prepare(options: RunOptions, arm: FrankaArm) -> list[str]:
+def prepare(arm: FrankaArm, *, recover: bool) -> list[str]:
     """Connect, check and configure the arm, then ask for real-time rights; returns what could not be had."""
-    robot = options.settings.robot
+    robot = arm.settings
     arm.connect()
-    arm.check_ready(options.recover)
+    arm.check_ready(recover)
     arm.configure()
     setup = realtime_setup(robot.realtime.priority, robot.realtime.cpu)
     missing = [f"{what}: {reason}" for what, ok, reason in setup if not ok]
@@ -110,10 +114,13 @@ def main() -> None:
         limits = fr3_limits(STEP_MARGINS, settings.guards.guards(), specification.tip)
         limits["hold_timeout_ticks"] = round(settings.servo.hold_timeout_s * 1000.0)
         servo = Servo(memory.native, limits, SUPERVISOR_TIMEOUT_S, settings.servo.orphan_hold_s)
-        missing = prepare(options, arm)
+        missing = prepare(arm, recover=options.recover)
         print("ready " + "; ".join(missing), flush=True)
-        if not sys.stdin.readline():
+        word, _, silence_s = sys.stdin.readline().partition(" ")
+        if word != "go":
             return
+        if float(silence_s) > 0.0:
+            servo.watch(float(silence_s))
         gc.collect()
         gc.freeze()
         gc.disable()

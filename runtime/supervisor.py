@@ -60,7 +60,7 @@ class Supervisor:
             if self.options.settings.task.sensors.startswith(EMULATOR):
                 self._emulator = EmulatorSignals(self.options.settings.task.sensors.removeprefix(EMULATOR))
             self.memory.set_request(Request.ARMED)
-            servo.say("go")
+            servo.say(f"go {self._silence_s()}")
             policy.say("go")
             self._supervise(servo, policy)
         finally:
@@ -93,8 +93,9 @@ class Supervisor:
             raise servo.error()
         for line in servo.lines():
             if line.startswith("stopped"):
-                tick = int(self.memory.control()["tick"])
-                self.folder.append_event(Reflex(tick=tick, errors=re.findall(r'"([a-z_]+)"', line) or [line]))
+                self.status.note(line)
+                if errors := re.findall(r'"([a-z_]+)"', line):
+                    self.folder.append_event(Reflex(tick=int(self.memory.control()["tick"]), errors=errors))
         state = self.memory.read_state()
         if state is None or Mode(int(state["mode"])) != Mode.FAULT:
             self._fault_seen_s, self._recoveries = 0.0, 0
@@ -104,8 +105,8 @@ class Supervisor:
             self._fault_seen_s, self._recover_at_s = now_s, now_s + RECOVERY_DELAY_S
             trouble = int(state["fault"])
             self.folder.append_event(Fault(tick=int(state["tick"]), code=trouble, text=describe(trouble)))
-            if not self.options.settings.robot.automatic_recovery:
-                raise FaultError(f"the arm is held with a latched fault: {describe(trouble)}")
+            if not self.options.settings.robot.automatic_recovery or trouble == BY_NAME["user_stopped"].code:
+                raise FaultError(f"the run ends with a latched fault: {describe(trouble)}")
         elif now_s > self._recover_at_s:
             if self._recoveries >= MAX_RECOVERIES:
                 raise FaultError(f"{MAX_RECOVERIES} recoveries did not help: {describe(int(state['fault']))}")
@@ -113,6 +114,16 @@ class Supervisor:
             self._recover_at_s = now_s + RECOVERY_RETRY_S
             self.memory.recover()
             self.folder.append_event(Recovery(tick=int(state["tick"]), automatic=True))
+
+    def _silence_s(self) -> float:
+        """Return how long the arm may be silent in a motion (s), 0 for an arm in lockstep, which waits for the policy."""
+        patience = self.options.settings.servo
+        match self._emulator and self._emulator.status().pacing:
+            case "lockstep":
+                return 0.0
+            case "realtime":
+                return patience.emulated_silence_s
+        return patience.silence_s
 
     def _watch_dilation(self) -> None:
         """Once a second ask an emulated arm how far its time has fallen behind the wall clock."""

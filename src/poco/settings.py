@@ -71,12 +71,18 @@ class GuardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 class ServoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Patience (s): `hold_timeout_s` an armed hold may last before it latches a fault, `state_age_max_s` a state may be old to act
-    on, `orphan_hold_s` the arm is held after the supervisor has died before the motion is ended.
+    on, `orphan_hold_s` the arm is held after the supervisor has died before the motion is ended, `silence_s` the arm may leave a
+    command without the next state before it counts as silent.
+
+    `emulated_silence_s` takes the place of `silence_s` for an emulated arm in real time, which waits up to 0.1 s for a late
+    client and shares its computer; in lockstep the arm waits for the policy and is never silent.
     """
 
     hold_timeout_s: Positive
     state_age_max_s: Positive
     orphan_hold_s: Positive
+    silence_s: Annotated[float, msgspec.Meta(ge=0.005, le=1.0)]
+    emulated_silence_s: Annotated[float, msgspec.Meta(ge=0.005, le=1.0)]
 
 
 class TaskSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

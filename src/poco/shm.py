@@ -100,7 +100,7 @@ class RunMemory:
         self.native.beat(monotonic_ns())
 
     def wait_tick(self, tick: int, timeout_s: float) -> bool:
-        """Sleep until the servo has reached `tick`, without the GIL; False after `timeout_s` or when the arm failed. Any process."""
+        """Sleep without the GIL until the servo has reached `tick`; False after `timeout_s` or when the arm failed."""
         return self.native.wait_tick(tick, timeout_s)
 
 

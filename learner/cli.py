@@ -1,9 +1,10 @@
-"""`poco-learner`: demonstrations, behaviour cloning and evaluation on the workstation.
+"""`poco-learner`: demonstrations, behaviour cloning, online learning and evaluation on the workstation.
 
 Examples:
   poco-learner make-data --variant easy --noise 0.2 --bias-m 0 --episodes 300 --out runs/demonstrations
   poco-learner clone --data runs/demonstrations --out runs/checkpoint --steps 20000
   poco-learner evaluate --checkpoint runs/checkpoint --variant hard --episodes 100
+  poco-learner train --config configs/cpu/peg_in_hole.yaml --data runs/demonstrations --start runs/checkpoint --out runs/online
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ FRESH_SEED = 1_000_000
 """First seed of evaluation episodes, far from those of demonstrations."""
 
 Variant = Literal["easy", "hard"]
+Method = Literal["poco", "poco-noclip", "poco-noestep", "qc", "bc"]
 
 
 def make_data(
@@ -107,6 +109,62 @@ def clone(
     print(json.dumps({"out": str(out), **cloned.metrics}))
 
 
+def train(
+    config: Path,
+    out: Path,
+    data: Path | None = None,
+    start: Path | None = None,
+    method: Method | None = None,
+    episodes: int | None = None,
+    seed: int = 0,
+    resume: bool = False,
+) -> None:
+    """Improve a policy by its own episodes: POCO, or one of its rivals by --method.
+
+    Leaves the policy (policy.safetensors), the best one (best/), metrics.jsonl, curves.png and the states to resume from.
+
+    Args:
+        config: Training recipe, one whole YAML file; see configs/cpu.
+        out: Folder of the run.
+        data: Folder of demonstrations that begin the replay.
+        start: Folder of a cloned checkpoint to begin with; without it learning is purely online.
+        method: Replaces the method of the recipe.
+        episodes: Replaces the number of training episodes of the recipe.
+        seed: Seed of the whole run.
+        resume: Go on from the newest checkpoint in --out.
+    """
+    import msgspec
+    import torch
+
+    from poco.learner import curves, rollouts, training
+    from poco.learner.checkpoint import read_checkpoint
+    from poco.learner.demonstrations import read_demonstrations
+    from poco.learner.progress import track
+
+    torch.set_num_threads(1)
+    settings = training.read_training_settings(config)
+    if method is not None:
+        settings = msgspec.structs.replace(settings, agent=msgspec.structs.replace(settings.agent, method=method))
+    if episodes is not None:
+        _at_least_one(episodes)
+        settings = msgspec.structs.replace(settings, episodes=episodes)
+    run = training.Run(
+        settings=settings,
+        seed=seed,
+        out=out,
+        demonstrations=() if data is None else read_demonstrations(data).episodes,
+        start=None if start is None else read_checkpoint(start),
+    )
+    environment = rollouts.make_environment(settings.task, **settings.environment)
+    learner = training.Learner(run, environment, resume)
+    remaining = settings.episodes - learner.progress.episodes
+    with track(settings.agent.method, remaining, "episodes") as advance:
+        for figures in learner.episodes():
+            advance(f"success {figures.recent_success:.2f} ({figures.phase})")
+    curves.draw(curves.read_figures(out), out / "curves.png")
+    print(json.dumps({"out": str(out), **learner.metrics()}))
+
+
 def evaluate(
     checkpoint: Path, episodes: int = 100, variant: Variant = "easy", task: str = TASK, seed: int = FRESH_SEED
 ) -> None:
@@ -169,7 +227,12 @@ def _write_report(cloned: Cloned, out: Path) -> None:
 
 def main() -> None:
     """Run `poco-learner`."""
-    commands: dict[str, Callable[..., None]] = {"make-data": make_data, "clone": clone, "evaluate": evaluate}
+    commands: dict[str, Callable[..., None]] = {
+        "make-data": make_data,
+        "clone": clone,
+        "train": train,
+        "evaluate": evaluate,
+    }
     guard(lambda: tyro.extras.subcommand_cli_from_dict(commands, prog="poco-learner", description=__doc__))
 
 

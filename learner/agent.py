@@ -1,0 +1,302 @@
+"""POCO: posterior optimization with a clipped objective (arXiv 2604.01860), and its rivals in the same code.
+
+E-step   q(a|s) ~ pi(a|s) exp(Q(s, a) / eta), held as N candidates a_j ~ pi(.|s) with weights w = softmax(Q_j / eta).
+M-step   minimise L_BC(a_D) + beta * sum_j w_j min(L_BC(a_j), zeta) over the actor.
+Critic   minimise (Q(s, a) - [sum_i gamma^i r_i + gamma^E * bootstrap * Qbar(s', a')])^2 with one a' ~ pi(.|s').
+
+L_BC is the loss the policy was cloned with. The agent sees a policy only through `encode`, `loss` and `sample`.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from poco.errors import SettingsError
+from poco.learner.critic import Aggregate, ChunkCritic, CriticLoss
+from poco.learner.replay import Batch
+from poco.specification import Specification
+
+Method = Literal["poco", "poco-noclip", "poco-noestep", "qc", "bc"]
+Phase = Literal["frozen", "cloning", "learning"]
+"""What an update does to the actor: nothing, behaviour cloning only, or what the method says."""
+
+LOSS_MAX = 1e6
+"""A loss or gradient norm beyond this is an explosion; such an update is refused."""
+
+TRUST_CANDIDATES = 8
+
+Positive = Annotated[float, msgspec.Meta(gt=0.0)]
+Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+
+
+class ChunkPolicy(Protocol):
+    """All the agent knows of a policy, besides that it has parameters."""
+
+    def encode(self, observation: Tensor) -> Tensor:
+        """Return the context [B, ...] of `observation` [B, O]; computed once for all candidates."""
+        ...
+
+    def loss(self, context: Tensor, chunk: Tensor, noise: Tensor, time: Tensor, valid: Tensor) -> Tensor:
+        """Return the loss [B] of `chunk` [B, T, A], mean over T * A, with one draw of `noise` [B, T, A] and `time` [B]."""
+        ...
+
+    def sample(self, context: Tensor, noise: Tensor) -> Tensor:
+        """Return chunks [B, T, A] in [-1, 1]."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Return what the optimizer changes."""
+        ...
+
+
+class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The objective and its constants; the defaults are those of the paper.
+
+    method: "poco"; "poco-noclip" (zeta off); "poco-noestep" (uniform weights instead of the posterior's); "qc" (Q-chunking: a
+    cloned actor, acting and bootstrapping with the best of N); "bc" (the anchor alone). zeta <= 0 turns clipping off. anchor:
+    cloning on all windows (paper) or on those of successful episodes. step_cost is taken off the raw reward of each step.
+    """
+
+    method: Method = "poco"
+    candidates: Annotated[int, msgspec.Meta(ge=2, le=1024)] = 32
+    eta: Positive = 0.001
+    beta: Annotated[float, msgspec.Meta(ge=0.0)] = 1.0
+    zeta: float = 0.15
+    aggregate: Aggregate = "mean"
+    discount: Fraction = 0.99
+    target_rate: Fraction = 0.005
+    anchor: Literal["all", "successes"] = "all"
+    critic_loss: CriticLoss = "mse"
+    critic_hidden_sizes: tuple[int, ...] = (512, 512, 512, 512)
+    critic_heads: int = 2
+    actor_learning_rate: Positive = 3e-4
+    critic_learning_rate: Positive = 3e-4
+    step_cost: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself; raises SettingsError."""
+        if self.critic_loss == "bce" and self.step_cost > 0.0:
+            raise SettingsError(
+                f"step_cost is {self.step_cost}, but critic_loss bce needs values in 0 to 1: set step_cost to 0"
+            )
+        if math.isnan(self.zeta):
+            raise SettingsError("zeta is not a number: give the largest candidate loss that counts, or 0 for no clip")
+
+    @property
+    def clip(self) -> float:
+        """Largest candidate loss that counts; infinite without clipping."""
+        return math.inf if self.method == "poco-noclip" or self.zeta <= 0.0 else self.zeta
+
+    @property
+    def posterior(self) -> bool:
+        """Whether the M-step has a posterior term at all."""
+        return self.method.startswith("poco") and self.beta > 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """Result of the E-step for B states: candidate chunks [B, N, T, A], their values and weights [B, N]."""
+
+    chunks: Tensor
+    values: Tensor
+    weights: Tensor
+
+
+def posterior_weights(values: Tensor, eta: float) -> Tensor:
+    """Return w = softmax(Q / eta) over the candidates of each state, [B, N]."""
+    return torch.softmax(values / eta, dim=-1)
+
+
+def clipped_loss(losses: Tensor, weights: Tensor, clip: float) -> Tensor:
+    """Return sum_j w_j min(L_j, clip) for each state [B]; a candidate beyond the clip has no gradient."""
+    return (weights * losses.clamp(max=clip)).sum(-1)
+
+
+class Agent:
+    """Actor, chunk critic, target critic and their optimizer; one learner process owns it.
+
+    With observation step k, D = delay_steps and E = execute_steps, the critic reads the actions of steps k ... k + D + E - 1: the
+    last D of the chunk before, then the first E of this one. Rewards and bootstrap count from step k to step k + E.
+    """
+
+    def __init__(
+        self, policy: ChunkPolicy, critic: ChunkCritic, settings: AgentSettings, specification: Specification
+    ) -> None:
+        self.policy, self.critic, self.settings = policy, critic, settings
+        self.target = copy.deepcopy(critic).requires_grad_(False)
+        self.refused = 0
+        self._delay, self._execute = specification.delay_steps, specification.execute_steps
+        self._shape = (specification.chunk_steps, specification.action_size)
+        groups: list[dict[str, Any]] = [
+            {"params": list(policy.parameters()), "lr": settings.actor_learning_rate},
+            {"params": list(critic.parameters()), "lr": settings.critic_learning_rate},
+        ]
+        self.optimizer = torch.optim.Adam(groups, foreach=True)
+
+    def update(self, batch: Batch, phase: Phase, generator: torch.Generator) -> dict[str, float]:
+        """Take one gradient step on critic and actor and return the diagnostics.
+
+        A loss, target or gradient that is not finite or has exploded changes nothing but the count in `refused`.
+        """
+        critic_loss, figures = self.critic_loss(batch, generator)
+        total = critic_loss
+        if phase != "frozen":
+            actor_loss, actor_figures = self.actor_loss(batch, phase, generator)
+            total, figures = total + actor_loss, figures | actor_figures
+        self.optimizer.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        figures["gradient_norm"] = float(torch.nn.utils.get_total_norm(gradients))
+        figures["loss"] = float(total.detach())
+        if not self._sane(figures):
+            self.refused += 1
+            return figures
+        self.optimizer.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                list(self.target.parameters()), list(self.critic.parameters()), self.settings.target_rate
+            )
+        return figures
+
+    def critic_loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Return the temporal-difference loss, mean over heads and batch, of the windows that took place completely.
+
+        Actions that an episode did not live to execute changed nothing; the policy's next ones stand for them.
+        """
+        settings, execute = self.settings, self._execute
+        with torch.no_grad():
+            following, pending = self._following(batch, generator)
+            discounts = settings.discount ** torch.arange(execute, dtype=batch.rewards.dtype)
+            rewards = ((batch.rewards - settings.step_cost) * discounts).sum(-1)
+            future = self.target.values(batch.following, following.unsqueeze(1), settings.aggregate).squeeze(-1)
+            target = rewards + settings.discount**execute * batch.bootstrap * future
+        actions = torch.cat((batch.actions[:, :execute], pending), dim=1)
+        raw = self.critic(batch.observation, actions.unsqueeze(1)).squeeze(-1)
+        loss = (self.critic.loss(raw, target) * batch.complete).mean()
+        figures = {
+            "critic_loss": float(loss.detach()),
+            "target_mean": float(target.mean()),
+            "target_min": float(target.min()),
+            "target_max": float(target.max()),
+            "complete_fraction": float(batch.complete.mean()),
+        }
+        return loss, figures
+
+    def actor_loss(self, batch: Batch, phase: Phase, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Return L_BC(a_D) + beta * sum_j w_j min(L_BC(a_j), zeta), mean over the batch; the second term in phase "learning"."""
+        context = self.policy.encode(batch.observation)
+        noise, time = self._draw(context, generator)
+        losses = self.policy.loss(context, batch.chunk, noise, time, batch.valid)
+        anchored = batch.success if self.settings.anchor == "successes" else torch.ones_like(losses)
+        cloning = (losses * anchored).sum() / anchored.sum().clamp(min=1.0)
+        figures = {f"bc_loss_{name}": value for name, value in _spread(losses.detach()).items() if name != "std"}
+        if phase == "cloning" or not self.settings.posterior:
+            return cloning, figures
+        posterior = self.e_step(context, batch, generator)
+        improvement, more = self.m_step(context, posterior, generator)
+        return cloning + self.settings.beta * improvement, figures | more
+
+    @torch.no_grad()
+    def e_step(self, context: Tensor, batch: Batch, generator: torch.Generator) -> Posterior:
+        """Draw N chunks from the current actor at every state and weigh them by the target critic; nothing gets a gradient."""
+        count = self.settings.candidates
+        chunks = self._sample(context, count, generator)
+        values = self._values(self.target, batch.observation, batch.actions[:, : self._delay], chunks)
+        if self.settings.method == "poco-noestep":
+            weights = torch.full_like(values, 1.0 / count)
+        else:
+            weights = posterior_weights(values, self.settings.eta)
+        return Posterior(chunks, values, weights)
+
+    def m_step(
+        self, context: Tensor, posterior: Posterior, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return the clipped posterior term, mean over the states; one draw of noise and time for each candidate."""
+        count = posterior.weights.shape[1]
+        repeated = context.repeat_interleave(count, dim=0)
+        noise, time = self._draw(repeated, generator)
+        chunks = posterior.chunks.flatten(0, 1)
+        whole = torch.ones(chunks.shape[:2], dtype=chunks.dtype)
+        losses = self.policy.loss(repeated, chunks, noise, time, whole).view(-1, count)
+        loss = clipped_loss(losses, posterior.weights, self.settings.clip).mean()
+        weights, values = posterior.weights, posterior.values
+        trusted = values[:, :TRUST_CANDIDATES]
+        figures = {
+            "posterior_loss": float(loss.detach()),
+            "clipped_fraction": float((losses.detach() > self.settings.clip).float().mean()),
+            "clipped_weight": float((weights * (losses.detach() > self.settings.clip)).sum(-1).mean()),
+            "effective_sample_size": float((1.0 / weights.square().sum(-1)).mean()),
+            "best_of_8_gain": float((trusted.amax(-1) - trusted[:, 0]).mean()),
+        }
+        for name, tensor in (("candidate_loss", losses.detach()), ("weight", weights), ("value", values)):
+            figures |= {f"{name}_{statistic}": value for statistic, value in _spread(tensor).items()}
+        return loss, figures
+
+    @torch.no_grad()
+    def best(self, observation: Tensor, pending: Tensor, noise: Tensor) -> Tensor:
+        """Return for each state the chunk [B, T, A] with the highest value among N samples.
+
+        `observation` is [B, O], `pending` [B, D, A] the actions still to be executed, `noise` [B, N, T, A].
+        """
+        count = noise.shape[1]
+        context = self.policy.encode(observation).repeat_interleave(count, dim=0)
+        chunks = self.policy.sample(context, noise.flatten(0, 1)).view_as(noise)
+        return _pick(chunks, self._values(self.critic, observation, pending, chunks))
+
+    def _following(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return what the critic reads at the next observation [B, D + E, A], and its first D actions, still to be executed."""
+        context = self.policy.encode(batch.following)
+        count = self.settings.candidates if self.settings.method == "qc" else 1
+        chunks = self._sample(context, count, generator)
+        real = batch.known[:, self._execute :].unsqueeze(-1).bool()
+        pending = torch.where(real, batch.actions[:, self._execute :], chunks[:, 0, : self._delay])
+        values = self._values(self.critic, batch.following, pending, chunks) if count > 1 else None
+        chosen = chunks[:, 0] if values is None else _pick(chunks, values)
+        return torch.cat((pending, chosen[:, : self._execute]), dim=1), pending
+
+    def _values(self, critic: ChunkCritic, observation: Tensor, pending: Tensor, chunks: Tensor) -> Tensor:
+        """Return the values [B, N] of `chunks` [B, N, T, A] that follow the actions `pending` [B, D, A]."""
+        count = chunks.shape[1]
+        actions = torch.cat((pending.unsqueeze(1).expand(-1, count, -1, -1), chunks[:, :, : self._execute]), dim=2)
+        return critic.values(observation, actions, self.settings.aggregate)
+
+    def _sample(self, context: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        """Return `count` chunks for each state, [B, count, T, A]."""
+        shape = (len(context) * count, *self._shape)
+        noise = torch.randn(shape, generator=generator, dtype=context.dtype)
+        return self.policy.sample(context.repeat_interleave(count, dim=0), noise).view(-1, count, *self._shape)
+
+    def _draw(self, context: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return noise [B, T, A] and time [B] of the policy's loss."""
+        noise = torch.randn((len(context), *self._shape), generator=generator, dtype=context.dtype)
+        return noise, torch.rand(len(context), generator=generator, dtype=context.dtype)
+
+    def _sane(self, figures: dict[str, float]) -> bool:
+        """Whether loss, target and gradient may enter the weights."""
+        magnitudes = [figures["loss"], figures["gradient_norm"], figures["target_min"], figures["target_max"]]
+        if not all(abs(value) <= LOSS_MAX for value in magnitudes):
+            return False
+        bounded = self.settings.critic_loss == "bce"
+        return not bounded or (figures["target_min"] >= 0.0 and figures["target_max"] <= 1.0)
+
+
+def _pick(chunks: Tensor, values: Tensor) -> Tensor:
+    return chunks[torch.arange(len(chunks)), values.argmax(-1)]
+
+
+def _spread(values: Tensor) -> dict[str, float]:
+    return {
+        "mean": float(values.mean()),
+        "std": float(values.std()),
+        "max": float(values.max()),
+        "min": float(values.min()),
+    }

@@ -1,0 +1,115 @@
+"""Pictures of training runs: success with its 95 % band, evaluations, health of the posterior, losses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from poco.errors import ArtifactError
+from poco.learner.rollouts import wilson
+from poco.learner.training import METRICS_FILE, EpisodeFigures
+
+WINDOW = 20
+"""Episodes in one average of the success curve."""
+
+Curve = tuple[str, str]
+
+
+def read_figures(folder: Path) -> list[EpisodeFigures]:
+    """Read the metrics of the run in `folder`; raises ArtifactError if there are none or a line is damaged."""
+    file = folder / METRICS_FILE
+    if not file.is_file() or not file.stat().st_size:
+        raise ArtifactError(f"no metrics of a training run in {file}: run `poco-learner train` first")
+    try:
+        return [msgspec.json.decode(line, type=EpisodeFigures) for line in file.read_bytes().splitlines()]
+    except msgspec.MsgspecError as error:
+        raise ArtifactError(
+            f"metrics {file} hold a damaged line ({error}): resume the run, which mends them"
+        ) from error
+
+
+def draw(figures: list[EpisodeFigures], path: Path) -> None:
+    """Draw the curves of one run to the PNG `path`."""
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    FigureCanvasAgg(figure)
+    success, health, losses, values = figure.subplots(2, 2).ravel()
+    _success(success, figures)
+    _diagnostics(
+        health,
+        figures,
+        [("clipped_fraction", "clipped fraction"), ("clipped_weight", "share of weight clipped")],
+        [0, 1],
+    )
+    sizes = health.twinx()
+    _diagnostics(sizes, figures, [("effective_sample_size", "effective sample size")], None, "tab:green")
+    health.set_title("Posterior")
+    _diagnostics(
+        losses,
+        figures,
+        [
+            ("bc_loss_mean", "cloning"),
+            ("posterior_loss", "clipped posterior term"),
+            ("candidate_loss_mean", "candidates, not clipped"),
+            ("critic_loss", "critic"),
+        ],
+        None,
+    )
+    losses.set_title("Losses")
+    _diagnostics(
+        values,
+        figures,
+        [
+            ("value_mean", "candidates, mean"),
+            ("target_mean", "critic target"),
+            ("best_of_8_gain", "best of 8 minus one"),
+        ],
+        None,
+    )
+    values.set_title("Values")
+    figure.savefig(path, dpi=110)
+
+
+def _success(axes: Axes, figures: list[EpisodeFigures]) -> None:
+    episodes = [one.episode for one in figures]
+    outcomes = [one.success for one in figures]
+    rates = [wilson(sum(outcomes[max(0, end - WINDOW) : end]), min(end, WINDOW)) for end in range(1, len(outcomes) + 1)]
+    axes.plot(episodes, [rate.rate for rate in rates], label=f"training, last {WINDOW}")
+    axes.fill_between(episodes, [rate.low for rate in rates], [rate.high for rate in rates], alpha=0.2)
+    evaluated = [one for one in figures if one.evaluation]
+    for key, label in (("plain", "evaluation, one sample"), ("best_of_8", "evaluation, best of 8")):
+        if evaluated:
+            axes.plot(
+                [one.episode for one in evaluated], [one.evaluation[key] for one in evaluated], "o--", label=label
+            )
+    learning = next((one.episode for one in figures if one.phase == "learning"), None)
+    if learning is not None:
+        axes.axvline(learning, color="grey", linestyle=":", label="actor begins to learn")
+    for one in figures:
+        if one.verdict == "roll_back":
+            axes.axvline(one.episode, color="tab:red", linestyle=":")
+    axes.set(ylim=(-0.02, 1.02), xlabel="episode", title="Success")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+
+
+def _diagnostics(
+    axes: Axes, figures: list[EpisodeFigures], curves: list[Curve], limits: list[float] | None, color: str | None = None
+) -> None:
+    for key, label in curves:
+        points = [(one.episode, one.diagnostics[key]) for one in figures if key in one.diagnostics]
+        if points:
+            episodes, values = np.array(points).T
+            axes.plot(episodes, values, label=label, linewidth=1, color=color)
+    if limits is not None:
+        axes.set_ylim(limits[0] - 0.02, limits[1] + 0.02)
+    axes.set_xlabel("episode")
+    axes.grid(alpha=0.3)
+    if color is None:
+        axes.legend(fontsize=8)
+    else:
+        axes.set_ylabel(curves[0][1], color=color)

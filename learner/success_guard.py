@@ -1,0 +1,52 @@
+"""The guard of online learning: notices that the success has fallen below where it began and asks for the best actor back."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+Verdict = Literal["go_on", "best_so_far", "roll_back"]
+
+
+class GuardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Success is averaged over `window` episodes; `margin` below the level of the warm-up for longer than `span` is too low."""
+
+    window: Annotated[int, msgspec.Meta(ge=1, le=1000)]
+    margin: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+    span: Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+
+
+class GuardState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What the guard remembers: recent outcomes, level of the warm-up, best average since, episodes below in a row, returns."""
+
+    outcomes: list[bool] = []
+    baseline: float = 0.0
+    best: float = 0.0
+    below: int = 0
+    roll_backs: int = 0
+
+    @property
+    def recent(self) -> float:
+        """Success over the remembered episodes, 0 if there are none."""
+        return sum(self.outcomes) / len(self.outcomes) if self.outcomes else 0.0
+
+
+def judge(state: GuardState, settings: GuardSettings, success: bool, warming_up: bool) -> Verdict:
+    """Enter one outcome into `state` and say what follows from it; the learner calls it after every episode.
+
+    During the warm-up the actor is still the one that was cloned: its success is the baseline.
+    """
+    state.outcomes = [*state.outcomes, success][-settings.window :]
+    if warming_up:
+        state.baseline = state.best = state.recent
+        return "best_so_far"
+    if len(state.outcomes) == settings.window and state.recent > state.best:
+        state.best, state.below = state.recent, 0
+        return "best_so_far"
+    state.below = state.below + 1 if state.recent < state.baseline - settings.margin else 0
+    if state.below <= settings.span:
+        return "go_on"
+    state.outcomes, state.below = [], 0
+    state.roll_backs += 1
+    return "roll_back"

@@ -1,0 +1,156 @@
+"""The state of a training run: one safetensors file with everything a resumed run needs, the last three kept.
+
+Tensors are those of actor, critic, target critic, best actor, optimizer and random generator; the header holds the settings, the
+counters and the watermark of the replay. One rename replaces all of it, so a killed process always leaves a whole one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from poco.episodes import write_durably
+from poco.errors import ArtifactError
+from poco.learner.success_guard import GuardState
+
+FORMAT = "poco-training"
+VERSION = 1
+SUFFIX = ".safetensors"
+KEPT = 3
+WEIGHT_MAX = 1e6
+"""A tensor that holds a value beyond this, or none at all, is refused."""
+
+_KEY = "poco"
+_GENERATOR = "generator"
+
+Tensors = dict[str, Tensor]
+
+
+class Progress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Counters of a run: episodes, control steps and updates so far, updates refused, step until which the actor is frozen."""
+
+    episodes: int = 0
+    steps: int = 0
+    updates: int = 0
+    refused: int = 0
+    frozen_until_step: int = 0
+    guard: GuardState = msgspec.field(default_factory=GuardState)
+
+
+class StateHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Typed header; `run_digest` covers settings, seed and specification, which a resumed run must share."""
+
+    format: str
+    version: int
+    run_digest: str
+    progress: Progress
+    replay_watermark: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingState:
+    """A point of a run between two episodes."""
+
+    run_digest: str
+    progress: Progress
+    replay_watermark: int
+    tensors: Tensors
+
+
+def write_state(folder: Path, state: TrainingState) -> None:
+    """Write `state` beside the earlier ones in `folder` and remove all but the newest three; the learner calls it.
+
+    Raises ArtifactError, and leaves the earlier ones alone, if a value is not finite or has exploded or the disk is full.
+    """
+    for key, tensor in state.tensors.items():
+        if tensor.is_floating_point() and tensor.numel() and not float(tensor.abs().max()) <= WEIGHT_MAX:
+            raise ArtifactError(
+                f"tensor {key} has a value of magnitude {float(tensor.abs().max())}, the limit is {WEIGHT_MAX:g}: "
+                "the checkpoint is not written; lower the learning rate and resume from the one before"
+            )
+    header = StateHeader(
+        format=FORMAT,
+        version=VERSION,
+        run_digest=state.run_digest,
+        progress=state.progress,
+        replay_watermark=state.replay_watermark,
+    )
+    tensors = {key: tensor.detach().contiguous().clone() for key, tensor in state.tensors.items()}
+    payload = save(tensors, metadata={_KEY: msgspec.json.encode(header).decode()})
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_durably(folder / f"{state.progress.episodes:08d}{SUFFIX}", payload)
+    except OSError as error:
+        raise ArtifactError(f"the checkpoint cannot be written to {folder} ({error}): free space and resume") from error
+    for old in _files(folder)[:-KEPT]:
+        old.unlink()
+
+
+def read_state(folder: Path, run_digest: str) -> TrainingState:
+    """Read the newest state in `folder`; raises ArtifactError naming the file, what is wrong and the remedy."""
+    files = _files(folder)
+    if not files:
+        raise ArtifactError(f"no checkpoint of a training run in {folder}: start without --resume")
+    file = files[-1]
+    try:
+        with safe_open(file, framework="pt") as opened:
+            header = msgspec.json.decode((opened.metadata() or {}).get(_KEY, ""), type=StateHeader)
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, msgspec.MsgspecError, OSError) as error:
+        raise ArtifactError(
+            f"checkpoint {file} is not readable ({error}): remove it to resume from the one before"
+        ) from (error)
+    if (header.format, header.version) != (FORMAT, VERSION):
+        raise ArtifactError(
+            f"checkpoint {file} is {header.format} v{header.version}, this poco reads {FORMAT} v{VERSION}"
+        )
+    if header.run_digest != run_digest:
+        raise ArtifactError(
+            f"checkpoint {file} belongs to a run with other settings, seed or specification: resume with those of the run"
+        )
+    return TrainingState(header.run_digest, header.progress, header.replay_watermark, tensors)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
+    """Return the moments and step counts of `optimizer` by parameter number."""
+    state = optimizer.state_dict()["state"]
+    return {f"optimizer.{number}.{key}": value for number, entry in state.items() for key, value in entry.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
+    """Put moments and step counts back; learning rates stay those of the settings."""
+    state: dict[int, Tensors] = {}
+    for key, value in under("optimizer.", tensors).items():
+        number, _, name = key.partition(".")
+        state.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def generator_tensors(generator: torch.Generator) -> Tensors:
+    """Return the state of `generator` as bytes."""
+    return {_GENERATOR: generator.get_state()}
+
+
+def restore_generator(generator: torch.Generator, tensors: Tensors) -> None:
+    """Put the state of `generator` back."""
+    generator.set_state(tensors[_GENERATOR])
+
+
+def prefixed(prefix: str, tensors: Tensors) -> Tensors:
+    """Return `tensors` with `prefix` before every key."""
+    return {prefix + key: value for key, value in tensors.items()}
+
+
+def under(prefix: str, tensors: Tensors) -> Tensors:
+    """Return the tensors whose keys begin with `prefix`, without it."""
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"*{SUFFIX}"))

@@ -181,7 +181,7 @@ void Cycle::take_in(const ChunkSpline* newest) noexcept {
   if (newest == nullptr || newest->chunk_id == memory_.presented_id) return;
   memory_.presented_id = newest->chunk_id;
   if (!listening()) return note(Trouble::chunk_ignored);
-  const Trouble fault = examine(*newest, limits_);
+  const Trouble fault = examine_motion(*newest, limits_);
   if (fault != Trouble::none) return latch(fault);
   if (newest->chunk_id < memory_.seen_id) return note(Trouble::chunk_reordered);
   memory_.seen_id = newest->chunk_id;
@@ -222,9 +222,10 @@ Motion Cycle::planned(int64_t tick) noexcept {
 
 Trouble Cycle::examine_candidate(const Motion& candidate) const noexcept {
   const Sent sent{memory_.commanded.q, memory_.sent_dq, memory_.sent_ddq};
-  const Trouble trouble = check_joints(candidate, sent, limits_);
-  if (trouble != Trouble::none) return trouble;
-  if (!Brake(candidate, limits_).stays_inside(limits_)) return Trouble::no_way_to_stop;
+  const Trouble joints = check_joints(candidate, sent, limits_);
+  if (joints != Trouble::none) return joints;
+  const Trouble stop = check_stop(candidate, limits_);
+  if (stop != Trouble::none) return stop;
   return check_tip(candidate, sent, state_.q, limits_);
 }
 

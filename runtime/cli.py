@@ -17,6 +17,7 @@ from rich.console import Console
 from poco.artifact import Artifact, read_artifact
 from poco.episodes import write_durably
 from poco.errors import PocoError, UsageError, guard
+from poco.runtime import doctor
 from poco.runtime.report import print_summary, write_report
 from poco.runtime.run_folder import RunFacts, RunFolder, host_facts
 from poco.runtime.run_options import RunOptions
@@ -31,11 +32,14 @@ EPILOG = """examples:
   poco-runtime --robot sim --policy artifacts/peg_in_hole --emulator.clearance_mm 1.2 --seed 7
   poco-runtime --robot franka --robot.host 127.0.0.2 --sensors emulator://127.0.0.2 --policy artifacts/peg_in_hole
   poco-runtime --robot franka --robot.host 172.16.0.2 --policy artifacts/peg_in_hole --speed 0.2
+  poco-runtime doctor --robot.kind franka --robot.host 172.16.0.2
 
+doctor examines this computer and the way to the arm; poco-runtime doctor --help says more.
 Every key of the settings file can be overridden as --section.key VALUE. Ctrl-C brakes the arm and stops the run.
 Exit codes: 0 done, 2 usage, 3 settings, 4 artifact, 5 arm, 6 address, 7 real-time rights, 8 motion, 9 latched fault,
 130 stopped by Ctrl-C."""
 DEFAULT_CONFIG = "fr3_peg_in_hole.yaml"
+PACKAGED_CONFIG = Path(__file__).parent.parent / "configs" / DEFAULT_CONFIG
 SUCCESS, EPISODES = "success_", "evaluation_episodes_"
 
 
@@ -91,7 +95,7 @@ def options_of(flags: argparse.Namespace, overrides: dict[str, str]) -> RunOptio
         overrides["robot.kind"] = flags.robot
     if flags.sensors:
         overrides |= {f"task.{name}": flags.sensors for name in ("sensors", "outcome", "reset")}
-    config = flags.config or Path(__file__).parent.parent / "configs" / DEFAULT_CONFIG
+    config = flags.config or PACKAGED_CONFIG
     settings = read_settings(config, overrides)
     if settings.robot.kind == "sim" and not flags.sensors:
         address = f"emulator://{settings.robot.host}"
@@ -151,6 +155,8 @@ def prepare(options: RunOptions, artifact: Artifact) -> RunFolder:
 
 def run(words: Sequence[str], console: Console) -> int:
     """Run the command line `words`; return the exit code. Raises PocoError before motion and after a latched fault."""
+    if words[:1] == ["doctor"]:
+        return doctor.run(words[1:], PACKAGED_CONFIG, console)
     options = options_of(*parse(words))
     artifact = read_artifact(Path(options.policy))
     sweep()

@@ -1,6 +1,6 @@
 """A process of its own that runs the native 1 kHz loop and writes what it measured; also started by `poco-runtime doctor`.
 
-Prints what of the real-time set-up failed; the durations (ns) go to the file named by --out.
+Prints the outcome of the real-time set-up as JSON; the durations (ns) go to the file named by --out.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -30,11 +31,16 @@ WIDE_GUARDS = Guards((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0), -1.0, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class NativeLoop:
-    """What one run of the loop measured: lateness of waking and duration of `step()` [ticks] (us), missing real-time rights."""
+    """What one run of the loop measured: lateness of waking and duration of `step()` [ticks] (us), real-time set-up."""
 
     late_us: npt.NDArray[np.float64]
     step_us: npt.NDArray[np.float64]
-    missing: list[str]
+    setup: list[tuple[str, bool, str]]
+
+    @property
+    def missing(self) -> list[str]:
+        """One sentence for each real-time right that could not be had."""
+        return [f"{what}: {reason}" for what, ok, reason in self.setup if not ok]
 
 
 def back_and_forth(ticks: int) -> npt.NDArray[np.void]:
@@ -70,7 +76,7 @@ def measure(ticks: int, priority: int, cpu: int | None) -> NativeLoop:
         if done.returncode:
             raise PocoError(f"the native loop failed ({done.stderr.strip().splitlines()[-1:]}): run it by itself")
         late_us, step_us = np.load(out.name) * 1e-3
-    return NativeLoop(late_us, step_us, done.stdout.splitlines())
+    return NativeLoop(late_us, step_us, msgspec.json.decode(done.stdout, type=list[tuple[str, bool, str]]))
 
 
 def main() -> None:
@@ -81,14 +87,13 @@ def main() -> None:
     parser.add_argument("--cpu", type=int)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    missing = [f"{what}: {reason}" for what, ok, reason in realtime_setup(arguments.priority, arguments.cpu) if not ok]
+    setup = realtime_setup(arguments.priority, arguments.cpu)
     late_ns, step_ns = durations_ns = np.zeros((2, arguments.ticks), np.int64)
     limits = fr3_limits(guards=WIDE_GUARDS)
     memory = Memory()
     time_loop(resting_arm(), back_and_forth(arguments.ticks), limits, memory, late_ns, step_ns, arguments.ticks)
     np.save(arguments.out, durations_ns)
-    for sentence in missing:
-        print(sentence)
+    print(msgspec.json.encode(setup).decode())
 
 
 if __name__ == "__main__":

@@ -55,7 +55,8 @@ class RobotPlant:
             if self._faulted():
                 self.free_run()
                 break
-            if monotonic_ns() - waited_since_ns > SERVO_SILENT_S * 1e9:
+            heard_ns = max(waited_since_ns, int(self._memory.control()["servo_ns"]))
+            if monotonic_ns() - heard_ns > SERVO_SILENT_S * 1e9:
                 raise ArmError(
                     f"the servo published no state for {SERVO_SILENT_S:.0f} s: it died or the arm went silent"
                 )

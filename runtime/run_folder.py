@@ -185,7 +185,7 @@ class RunFolder:
         """Read what was known before motion; raises ArtifactError if the file is not readable."""
         try:
             facts = msgspec.json.decode((self.path / FACTS).read_bytes(), type=RunFacts)
-        except (msgspec.MsgspecError, OSError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, OSError) as error:
             raise ArtifactError(f"{self.path / FACTS} is not readable ({error}): record the run again") from error
         if facts.version != SCHEMA_VERSION:
             raise ArtifactError(f"run {self.path} has version {facts.version}, this poco reads {SCHEMA_VERSION}")
@@ -232,7 +232,7 @@ def _read(path: Path, decoder: msgspec.json.Decoder[_Line]) -> list[_Line]:
     for number, line in enumerate(lines, start=1):
         try:
             records.append(decoder.decode(line))
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ArtifactError(f"line {number} of {path} is not readable ({error}): remove that line") from error
     return records
 

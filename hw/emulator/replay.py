@@ -65,7 +65,7 @@ def read_episode(run: Path) -> Episode:
         raise UsageError(f"{run} holds no recorded episode: name a folder that poco-runtime made")
     try:
         lines = [msgspec.json.decode(line, type=_Line) for line in events.read_bytes().split(b"\n")[:-1]]
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{events} is not readable ({error}): record the run again") from error
     ticks = np.fromfile(records, TICK, count=records.stat().st_size // TICK.itemsize)
     ends = {line.episode: line for line in lines if line.kind == "episode_end"}

@@ -89,7 +89,7 @@ class TaskPort:
         reply: Reply
         try:
             reply = self._answer(self._decoder.decode(body), client.fileno())
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             reply = Refused(f"not a request ({error}): use the poco version of the emulator")
         message = self._encoder.encode(reply)
         try:

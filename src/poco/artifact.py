@@ -160,7 +160,7 @@ def _read_manifest(path: Path) -> Manifest:
         raise ArtifactError(f"manifest {file} has {file.stat().st_size} bytes, the limit is {MAX_MANIFEST_BYTES}")
     try:
         manifest = msgspec.json.decode(file.read_bytes(), type=Manifest)
-    except (msgspec.MsgspecError, ArtifactError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, ArtifactError) as error:
         raise ArtifactError(f"manifest {file} is not valid ({error}): export the policy again") from error
     if manifest.format != FORMAT or manifest.version != VERSION:
         raise ArtifactError(

@@ -71,11 +71,11 @@ def test_refuses_no_run(tmp_path: Path) -> None:
         RunFolder.open(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["{", "{}", "[]"])
-def test_refuses_unreadable_facts(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize("content", [b"{", b"{}", b"[]", b'{"\xff'])
+def test_refuses_unreadable_facts(tmp_path: Path, content: bytes) -> None:
     """Facts that are not JSON or not whole are named."""
     folder = make_run(tmp_path)
-    (tmp_path / FACTS).write_text(content)
+    (tmp_path / FACTS).write_bytes(content)
     with pytest.raises(ArtifactError, match=FACTS):
         folder.facts()
 

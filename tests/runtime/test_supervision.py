@@ -1,0 +1,189 @@
+"""Whatever ends first, the arm comes to rest by itself: Ctrl-C, killed processes and reflexes, with all processes real."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from oracle import Share, judge
+from poco.artifact import read_artifact
+from poco.errors import ArmError, FaultError
+from poco.hw.task_signals import EmulatorSignals
+from poco.runtime.measures import Report
+from poco.runtime.report import REPORT
+from poco.runtime.run_folder import EpisodeEnded, EpisodeStarted, Recovery, Reflex, RunFolder
+from poco.shm import RunMemory
+from poco.trouble import Mode
+from programs import ARTIFACT, Program, gone, is_sentence, kill, shared_memory, wait_gone
+
+INTERRUPTED_EXIT = 130
+SPEED_MAX_M_S = 0.25
+TIGHT = ["--robot.collision_force_n", "[8, 8, 8, 30, 30, 30]"]
+"""Thresholds so low (N, Nm) that touching the rim of a hole that the peg hardly fits is a reflex."""
+
+Records = npt.NDArray[np.void]
+StartProgram = Callable[..., Program]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[StartProgram]:
+    """Start a program of poco with arguments; it is ended after the test."""
+    running: list[Program] = []
+
+    def start(name: str, *arguments: str | Path) -> Program:
+        running.append(Program(name, *arguments, folder=tmp_path / f"program{len(running)}"))
+        return running[-1]
+
+    yield start
+    for program in running:
+        program.end()
+
+
+@pytest.fixture
+def run(start: StartProgram, tmp_path: Path) -> StartProgram:
+    """Start a run of the committed policy on the emulated arm at a host, its folder tmp_path/run."""
+
+    def run(host: str, *arguments: str) -> Program:
+        flags = ["--policy", ARTIFACT, "--out", tmp_path / "run", "--robot.host", host]
+        return start("poco-runtime", *flags, *arguments)
+
+    return run
+
+
+def chunks_made(folder: Path, count: int) -> Callable[[], bool]:
+    """A condition that holds once the policy has made `count` chunks: the arm is in the middle of an episode."""
+    return lambda: (folder / "run.json").is_file() and len(RunFolder.open(folder).chunks()) >= count
+
+
+def run_name(folder: Path) -> str:
+    """The name of the run's shared memory."""
+    name: str = msgspec.json.decode((folder / "options.json").read_bytes())["run_name"]
+    return name
+
+
+def report_of(folder: Path) -> Report:
+    """The report that the run has left."""
+    return msgspec.json.decode((folder / REPORT).read_bytes(), type=Report)
+
+
+def assert_came_to_rest(ticks: Records) -> None:
+    """The arm was moving, came to rest inside its limits and ended its motion there."""
+    commands = np.array(ticks["command"]["q"])
+    assert np.abs(ticks["command"]["dq"]).max() > 0.01
+    assert ticks["command"]["finished"][-1] == 1
+    assert np.ptp(commands[-3:], axis=0).max() == 0.0
+    assert np.all(np.diff(ticks["state"]["tick"]) == 1)
+    verdict = judge(commands, Share(), read_artifact(ARTIFACT).specification.tip, SPEED_MAX_M_S)
+    assert verdict.clean, verdict
+
+
+def test_interrupt_brakes_first(run: StartProgram, tmp_path: Path) -> None:
+    """Ctrl-C while the arm moves: it brakes, the motion ends as finished, the report is written, nothing is left behind."""
+    folder = tmp_path / "run"
+    program = run("127.0.2.10", "--robot", "sim", "--episodes", "100")
+    program.until(chunks_made(folder, 3))
+    children = list(program.children().values())
+    assert len(children) == 3
+    program.process.send_signal(signal.SIGINT)
+    assert program.wait() == INTERRUPTED_EXIT
+    assert program.err == ""
+    ticks = RunFolder.open(folder).ticks()
+    assert_came_to_rest(ticks)
+    assert ticks["command"]["mode"][np.flatnonzero(ticks["command"]["mode"] == Mode.FOLLOWING)[-1] + 1] == Mode.BRAKING
+    assert not any(isinstance(event, Reflex) for event in RunFolder.open(folder).events())
+    assert report_of(folder).episodes[0].outcome == "unfinished"
+    assert all(gone(child) for child in children)
+    assert run_name(folder) not in shared_memory()
+    assert [(folder / f"{name}.log").read_text() for name in ("servo", "policy")] == ["", ""]
+
+
+def test_killed_supervisor(run: StartProgram, start: StartProgram, tmp_path: Path) -> None:
+    """The arm comes to rest, is held and its motion ended; all processes leave; the next start sweeps the shared memory."""
+    folder = tmp_path / "run"
+    program = run("127.0.2.11", "--robot", "sim", "--episodes", "100", "--servo.orphan_hold_s", "1")
+    program.until(chunks_made(folder, 3))
+    name, children = run_name(folder), program.children()
+    memory = RunMemory.attach(name)
+    kill(program.process.pid)
+    program.wait()
+    memory.drain_ticks()
+    drained = []
+    while not gone(children["servo"]):
+        drained.append(memory.drain_ticks())
+    ticks = np.concatenate([*drained, memory.drain_ticks()])
+    assert_came_to_rest(ticks)
+    assert ticks["command"]["mode"][0] == Mode.FOLLOWING
+    assert np.sum(ticks["command"]["mode"] == Mode.HOLDING) > 1000
+    wait_gone(list(children.values()))
+    assert [(folder / f"{name}.log").read_text() for name in ("servo", "policy")] == ["", ""]
+    assert name in shared_memory()
+    del memory
+    nobody = ["--robot", "franka", "--robot.host", "127.0.2.12", "--sensors", "emulator://127.0.2.12"]
+    assert start("poco-runtime", "--policy", ARTIFACT, "--out", tmp_path / "next", *nobody).wait() == ArmError.exit_code
+    assert name not in shared_memory()
+
+
+def test_killed_policy(run: StartProgram, tmp_path: Path) -> None:
+    """The policy process is started again after a pause, repeats the episode it died in, and the run completes."""
+    folder = tmp_path / "run"
+    program = run("127.0.2.13", "--robot", "sim", "--emulator.pacing", "lockstep", "--episodes", "2")
+    program.until(chunks_made(folder, 2))
+    kill(program.children()["policy"])
+    assert (program.wait(), program.err) == (0, "")
+    assert "start 2" in program.out
+    events = RunFolder.open(folder).events()
+    assert [event.episode for event in events if isinstance(event, EpisodeStarted)] == [0, 0, 1]
+    assert [event.episode for event in events if isinstance(event, EpisodeEnded)] == [0, 1]
+    report = report_of(folder)
+    assert (report.finished, report.faults, report.tick_gaps) == (2, [], 0)
+
+
+def test_killed_emulator(run: StartProgram, tmp_path: Path) -> None:
+    """When the emulated arm dies the run ends with one sentence and the code of an arm that is not there."""
+    folder = tmp_path / "run"
+    program = run("127.0.2.14", "--robot", "sim", "--episodes", "100")
+    program.until(chunks_made(folder, 2))
+    children = program.children()
+    kill(children["emulator"])
+    assert program.wait() == ArmError.exit_code
+    assert is_sentence(program.err), program.err
+    assert all(gone(child) for child in children.values())
+    assert run_name(folder) not in shared_memory()
+
+
+def test_reflex_in_simulation(run: StartProgram, tmp_path: Path) -> None:
+    """A collision ends its episode as a fault, the arm recovers by itself, and both are counted in the report."""
+    tight = ["--emulator.clearance_mm", "0.25", "--emulator.pacing", "lockstep", *TIGHT]
+    program = run("127.0.2.15", "--robot", "sim", "--episodes", "2", *tight)
+    assert (program.wait(), program.err) == (0, "")
+    folder = RunFolder.open(tmp_path / "run")
+    outcomes = [event.outcome for event in folder.events() if isinstance(event, EpisodeEnded)]
+    assert len(outcomes) == 2
+    assert "fault" in outcomes
+    report = report_of(tmp_path / "run")
+    assert report.finished == 2
+    assert len(report.reflexes) >= outcomes.count("fault")
+    assert report.recoveries >= len(report.reflexes)
+    assert all(event.automatic for event in folder.events() if isinstance(event, Recovery))
+
+
+def test_reflex_on_an_arm(run: StartProgram, start: StartProgram, tmp_path: Path) -> None:
+    """The same on `--robot franka` ends the run with the code of a latched fault; the arm stays where a person finds it."""
+    host = "127.0.2.16"
+    emulator = start("poco-emulator", "--host", host, "--pacing", "lockstep", "--clearance-mm", "0.25")
+    emulator.until(lambda: "ready" in emulator.out)
+    program = run(host, "--robot", "franka", "--sensors", f"emulator://{host}", "--episodes", "5", *TIGHT)
+    assert program.wait() == FaultError.exit_code
+    assert is_sentence(program.err), program.err
+    assert "arm" in program.err
+    report = report_of(tmp_path / "run")
+    assert (len(report.reflexes), report.recoveries) == (1, 0)
+    with EmulatorSignals(host) as signals:
+        status = signals.status()
+    assert (status.reflexes, status.connected) == (1, False)

@@ -77,11 +77,12 @@ class Rollout:
         plan, periods = self._sequence.plan(actions)
         if not plan.usable:
             if not np.all(np.isfinite(actions)):
-                self._plant.publish(plan.spline)  # the servo latches a fault that names this generation
-            return Transition((), self._observation, self._resume(), plan, True)
+                self._plant.publish(_not_finite(plan.spline))
+            outcome, observation = self.hold()
+            return Transition((), observation, outcome, plan, True)
         self._plant.publish(plan.spline)
         steps: list[Step] = []
-        outcome: Outcome = "running"
+        outcome = "running"
         interrupted = False
         for period in periods:
             after = self._plant.wait(period.end_tick)
@@ -124,7 +125,8 @@ class Rollout:
             executed = executed_action(self._state["q_c"], after["q_c"], specification.tip)
         else:
             executed = after["q_c"]
-        asked = scale(specification.action, executed) * 0.0 if period.action is None else period.action
+        executed = scale(specification.action, executed)
+        asked = executed if period.action is None else period.action
         step = Step(
             key=StepKey(self._robot, self._boot_epoch, self._episode, self._count),
             tick=int(self._state["tick"]),
@@ -132,7 +134,7 @@ class Rollout:
             chunk_id=period.chunk_id,
             observation=[float(value) for value in self._observation],
             action_policy=[float(value) for value in asked],
-            action_executed=[float(value) for value in scale(specification.action, executed)],
+            action_executed=[float(value) for value in executed],
             reward=1.0 if signal.outcome == "success" else 0.0,
         )
         self._count += 1
@@ -165,3 +167,10 @@ class Rollout:
         self._sequence.begin(int(self._state["tick"]), self._state["q_c"])
         self._observation = observe(self._state, self._plant.signal(), self._sequence.specification)
         return "running"
+
+
+def _not_finite(spline: State) -> State:
+    """Return the refused `spline` as a chunk for which the servo latches a fault that says why and names the generation."""
+    told = spline.copy()
+    told["segments"], told["knots"][1], told["coefficients"][0] = 1, 1, np.nan
+    return told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ class RealtimeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Real-time rights of the servo process; `required` refuses to start without them."""
 
     priority: Annotated[int, msgspec.Meta(ge=1, le=98)]
-    cpu: int | None
+    cpu: Annotated[int, msgspec.Meta(ge=0)] | None
     required: bool
 
 
@@ -61,6 +62,13 @@ class GuardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     speed_max_m_s: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)]
     lead_max_m: Annotated[float, msgspec.Meta(gt=0.0, le=0.1)]
     lead_max_rad: Annotated[float, msgspec.Meta(gt=0.0, le=0.5)]
+
+    def __post_init__(self) -> None:
+        """Refuse a box without room."""
+        if not all(low < high for low, high in zip(self.box_min_m, self.box_max_m, strict=True)):
+            raise ValueError(
+                f"box_min_m is {self.box_min_m}, must lie below box_max_m {self.box_max_m}: swap or widen them"
+            )
 
     def guards(self) -> Guards:
         """Return these bounds as the Guards that `fr3_limits` takes."""
@@ -143,9 +151,11 @@ def convert_strictly(tree: object, kind: type[T], where: str) -> T:
     """Convert a parsed YAML `tree` to the struct `kind`; raises SettingsError naming `where`, key, value and remedy."""
     _refuse_unknown(tree, kind, where, "")
     try:
-        return msgspec.convert(tree, kind, strict=False)
+        converted = msgspec.convert(tree, kind, strict=False)
     except msgspec.ValidationError as error:
         raise SettingsError(f"{where}: {_one_line(error)}") from error
+    _refuse_not_finite(msgspec.to_builtins(converted), where, "")
+    return converted
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
@@ -186,12 +196,25 @@ def _refuse_unknown(tree: object, kind: type[msgspec.Struct], where: str, prefix
         raise SettingsError(f"{where}: key {prefix}{missing[0]} is missing; a settings file is whole, see configs/")
 
 
+def _refuse_not_finite(value: object, where: str, key: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SettingsError(f"{where}: {key} is {value}, must be finite: give a number")
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _refuse_not_finite(inner, where, f"{key}.{name}".lstrip("."))
+    if isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            _refuse_not_finite(inner, where, f"{key}[{number}]")
+
+
 def _override(tree: dict[str, Any], key: str, value: str) -> None:
     if key not in settings_keys():
         raise SettingsError(f"unknown setting --{key}; {nearest(key, settings_keys())}")
     *folders, leaf = key.split(".")
     for folder in folders:
         tree = tree.setdefault(folder, {})
+        if not isinstance(tree, dict):
+            raise SettingsError(f"--{key}: {folder} must be a mapping in the settings file, is {tree!r}; see configs/")
     try:
         tree[leaf] = yaml.safe_load(value)
     except yaml.YAMLError as error:

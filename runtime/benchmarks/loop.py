@@ -54,7 +54,8 @@ def cyclictest(program: str, ticks: int, priority: int, cpu: int) -> Floats:
 
 def histogram(text: str) -> Floats:
     """Return the samples (us) that cyclictest's histogram `text` counts; those beyond its end take the maximum it reports."""
-    rows = np.array([line.split()[:2] for line in text.splitlines() if re.fullmatch(r"\d+\s+\d+\s*", line)], np.int64)
+    counted = [line.split() for line in text.splitlines() if re.fullmatch(r"\d+\s+\d+\s*", line)]
+    rows = np.array(counted, np.int64).reshape(-1, 2)
     samples = np.repeat(rows[:, 0], rows[:, 1]).astype(np.float64)
     beyond = re.search(r"# Histogram Overflows: 0*(\d+)", text)
     largest = re.search(r"# Max Latencies: 0*(\d+)", text)

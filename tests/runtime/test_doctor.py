@@ -1,0 +1,165 @@
+"""The doctor reads the kernel's files correctly, grades what it finds and gives a remedy for everything that is not ok."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from rich.console import Console
+
+from poco.errors import UsageError
+from poco.runtime import network_path
+from poco.runtime.benchmarks.native_loop import NativeLoop
+from poco.runtime.cli import run
+from poco.runtime.findings import Finding, client_library, cpu_list, governor, isolation, jitter, kernel, setup
+from poco.settings import RealtimeSettings
+
+PINNED = RealtimeSettings(priority=80, cpu=3, required=False)
+ROUTES = "Iface\tDestination\tGateway\neth0\t00000000\t0101A8C0\neth1\t000010AC\t00000000\n"
+INTERRUPTS = (
+    "      CPU0 CPU1\n 24:  9  0  PCI-MSI eth1-rx-0\n 25:  9  0  PCI-MSI eth1-tx-0\n 26:  1  1  PCI-MSI eth10\n"
+)
+
+
+def put(root: Path, path: str, text: str) -> None:
+    """Write one file of a kernel's file tree under `root`."""
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def loop_with(late_us: list[float], *setup_rows: tuple[str, bool, str]) -> NativeLoop:
+    """A measurement with the given lateness of its ticks."""
+    return NativeLoop(np.array(late_us), np.ones(len(late_us)), list(setup_rows))
+
+
+def complaints(*found: Finding) -> list[str]:
+    """Grades of the findings; a remedy must stand exactly where something is not ok."""
+    assert all(bool(finding.remedy) == (finding.grade != "ok") for finding in found)
+    return [finding.grade for finding in found]
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"), [("", set()), ("\n", set()), ("3\n", {3}), ("0-2,5\n", {0, 1, 2, 5}), ("1,4-5", {1, 4, 5})]
+)
+def test_cpu_lists(text: str, cpus: set[int]) -> None:
+    """The kernel's notation for sets of CPUs, empty and mixed."""
+    assert cpu_list(text) == cpus
+
+
+def test_kernel_governor_and_isolation(tmp_path: Path) -> None:
+    """A prepared computer is ok in each; one powersave core, or a servo beside the isolated CPU, is not."""
+    put(tmp_path, "sys/kernel/realtime", "1\n")
+    put(tmp_path, "sys/devices/system/cpu/isolated", "2-3\n")
+    put(tmp_path, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "performance\n")
+    assert complaints(kernel(tmp_path), governor(tmp_path), isolation(PINNED, tmp_path)) == ["ok"] * 3
+    put(tmp_path, "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor", "powersave\n")
+    beside = msgspec.structs.replace(PINNED, cpu=1)
+    unpinned = msgspec.structs.replace(PINNED, cpu=None)
+    assert complaints(governor(tmp_path), isolation(beside, tmp_path), isolation(unpinned, tmp_path)) == ["warn"] * 3
+
+
+def test_jitter_is_graded_by_what_is_left_of_the_tick() -> None:
+    """One late tick in a thousand is noise; one in ten beyond the vendor's 500 us fails."""
+    assert complaints(jitter(loop_with([30.0] * 999 + [9000.0]))) == ["ok"]
+    assert complaints(jitter(loop_with([30.0] * 90 + [300.0] * 10))) == ["warn"]
+    assert complaints(jitter(loop_with([30.0] * 90 + [600.0] * 10))) == ["fail"]
+
+
+def test_missing_rights_fail_only_where_they_are_required() -> None:
+    """The reason of the set-up is the remedy; limits are named beside the rights they rule."""
+    loop = loop_with(
+        [1.0], ("SCHED_FIFO priority 80", False, "Operation not permitted; raise it"), ("memory locked", True, "")
+    )
+    assert complaints(*setup(loop, required=False)) == ["warn", "ok"]
+    fifo, memory = setup(loop, required=True)
+    assert fifo.grade == "fail"
+    assert "rtprio limit" in fifo.seen
+    assert "memlock limit" in memory.seen
+
+
+def test_client_library_is_the_pinned_one() -> None:
+    """What the project installs is what the doctor asks for."""
+    assert complaints(client_library()) == ["ok"]
+
+
+def test_link_sharing_and_interrupts(tmp_path: Path) -> None:
+    """A slow or wireless link, the default route and interrupts on the servo's CPU are each noticed; eth10 is not eth1."""
+    put(tmp_path, "proc/net/route", ROUTES)
+    put(tmp_path, "proc/interrupts", INTERRUPTS)
+    put(tmp_path, "proc/irq/24/smp_affinity_list", "0-1\n")
+    put(tmp_path, "proc/irq/25/smp_affinity_list", "1\n")
+    put(tmp_path, "proc/irq/26/smp_affinity_list", "3\n")
+    for name, speed in (("eth0", "100"), ("eth1", "1000"), ("wlan0", "2000"), ("tap0", "-1")):
+        put(tmp_path, f"sys/class/net/{name}/operstate", "up\n")
+        put(tmp_path, f"sys/class/net/{name}/speed", speed)
+    put(tmp_path, "sys/class/net/wlan0/wireless/status", "0")
+    links = [network_path.link("arm", name, tmp_path) for name in ("eth1", "tap0", "eth0", "wlan0")]
+    assert complaints(*links) == ["ok", "ok", "warn", "warn"]
+    assert complaints(network_path.sharing("eth1", tmp_path), network_path.sharing("eth0", tmp_path)) == ["ok", "warn"]
+    placed = [network_path.interrupts("eth1", cpu, tmp_path) for cpu in (None, 3, 1)]
+    assert complaints(*placed) == ["ok", "ok", "warn"]
+    assert placed[0].seen == "2 of eth1, on CPUs [0, 1]"
+
+
+def test_loopback_reaches_an_emulated_arm() -> None:
+    """An address of this computer needs no network card; a silent arm fails with what to do."""
+    assert network_path.interface_towards("127.0.3.12") == network_path.LOOPBACK
+    found = network_path.network("127.0.3.12", servo_cpu=None, answer_needed=True)
+    assert complaints(*found) == ["ok", "fail"]
+    assert "poco-emulator" in found[1].remedy
+    assert complaints(*network_path.network("127.0.3.12", servo_cpu=None, answer_needed=False)) == ["ok"]
+
+
+def test_round_trip_connects_and_sends_nothing() -> None:
+    """An arm that listens sees the connections and not one byte."""
+    received: list[bytes] = []
+
+    def accept() -> None:
+        for _ in range(network_path.CONNECTIONS):
+            connection, _ = listener.accept()
+            with connection:
+                received.append(connection.recv(16))
+
+    with socket.create_server(("127.0.3.13", network_path.ARM_PORT)) as listener:
+        arm = threading.Thread(target=accept)
+        arm.start()
+        finding = network_path.round_trip("127.0.3.13")
+        arm.join()
+    assert received == [b""] * network_path.CONNECTIONS
+    assert "median of 5" in finding.seen
+
+
+def test_doctor_prints_json_and_says_by_its_exit_code_whether_anything_failed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The simulated arm needs no answer; an arm that is not there fails."""
+    for kind, failing in (("sim", False), ("franka", True)):
+        words = ["doctor", "--json", "--jitter-s", "0.1", "--robot.kind", kind, "--robot.host", "127.0.3.14"]
+        code = run(words, Console())
+        found = msgspec.json.decode(capsys.readouterr().out, type=list[Finding])
+        assert code == int(any(finding.grade == "fail" for finding in found))
+        assert ("round trip" in [finding.what for finding in found if finding.grade == "fail"]) == failing
+
+
+def test_doctor_prints_a_line_for_each_finding_and_each_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines are not wrapped, so that they can be searched."""
+    run(["doctor", "--jitter-s", "0.1"], Console(width=40))
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith(("ok   ", "warn ", "fail ", "     remedy: ")) for line in lines)
+    assert sum(line.startswith("     remedy: ") for line in lines) == sum(
+        line.startswith(("warn", "fail")) for line in lines
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"), [(["--jitter-s", "0"], "--jitter-s is 0 s"), (["--robot.hst", "x"], "hst")]
+)
+def test_mistakes_are_refused(words: list[str], sentence: str) -> None:
+    """One sentence, exit code 2."""
+    with pytest.raises(UsageError, match=sentence):
+        run(["doctor", *words], Console())

@@ -84,7 +84,7 @@ class Adversary:
         self._rates: list[tuple[float, Fault]] = []
         self._started = True
         self._tick = 0
-        self._silent_until = 0
+        self._silent_until = -1
         self._not_finite: list[str] = []
         self._stale_after_recovery = 0
         self._stale_states = 0
@@ -100,7 +100,7 @@ class Adversary:
         self._scheduled = [(entry.at, entry.fault) for entry in entries if entry.at is not None]
         self._rates = [(entry.rate, entry.fault) for entry in entries if entry.rate is not None]
         self._tick, self._started = 0, not from_motion
-        self._silent_until = 0
+        self._silent_until = -1
 
     def advance(self) -> None:
         """Begin a tick: do what is due now."""

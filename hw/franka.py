@@ -67,11 +67,11 @@ class FrankaArm:
 
     def check_ready(self, recover: bool) -> None:
         """Check mode, errors, start pose and communication before the first motion; raises ArmError with the remedy."""
-        state = self._robot.read_once()
+        state = self._read_idle()
         mode = _mode(state)
         if mode == "Reflex" and recover:
             self.recover()
-            state = self._robot.read_once()
+            state = self._read_idle()
             mode = _mode(state)
         if mode != "Idle":
             raise ArmError(f"the arm is in mode {mode}, must be Idle: {_MODE_REMEDY.get(mode, 'look at Desk')}")
@@ -135,9 +135,18 @@ class FrankaArm:
         except Exception as error:
             raise ArmError(f"the arm could not recover ({_text(error)}): clear the error in Desk") from error
         deadline_s = time.monotonic() + RECOVERY_LIMIT_S
-        while _mode(self._robot.read_once()) != "Idle":  # the first states after the answer may still say Reflex
+        while _mode(self._read_idle()) != "Idle":  # the first states after the answer may still say Reflex
             if time.monotonic() > deadline_s:
                 raise ArmError(f"the arm is not Idle {RECOVERY_LIMIT_S:.0f} s after recovery: clear the error in Desk")
+
+    def _read_idle(self) -> Any:
+        try:
+            return self._robot.read_once()
+        except Exception as error:  # the library's classes share no base
+            raise ArmError(
+                f"the arm at {self.settings.host} sends no states ({_text(error)}): let its UDP packets through the firewall and "
+                "check the cable"
+            ) from error
 
     def _check_pose(self, q: np.ndarray[Any, np.dtype[np.float64]]) -> None:
         margin = self.settings.start_margin_rad
@@ -150,9 +159,9 @@ class FrankaArm:
             )
 
     def _check_communication(self) -> None:
-        first = tick_of(self._robot.read_once())
+        first = tick_of(self._read_idle())
         for _ in range(SELF_TEST_STATES):
-            last = tick_of(self._robot.read_once())
+            last = tick_of(self._read_idle())
         share = SELF_TEST_STATES / max(last - first, SELF_TEST_STATES)
         if share < SELF_TEST_MIN_SHARE:
             raise ArmError(

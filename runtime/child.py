@@ -28,6 +28,7 @@ class Child:
         self.name = name
         self._errors = folder / f"{name}.log"
         with self._errors.open("ab") as errors:
+            self._errors_start = errors.tell()
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
                 stdin=subprocess.PIPE,
@@ -76,7 +77,7 @@ class Child:
 
     def error(self) -> ChildError:
         """Return what the ended process said last on standard error, as one sentence, with its exit code."""
-        text = self._errors.read_text(errors="replace").strip().splitlines()
+        text = self._errors.read_bytes()[self._errors_start :].decode(errors="replace").strip().splitlines()
         code = self.process.returncode or 1
         last = text[-1].removeprefix("error: ") if text else f"{self.name} ended with exit code {code} and no message"
         return ChildError(last, code if code > 0 else 1)

@@ -31,7 +31,7 @@ EPILOG = """examples:
   poco-runtime --robot sim --policy artifacts/peg_in_hole --episodes 20
   poco-runtime --robot sim --policy artifacts/peg_in_hole --emulator.clearance_mm 1.2 --seed 7
   poco-runtime --robot franka --robot.host 127.0.0.2 --sensors emulator://127.0.0.2 --policy artifacts/peg_in_hole
-  poco-runtime --robot franka --robot.host 172.16.0.2 --policy artifacts/peg_in_hole --speed 0.2
+  poco-runtime --robot franka --robot.host 172.16.0.2 --sensors URL --policy artifacts/peg_in_hole --speed 0.2
   poco-runtime doctor --robot.kind franka --robot.host 172.16.0.2
 
 doctor examines this computer and the way to the arm; poco-runtime doctor --help says more.
@@ -170,15 +170,22 @@ def run(words: Sequence[str], console: Console) -> int:
         failure = error
     finally:
         memory.unlink()
-    if folder.ticks().size:
-        facts, paths = write_report(folder)
-        if options.settings.robot.kind == "sim":
-            paths += draw_strip(folder, options.settings.emulator.clearance_mm, console)
-        print_summary(facts, paths, console)
-        console.print(evaluations(artifact), highlight=False)
-    if failure is not None:
-        raise failure
+    try:
+        if folder.ticks().size:
+            show_report(folder, artifact, options.settings, console)
+    finally:
+        if failure is not None:
+            raise failure
     return code
+
+
+def show_report(folder: RunFolder, artifact: Artifact, settings: Settings, console: Console) -> None:
+    """Write the report and pictures of the run in `folder` and print what a person wants to know at once."""
+    facts, paths = write_report(folder)
+    if settings.robot.kind == "sim":
+        paths += draw_strip(folder, settings.emulator.clearance_mm, console)
+    print_summary(facts, paths, console)
+    console.print(evaluations(artifact), highlight=False)
 
 
 def evaluations(artifact: Artifact) -> str:

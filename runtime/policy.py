@@ -187,13 +187,16 @@ def main() -> None:
         memory = RunMemory.attach(options.run_name)
         process = PolicyProcess(options, memory)
         print("ready", flush=True)
-        sys.stdin.readline()
+        if not sys.stdin.readline():
+            return
         gc.freeze()
         process.run(arguments.first_episode)
     except Stopped:
         return
     except PocoError as error:
         exit_with(error)
+    except OSError as error:
+        exit_with(PocoError(f"the run cannot be recorded in {options.folder} ({error.strerror}): free space there"))
 
 
 if __name__ == "__main__":

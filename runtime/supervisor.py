@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal as signals
@@ -12,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from poco.errors import FaultError
+from poco.errors import FaultError, PocoError
 from poco.hw.task_driver import EMULATOR
 from poco.hw.task_signals import EmulatorSignals
 from poco.runtime.child import Child
@@ -31,6 +32,11 @@ MAX_RECOVERIES = 5
 DILATION_S = 1.0
 MAX_RESTARTS = 3
 INTERRUPTED_EXIT = 130
+STOP_SIGNALS = (signals.SIGINT, signals.SIGTERM, signals.SIGHUP)
+
+
+class _LeftEarly(Exception):
+    """The run is to end before its motion has begun."""
 
 
 class Supervisor:
@@ -41,6 +47,9 @@ class Supervisor:
         self.interrupted = False
         self._ticks: BinaryIO = folder.open_ticks()
         self._children: list[Child] = []
+        self._servo: Child | None = None
+        self._in_motion = False
+        self._failure: PocoError | None = None
         self._restarts = 0
         self._fault_seen_s, self._recover_at_s, self._recoveries = 0.0, 0.0, 0
         self._next_dilation_s = 0.0
@@ -48,54 +57,86 @@ class Supervisor:
 
     def run(self) -> int:
         """Run all episodes and return the exit code; raises PocoError if a process cannot start or a fault stays."""
-        signals.signal(signals.SIGINT, self._interrupt)
-        signals.signal(signals.SIGTERM, self._interrupt)
+        previous = {number: signals.signal(number, self._interrupt) for number in STOP_SIGNALS if _heeded(number)}
         try:
-            if self.options.settings.robot.kind == "sim":
-                self._start_emulator()
-            self.status.note("starting servo and policy; the very first start compiles for about 20 s")
-            servo, policy = self._start("servo"), self._start("policy")
-            self.status.realtime(servo.wait_for("ready", START_LIMIT_S, self._beat))
-            policy.wait_for("ready", START_LIMIT_S, self._beat)
-            if self.options.settings.task.sensors.startswith(EMULATOR):
-                self._emulator = EmulatorSignals(self.options.settings.task.sensors.removeprefix(EMULATOR))
-            self.memory.set_request(Request.ARMED)
-            servo.say(f"go {self._silence_s()}")
-            policy.say("go")
-            self._supervise(servo, policy)
+            policy = self._bring_up()
+            self._supervise(policy)
+        except _LeftEarly:
+            pass
+        except OSError as error:
+            self._fail(error)
         finally:
             self._stop_all()
+            for number, handler in previous.items():
+                signals.signal(number, handler)
+        if self._failure is not None:
+            raise self._failure
         return INTERRUPTED_EXIT if self.interrupted else 0
 
-    def _supervise(self, servo: Child, policy: Child) -> None:
-        while not self.interrupted:
-            self._beat()
-            self._watch_servo(servo)
-            self._watch_dilation()
+    def _bring_up(self) -> Child:
+        """Start every process, let the motion begin and return the policy process."""
+        if self.options.settings.robot.kind == "sim":
+            self._start_emulator()
+        self.status.note("starting servo and policy; the very first start compiles for about 20 s")
+        servo, policy = self._start("servo"), self._start("policy")
+        self.status.realtime(servo.wait_for("ready", START_LIMIT_S, self._beat_or_leave))
+        policy.wait_for("ready", START_LIMIT_S, self._beat_or_leave)
+        if self.options.settings.task.sensors.startswith(EMULATOR):
+            self._emulator = EmulatorSignals(self.options.settings.task.sensors.removeprefix(EMULATOR))
+        silence_s = self._silence_s()
+        self._servo, self._in_motion = servo, True
+        self.memory.set_request(Request.ARMED)
+        servo.say(f"go {silence_s}")
+        policy.say("go")
+        return policy
+
+    def _supervise(self, policy: Child) -> None:
+        while not self.interrupted and self._failure is None:
+            self._look_around()
             if not policy.running:
                 if policy.process.returncode == 0:
                     return
                 policy = self._restart(policy)
-            time.sleep(BEAT_S)
+        if self.interrupted:
+            self.status.note("stopping: the arm brakes first")
+
+    def _look_around(self) -> None:
+        self._beat()
+        self._watch_servo()
+        self._watch_dilation()
+        time.sleep(BEAT_S)
 
     def _beat(self) -> None:
-        """Tell the servo that somebody is there, and put its ticks on disk."""
+        """Tell the servo that somebody is there, put its ticks and stops on disk; never raises, `_failure` ends the run."""
         self.memory.beat()
-        ticks = self.memory.drain_ticks()
-        if len(ticks):
-            self._ticks.write(ticks.tobytes())
-            self.status.add(ticks)
-            self._log_events(ticks)
-        self.status.show(self.memory)
+        if self._failure is not None:
+            return
+        try:
+            ticks = self.memory.drain_ticks()
+            if len(ticks):
+                payload = ticks.tobytes()
+                if self._ticks.write(payload) < len(payload):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                self.status.add(ticks)
+                self._log_holds(ticks)
+            self._log_stops()
+            self.status.show(self.memory)
+        except OSError as error:
+            self._fail(error)
 
-    def _watch_servo(self, servo: Child) -> None:
-        if not servo.running:
-            raise servo.error()
-        for line in servo.lines():
-            if line.startswith("stopped"):
-                self.status.note(line)
-                if errors := re.findall(r'"([a-z_]+)"', line):
-                    self.folder.append_event(Reflex(tick=int(self.memory.control()["tick"]), errors=errors))
+    def _beat_or_leave(self) -> None:
+        self._beat()
+        if self.interrupted or self._failure is not None:
+            raise _LeftEarly
+
+    def _fail(self, error: OSError) -> None:
+        self._failure = self._failure or PocoError(
+            f"the run cannot be recorded in {self.folder.path} ({error.strerror}): free space there or choose another --out"
+        )
+
+    def _watch_servo(self) -> None:
+        if self._servo is not None and not self._servo.running:
+            raise self._servo.error()
         state = self.memory.read_state()
         if state is None or Mode(int(state["mode"])) != Mode.FAULT:
             self._fault_seen_s, self._recoveries = 0.0, 0
@@ -135,7 +176,14 @@ class Supervisor:
             Dilation(tick=status.tick, total_s=status.dilation_ns / 1e9, longest_s=status.longest_dilation_ns / 1e9)
         )
 
-    def _log_events(self, ticks: npt.NDArray[np.void]) -> None:
+    def _log_stops(self) -> None:
+        for line in self._servo.lines() if self._servo else ():
+            if line.startswith("stopped"):
+                self.status.note(line)
+                if errors := re.findall(r'"([a-z_]+)"', line):
+                    self.folder.append_event(Reflex(tick=int(self.memory.control()["tick"]), errors=errors))
+
+    def _log_holds(self, ticks: npt.NDArray[np.void]) -> None:
         events = ticks["command"]["event"]
         for row in np.flatnonzero(events):
             trouble = TROUBLES[int(events[row])]
@@ -144,18 +192,19 @@ class Supervisor:
                 self.folder.append_event(Hold(tick=tick, code=trouble.code, text=describe(trouble.code)))
 
     def _restart(self, policy: Child) -> Child:
-        """Start the policy again, later each time; the episode it died in counts as lost."""
+        """Start a policy that died again, later each time; it repeats the episode it died in.
+
+        Raises its error where it said itself why it cannot go on, and after MAX_RESTARTS.
+        """
         self._restarts += 1
-        if self._restarts > MAX_RESTARTS:
+        if self._restarts > MAX_RESTARTS or policy.process.returncode > PocoError.exit_code:
             raise policy.error()
         self.status.note(f"policy process ended ({policy.error()}), start {self._restarts + 1}")
         pause_until_s = time.monotonic() + 0.5 * 2.0**self._restarts
-        while time.monotonic() < pause_until_s and not self.interrupted:
-            self._beat()
-            time.sleep(BEAT_S)
+        while time.monotonic() < pause_until_s and not self.interrupted and self._failure is None:
+            self._look_around()
         finished = len(list(self.folder.episodes.glob("*.safetensors")))
         again = self._start("policy", "--first-episode", str(finished))
-        again.wait_for("ready", START_LIMIT_S, self._beat)
         again.say("go")
         return again
 
@@ -173,13 +222,13 @@ class Supervisor:
         arguments += ["--recovery-delay-s", str(emulator.recovery_delay_s), "--exit-with-parent", str(os.getpid())]
         child = Child("emulator", "poco.hw.emulator", arguments, self.folder.path)
         self._children.append(child)
-        child.wait_for("poco-emulator ready", START_LIMIT_S, self._beat)
+        child.wait_for("poco-emulator ready", START_LIMIT_S, self._beat_or_leave)
 
     def _stop_all(self) -> None:
         """Brake and end the motion, then end the processes, the servo before the arm it talks to."""
         self.memory.set_request(Request.STOP)
         by_name = {child.name: child for child in self._children}
-        deadline_s = time.monotonic() + STOP_LIMIT_S
+        deadline_s = time.monotonic() + (STOP_LIMIT_S if self._in_motion else 0.0)
         servo = by_name.get("servo")
         while servo is not None and servo.running and time.monotonic() < deadline_s:
             self._beat()
@@ -192,7 +241,10 @@ class Supervisor:
         self.status.close(self.memory)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self.interrupted:
-            self.status.note("already stopping: the arm brakes first")
         self.interrupted = True
         self.memory.set_request(Request.STOP)
+
+
+def _heeded(number: signals.Signals) -> bool:
+    """Tell whether a signal ends the run; a hang-up that was set to be ignored (nohup) does not."""
+    return number != signals.SIGHUP or signals.getsignal(number) != signals.SIG_IGN

@@ -73,5 +73,10 @@ def guard(main: Callable[[], None]) -> None:
         main()
     except PocoError as error:
         exit_with(error)
+    except OSError as error:
+        where = error.filename or "a file"
+        exit_with(
+            PocoError(f"{where} cannot be read or written ({error.strerror}): check its path, rights and free space")
+        )
     except KeyboardInterrupt:
         raise SystemExit(130) from None

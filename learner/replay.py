@@ -7,6 +7,7 @@ at any point leaves the episodes it had. When the files are full the oldest epis
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,13 +107,13 @@ class Replay:
             slots=slots,
         )
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            _allocate(folder / STEPS_FILE, header.rows * step)
-            _allocate(folder / EPISODES_FILE, slots * episode)
-        except OSError as error:
+        free = shutil.disk_usage(folder).free
+        if free < max_bytes:
             raise ArtifactError(
-                f"the disk of {folder} has no room for {max_bytes} bytes of replay ({error}): lower replay_bytes"
-            ) from error
+                f"the disk of {folder} has no room for {max_bytes} bytes of replay ({free} are free): lower replay_bytes"
+            )
+        _allocate(folder / STEPS_FILE, header.rows * step)
+        _allocate(folder / EPISODES_FILE, slots * episode)
         write_durably(folder / HEADER_FILE, msgspec.json.encode(header))
         return cls(folder, header)
 

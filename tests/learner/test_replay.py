@@ -1,0 +1,221 @@
+"""The replay gives back what was recorded, as windows that respect the ends of episodes, within a fixed size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from poco.episodes import Episode
+from poco.errors import ArtifactError
+from poco.learner.demonstrations import windows
+from poco.learner.replay import STEPS_FILE, Replay
+from poco.records import EpisodeEnd, Step, StepKey
+from poco.specification import Specification
+
+BYTES = 200_000
+
+
+def end(episode: int, observation: float, **changes: object) -> EpisodeEnd:
+    values: dict[str, object] = {"outcome": "failure", "terminated": False, "truncated": True, **changes}
+    return EpisodeEnd(
+        robot="arm",
+        boot_epoch=1,
+        episode=episode,
+        tick=0,
+        final_observation=[observation] * 6,
+        **values,  # type: ignore[arg-type]
+    )
+
+
+def counted(specification: Specification, episode: int, length: int, **changes: object) -> Episode:
+    """An episode whose values tell where they come from: episode / 1000 + step / 100, actions negative, reward at the end."""
+    success = changes.get("outcome") == "success"
+    steps = tuple(
+        Step(
+            key=StepKey("arm", 1, episode, step),
+            tick=0,
+            generation=0,
+            chunk_id=1,
+            observation=[episode / 1000 + step / 100] * 6,
+            action_policy=[-(episode / 1000 + step / 100)] * 4,
+            action_executed=[0.0] * 4,
+            reward=float(success and step == length - 1),
+        )
+        for step in range(length)
+    )
+    return Episode(specification, steps, end(episode, episode / 1000 + length / 100, **changes))
+
+
+def add(replay: Replay, *episodes: Episode) -> None:
+    for episode in episodes:
+        assert replay.add(episode.steps, episode.end)
+
+
+def test_windows_hold_what_the_batch_says(specification: Specification, tmp_path: Path) -> None:
+    """Every window of a success of 7 and a truncated episode of 4 steps, field by field; none crosses an end."""
+    replay = Replay.create(tmp_path, specification, BYTES)
+    lengths = (7, 4)
+    add(replay, counted(specification, 0, 7, outcome="success", terminated=True, truncated=False))
+    add(replay, counted(specification, 1, 4))
+    assert (len(replay), replay.episodes, replay.watermark) == (11, 2, 2)
+    batch = replay.windows(np.arange(11))
+    for row in range(11):
+        episode, step = (0, row) if row < 7 else (1, row - 7)
+        length = lengths[episode]
+
+        def value(at: int, episode: int = episode) -> float:
+            return episode / 1000 + at / 100
+
+        assert batch.observation[row].tolist() == pytest.approx([value(step)] * 6)
+        for ahead in range(5):
+            real = step + 1 + ahead < length
+            assert bool(batch.valid[row, ahead]) == real
+            assert float(batch.chunk[row, ahead, 0]) == pytest.approx(-value(step + 1 + ahead) if real else 0.0)
+        for ahead in range(4):
+            real = step + ahead < length
+            assert bool(batch.known[row, ahead]) == real
+            assert float(batch.actions[row, ahead, 3]) == pytest.approx(-value(step + ahead) if real else 0.0)
+        paid = [float(episode == 0 and step + ahead == 6) for ahead in range(3)]
+        assert batch.rewards[row].tolist() == paid
+        assert batch.following[row].tolist() == pytest.approx([value(min(step + 3, length))] * 6)
+        assert bool(batch.complete[row]) == (step + 3 <= length)
+        assert bool(batch.bootstrap[row]) == (episode == 1 or step + 3 < 7)
+        assert bool(batch.success[row]) == (episode == 0)
+
+
+def test_windows_are_those_of_behaviour_cloning(
+    specification: Specification, demonstrations: tuple[Episode, ...], tmp_path: Path
+) -> None:
+    """Observation, chunk and validity are the training pairs that `windows` cuts from the same episodes."""
+    replay = Replay.create(tmp_path, specification, BYTES)
+    add(replay, *demonstrations)
+    batch = replay.windows(np.arange(len(replay)))
+    usable = batch.valid.any(-1)
+    cut = windows(demonstrations, specification)
+    for name in ("observation", "chunk", "valid"):
+        np.testing.assert_array_equal(getattr(batch, name)[usable].numpy(), getattr(cut, name))
+
+
+def test_sampling_is_uniform_over_all_steps(specification: Specification, tmp_path: Path) -> None:
+    """11 stored steps of a long and a short episode are drawn equally often (chi-squared below its 99.9 % point)."""
+    replay = Replay.create(tmp_path, specification, BYTES)
+    add(replay, counted(specification, 0, 7), counted(specification, 1, 4))
+    drawn = replay.sample(11_000, torch.Generator().manual_seed(0)).observation[:, 0].numpy()
+    _, counts = np.unique(drawn, return_counts=True)
+    assert len(counts) == 11
+    assert float(((counts - 1000.0) ** 2 / 1000.0).sum()) < 29.6
+
+
+def test_size_is_capped_and_the_oldest_make_room(specification: Specification, tmp_path: Path) -> None:
+    """400 episodes of random length against a list in memory: the newest stay, in order, unharmed, and the files never grow."""
+    bytes_ = 20_000
+    replay = Replay.create(tmp_path, specification, bytes_)
+    size = sum(file.stat().st_size for file in tmp_path.glob("*.bin"))
+    assert 0.9 * bytes_ < size <= bytes_
+    random = np.random.default_rng(0)
+    lengths: list[int] = []
+    for episode in range(400):
+        lengths.append(int(random.integers(1, 40)))
+        add(replay, counted(specification, episode, lengths[-1]))
+        kept = range(len(lengths) - replay.episodes, len(lengths))
+        expected = [one / 1000 + step / 100 for one in kept for step in range(lengths[one])]
+        stored = replay.windows(np.arange(len(replay))).observation[:, 0].numpy()
+        np.testing.assert_allclose(stored, expected, atol=1e-6)
+    assert sum(file.stat().st_size for file in tmp_path.glob("*.bin")) == size
+    assert 5 < replay.episodes < 100
+    assert replay.watermark == 400
+
+
+def test_reopened_and_rewound(specification: Specification, tmp_path: Path) -> None:
+    """A replay opened again holds the same; rewinding forgets what came after, and adding it again gives the same."""
+    replay = Replay.create(tmp_path, specification, BYTES)
+    episodes = [counted(specification, number, 6) for number in range(4)]
+    add(replay, *episodes)
+    everything = replay.windows(np.arange(24))
+    replay.flush()
+    again = Replay.open(tmp_path, specification)
+    again.rewind(2)
+    assert (again.episodes, len(again), again.watermark) == (2, 12, 2)
+    add(again, *episodes[2:])
+    for name in ("observation", "chunk", "rewards", "following"):
+        assert torch.equal(getattr(again.windows(np.arange(24)), name), getattr(everything, name))
+
+
+def test_relabelling_follows_the_highest_revision(specification: Specification, tmp_path: Path) -> None:
+    """A higher revision changes outcome, ending and the sparse reward; an equal or lower one and an unknown episode do not."""
+    replay = Replay.create(tmp_path, specification, BYTES)
+    add(replay, counted(specification, 7, 5))
+    success = end(7, 0.05, outcome="success", terminated=True, truncated=False, revision=2)
+    assert replay.relabel(success)
+    batch = replay.windows(np.array([2]))
+    assert (float(batch.rewards[0, 2]), float(batch.bootstrap[0]), float(batch.success[0])) == (1.0, 0.0, 1.0)
+    assert not replay.relabel(end(7, 0.05, revision=1))
+    assert not replay.relabel(end(8, 0.05, revision=9))
+    assert not replay.add(counted(specification, 7, 5).steps, end(7, 0.05, revision=3))
+    batch = Replay.open(tmp_path, specification).windows(np.array([2]))
+    assert (float(batch.rewards[0, 2]), float(batch.bootstrap[0]), float(batch.success[0])) == (0.0, 1.0, 0.0)
+    assert (replay.episodes, len(replay)) == (1, 5)
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), 1e30])
+@pytest.mark.parametrize("field", ["observation", "action_policy", "reward", "final_observation"])
+def test_poisoned_episodes_stay_out(specification: Specification, tmp_path: Path, field: str, poison: float) -> None:
+    """One value that is not finite or absurd, anywhere: a sentence, and the store is as it was."""
+    replay = Replay.create(tmp_path, specification, BYTES)
+    add(replay, counted(specification, 0, 5))
+    bad = counted(specification, 1, 5)
+    if field == "final_observation":
+        bad = replace(bad, end=end(1, poison))
+    else:
+        value = poison if field == "reward" else [poison] * len(getattr(bad.steps[2], field))
+        broken = msgspec.structs.replace(bad.steps[2], **{field: value})
+        bad = replace(bad, steps=(*bad.steps[:2], broken, *bad.steps[3:]))
+    with pytest.raises(ArtifactError, match="discard the episode"):
+        replay.add(bad.steps, bad.end)
+    assert (replay.episodes, len(replay)) == (1, 5)
+    assert torch.isfinite(replay.windows(np.arange(5)).observation).all()
+
+
+def test_misfits_are_refused(specification: Specification, tmp_path: Path) -> None:
+    """Empty and endless episodes, wrong widths and an empty store give one sentence each; one shorter than a chunk is taken."""
+    replay = Replay.create(tmp_path, specification, BYTES)
+    with pytest.raises(ArtifactError, match="is empty"):
+        replay.sample(4, torch.Generator())
+    one = counted(specification, 0, 1)
+    with pytest.raises(ArtifactError, match="has 0 steps"):
+        replay.add((), one.end)
+    with pytest.raises(ArtifactError, match="steps, the replay takes"):
+        replay.add(one.steps * 100_000, one.end)
+    wide = msgspec.structs.replace(one.steps[0], observation=[0.0] * 7)
+    with pytest.raises(ArtifactError, match="expected"):
+        replay.add((wide,), one.end)
+    with pytest.raises(ArtifactError, match="different length"):
+        replay.add((one.steps[0], wide), one.end)
+    add(replay, one)
+    batch = replay.sample(3, torch.Generator())
+    assert batch.complete.sum() == batch.valid.sum() == 0
+
+
+def test_files_that_do_not_fit_are_refused(specification: Specification, tmp_path: Path) -> None:
+    """A second replay in one place, no room, too little room, another specification, a cut file and no replay at all."""
+    folder = tmp_path / "replay"
+    with pytest.raises(ArtifactError, match="no room"):
+        Replay.create(folder, specification, 1 << 60)
+    with pytest.raises(ArtifactError, match="must be at least"):
+        Replay.create(folder, specification, 100)
+    with pytest.raises(ArtifactError, match="not readable"):
+        Replay.open(folder, specification)
+    Replay.create(folder, specification, BYTES)
+    with pytest.raises(ArtifactError, match="already holds"):
+        Replay.create(folder, specification, BYTES)
+    with pytest.raises(ArtifactError, match="start a new run"):
+        Replay.open(folder, msgspec.structs.replace(specification, name="other"))
+    payload = (folder / STEPS_FILE).read_bytes()
+    (folder / STEPS_FILE).write_bytes(payload[:-1])
+    with pytest.raises(ArtifactError, match="bytes, expected"):
+        Replay.open(folder, specification)

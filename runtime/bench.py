@@ -27,6 +27,7 @@ EPILOG = """examples:
   poco-bench loop --cpu 1                                        native 1 kHz loop against cyclictest
   poco-bench inference --policy artifacts/peg_in_hole            session against raw ONNX Runtime
   poco-bench inference --policy artifacts/peg_in_hole --torch bench/torch_eager.py     and torch eager
+  poco-bench observe-to-chunk --chunks 1000                      frames and state to a published chunk
   poco-bench franka --host 127.0.0.9 --budget servo/bare.p99=2   servo loop against a bare hold loop
 
 Every benchmark prints percentiles (medians over the repeats) and writes JSON and a PNG into --out. --budget NAME=VALUE may be
@@ -60,6 +61,12 @@ def _franka(flags: argparse.Namespace) -> Outcome:
     return franka.run(flags.host, flags.repeats, flags.block_s, flags.config)
 
 
+def _observe_to_chunk(flags: argparse.Namespace) -> Outcome:
+    from poco.runtime.benchmarks import observe_to_chunk
+
+    return observe_to_chunk.run(flags.repeats, flags.chunks, flags.rate_hz)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command line of `poco-bench`; every command has its own flags and --help."""
     root = _Parser("poco-bench", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
@@ -77,6 +84,11 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--policy", type=Path, required=True, metavar="PATH", help="artifact folder")
     command.add_argument("--pairs", type=int, default=500, metavar="N", help="interleaved pairs a repeat (default 500)")
     command.add_argument("--torch", type=Path, metavar="PROGRAM", help="bench/torch_eager.py: measure torch eager too")
+
+    what = "everything but the model, from frames to chunk, against bare round trips of the same bytes"
+    command = _add(commands, "observe-to-chunk", _observe_to_chunk, what)
+    command.add_argument("--chunks", type=int, default=1000, metavar="N", help="chunks a repeat (default 1000)")
+    command.add_argument("--rate-hz", type=float, default=50.0, metavar="HZ", help="rate of the actions (default 50)")
 
     command = _add(commands, "franka", _franka, "state received to command sent against a bare pylibfranka loop")
     command.add_argument("--host", default="127.0.0.9", metavar="ADDRESS", help="loopback address of the emulated arm")

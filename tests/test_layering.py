@@ -33,7 +33,7 @@ LAYERS = {
     "runtime": Layer(
         ROOT / "runtime",
         VOCABULARY | {"hw"},
-        frozenset({"onnxruntime", "rich", "matplotlib", "PIL"}),
+        frozenset({"onnxruntime", "rich", "matplotlib", "PIL", "zmq"}),
         never=("poco.hw.emulator",),
     ),
     "learner": Layer(ROOT / "learner", VOCABULARY, frozenset({"torch", "gymnasium", "matplotlib", "rich"})),

@@ -9,5 +9,6 @@ void bind_step(nanobind::module_& module);
 void bind_shared_run(nanobind::module_& module);
 void bind_servo(nanobind::module_& module);
 void bind_loop(nanobind::module_& module);
+void bind_frames(nanobind::module_& module);
 
 }  // namespace poco

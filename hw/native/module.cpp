@@ -62,4 +62,5 @@ NB_MODULE(_core, module) {
   poco::bind_shared_run(module);
   poco::bind_servo(module);
   poco::bind_loop(module);
+  poco::bind_frames(module);
 }

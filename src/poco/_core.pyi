@@ -177,5 +177,14 @@ class Servo:
     def fault(self) -> int:
         """Return the code of the latched trouble, 0 for none."""
 
+FRAME_MAILBOX_BYTES: int
+"""Size of a newest-wins mailbox of camera frames; all zeros is an empty one."""
+
+def publish_frame(mailbox: npt.NDArray[np.void], frame: Record) -> None:
+    """Publish a FRAME in `mailbox` (shared memory of FRAME_MAILBOX_BYTES); use it through `poco.frames`. One writer."""
+
+def read_frame(mailbox: npt.NDArray[np.void], frame: Record, known: int) -> int:
+    """Copy the newest frame to `frame` if it is newer than number `known`, and return the number of what `frame` holds."""
+
 def realtime_setup(priority: int, cpu: int | None) -> list[tuple[str, bool, str]]:
     """Set timer slack, memory lock, CPU wake-up latency, SCHED_FIFO and affinity; return (what, ok, reason and remedy)."""

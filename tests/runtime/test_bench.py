@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,7 @@ from poco.runtime.bench import main, run
 from poco.runtime.benchmarks.inference import interleaved, raw_inference
 from poco.runtime.benchmarks.loop import histogram
 from poco.runtime.benchmarks.native_loop import READY_RAD, STRIDE_RAD, WIDE_GUARDS, back_and_forth, measure, resting_arm
+from poco.runtime.benchmarks.observe_to_chunk import STAGES, Policy
 from poco.runtime.benchmarks.outcome import (
     Measurement,
     Outcome,
@@ -176,7 +178,36 @@ def test_franka_measures_both_loops_on_an_emulated_arm(tmp_path: Path) -> None:
     assert not list(Path("/dev/shm").glob("poco-bench-*"))
 
 
-@pytest.mark.parametrize("command", ["loop", "inference", "franka"])
+def test_observe_to_chunk_publishes_what_it_was_given() -> None:
+    """Images, observation and chunk go the whole way: what the servo would read is the plan of these actions."""
+    policy = Policy(rate_hz=50.0)
+    try:
+        stages_us = policy.measure(3)
+        chunk = policy.memory.read_chunk()
+    finally:
+        policy.close()
+    assert chunk is not None
+    assert stages_us.shape == (3, len(STAGES))
+    assert int(chunk["chunk_id"]) == 3
+    assert int(chunk["predecessor_id"]) == 2
+    assert int(chunk["segments"]) >= 50
+    np.testing.assert_array_equal(chunk["gripper"][:50], 0.04)
+    assert policy.stretched == 0
+    assert np.all(np.isfinite(policy.images))
+    assert policy.images.std() > 0.5
+
+
+def test_observe_to_chunk_compares_with_round_trips(tmp_path: Path) -> None:
+    """All subjects are counted, the stages add up, and no shared memory is left."""
+    run(["observe-to-chunk", "--repeats", "2", "--chunks", "5", "--out", str(tmp_path)], Console())
+    report = msgspec.json.decode((tmp_path / "observe-to-chunk.json").read_bytes(), type=OutcomeReport)
+    assert set(report.subjects) == {"observe_to_chunk", "shared_memory", "zeromq", *STAGES}
+    assert all(subject.samples == [5, 5] for subject in report.subjects.values())
+    assert report.figures["observe_to_chunk/zeromq.p50"] > 0.0
+    assert not list(Path("/dev/shm").glob(f"poco-bench-{os.getpid()}*"))
+
+
+@pytest.mark.parametrize("command", ["loop", "inference", "observe-to-chunk", "franka"])
 def test_help_shows_every_command_with_an_example(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:

@@ -57,7 +57,12 @@ build: ## build sdist and wheel, install each in a clean environment without tor
 	PYTHON=$(PYTHON) .ci/distributions
 
 bench: $(VENV)/test.stamp ## run the benchmarks; each prints percentiles and writes JSON
-	@for program in bench/*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
+	$(BIN)/python bench/step.py
+	$(BIN)/python bench/motion.py
+	$(BIN)/poco-bench inference --policy $(ARTIFACT) --torch bench/torch_eager.py
+	$(BIN)/poco-bench observe-to-chunk
+	$(BIN)/poco-bench franka
+	$(BIN)/poco-bench loop
 
 clean: ## remove .venv, builds and caches; keeps runs/
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,6 +6,7 @@ on standard input with the CPU times (ns) of N inferences as a JSON list.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
@@ -38,9 +39,12 @@ def load(folder: Path) -> tuple[FlowPolicy, torch.Tensor, torch.Tensor]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("artifact", type=Path)
+    folder = parser.parse_args().artifact
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    policy, observation, noise = load(Path(sys.argv[1]))
+    policy, observation, noise = load(folder)
     for _ in range(50):
         policy(observation, noise)
     print("ready", flush=True)

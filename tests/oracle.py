@@ -55,10 +55,13 @@ class Share:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Violations by name (ticks x joints) and the largest share of each limit in use."""
+    """Violations by name (ticks x joints), the largest share of each limit in use, and how many ticks used above 80 % of
+    the velocity that the position of some joint allows.
+    """
 
     violations: dict[str, int]
     largest: dict[str, float]
+    near_envelope: int
 
     @property
     def clean(self) -> bool:
@@ -84,22 +87,28 @@ def tip_positions(q: Floats, flange_t_tip: Floats) -> Floats:
     return tips
 
 
-def judge(commands: Floats, share: Share, flange_t_tip: Floats, speed_max_m_s: float) -> Verdict:
-    """Judge joint commands [N, 7] (rad), one each ms, the first of them at rest."""
-    q = np.vstack([np.repeat(commands[:1], 3, axis=0), commands])
+def judge(commands: Floats, share: Share, flange_t_tip: Floats, speed_max_m_s: float, history: int = 0) -> Verdict:
+    """Judge joint commands [N, 7] (rad), one each ms, the first of them at rest.
+
+    With `history` (3 or more) the first commands are only what came before those to be judged, in whatever motion.
+    """
+    if history == 0:
+        commands, history = np.vstack([np.repeat(commands[:1], 3, axis=0), commands]), 3
     lower, upper, velocity_max, offset, deceleration = FR3.T
-    velocity = np.diff(q, axis=0) / TICK_S
-    acceleration = np.diff(velocity, axis=0) / TICK_S
-    jerk = np.diff(acceleration, axis=0) / TICK_S
+    rates = np.diff(commands, axis=0) / TICK_S
+    accelerations = np.diff(rates, axis=0) / TICK_S
+    jerk = np.diff(accelerations, axis=0)[history - 3 :] / TICK_S
+    acceleration, velocity, q = accelerations[history - 2 :], rates[history - 1 :], commands[history:]
 
     def envelope(room: Floats) -> Floats:
         speed = np.maximum(0.0, np.sqrt(2.0 * deceleration * np.maximum(0.0, room)) - offset)
         bound: Floats = share.velocity * np.minimum(velocity_max, speed)
         return bound
 
-    above, below = envelope(upper - share.position_rad - q[1:]), envelope(q[1:] - lower - share.position_rad)
+    above, below = envelope(upper - share.position_rad - q), envelope(q - lower - share.position_rad)
     middle, half = 0.5 * (upper + lower), 0.5 * (upper - lower) - share.position_rad
-    tip_speed = np.linalg.norm(np.diff(tip_positions(q, flange_t_tip), axis=0), axis=1) / TICK_S
+    tips = tip_positions(commands[history - 1 :], flange_t_tip)
+    tip_speed = np.linalg.norm(np.diff(tips, axis=0), axis=1) / TICK_S
     rounding = 1.0 + 1e-6
     return Verdict(
         violations={
@@ -116,6 +125,7 @@ def judge(commands: Floats, share: Share, flange_t_tip: Floats, speed_max_m_s: f
             "jerk": float(np.max(np.abs(jerk))) / (share.jerk * JERK_RAD_S3),
             "tip_speed": float(np.max(tip_speed)) / speed_max_m_s,
         },
+        near_envelope=int(np.sum(np.any((velocity > 0.8 * above + 1e-3) | (-velocity > 0.8 * below + 1e-3), axis=1))),
     )
 
 

@@ -127,6 +127,29 @@ def make_chunk(
     return chunk
 
 
+RAMP_TICKS = 2
+
+
+def bang_bang(q: Floats, share: Floats, run_up: int, *, attach: int, ident: int = 1) -> Record:
+    """Return a chunk from rest at `q` that speeds up for `run_up` ticks as hard as `step()` admits, and stops likewise.
+
+    `share` [7] in -1 to 1 is each joint's share of acceleration and jerk; RAMP_TICKS lead to full acceleration and back.
+    """
+    ticks = [RAMP_TICKS, run_up, RAMP_TICKS, RAMP_TICKS, run_up, RAMP_TICKS]
+    chunk = make_chunk((q, np.zeros(7), np.zeros(7)), q[None], [1], attach=attach, ident=ident)
+    chunk["segments"] = len(ticks)
+    chunk["knots"][1 : len(ticks) + 1] = np.cumsum(ticks)
+    position, velocity, acceleration = q.copy(), np.zeros(7), np.zeros(7)
+    for k, sign in enumerate((1, 0, -1, -1, 0, 1)):
+        s, jerk = ticks[k] * 1e-3, sign * 0.78 * JERK_MAX_RAD_S3 * share
+        chunk["coefficients"][k] = 0.0
+        chunk["coefficients"][k, :4] = position, velocity, acceleration / 2, jerk / 6
+        position = position + s * velocity + s**2 * acceleration / 2 + s**3 * jerk / 6
+        velocity = velocity + s * acceleration + s**2 * jerk / 2
+        acceleration = acceleration + s * jerk
+    return chunk
+
+
 def sample(chunk: Record, tick: int) -> tuple[Floats, Floats, Floats]:
     """Return the planned state `tick` ticks after attachment, by numpy polynomials."""
     count = int(chunk["segments"])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from following_arm import (
+    RAMP_TICKS,
     READY_RAD,
     REST,
     WIDE,
     Floats,
-    Record,
+    bang_bang,
     chunk_from,
     joint_shift,
     load_of,
@@ -98,8 +99,6 @@ def towards_limit(rng: np.random.Generator) -> tuple[LossyArm, int]:
     The joint starts at a random distance, accelerates at the step's limit and then stops with it; what `step()` refuses is
     tried again with a shorter run-up (ticks).
     """
-    acceleration, jerk = 7.8, 3900.0
-    ramp = int(np.ceil(acceleration / jerk * 1e3))
     q, joint, side = READY_RAD.copy(), int(rng.integers(7)), float(rng.choice([-1.0, 1.0]))
     limit = POSITION_MAX_RAD[joint] if side > 0 else POSITION_MIN_RAD[joint]
     q[joint] = limit - side * (STEP_MARGINS.position_rad + rng.uniform(0.05, 0.6))
@@ -107,29 +106,11 @@ def towards_limit(rng: np.random.Generator) -> tuple[LossyArm, int]:
     run_up = 350
     while True:
         arm = _armed(q)
-        arm.chunk = bang_bang(np.array(arm.memory.q), direction, jerk, ramp, run_up, attach=arm.tick + 1)
+        arm.chunk = bang_bang(np.array(arm.memory.q), direction, run_up, attach=arm.tick + 1)
         arm.step(2)
         if arm.mode == Mode.FOLLOWING:
-            return arm, run_up + 2 * ramp
+            return arm, run_up + 2 * RAMP_TICKS
         run_up = int(run_up * 0.95)
-
-
-def bang_bang(q: Floats, direction: Floats, jerk: float, ramp: int, run_up: int, attach: int) -> Record:
-    """Return a chunk of six constant-jerk segments: up to full acceleration, `run_up` ticks of it, and the same stop."""
-    ticks = [ramp, run_up, ramp, ramp, run_up, ramp]
-    jerks = [jerk, 0.0, -jerk, -jerk, 0.0, jerk]
-    chunk = make_chunk((q, REST, REST), q[None], [1], attach=attach, ident=1)
-    chunk["segments"] = len(ticks)
-    chunk["knots"][1 : len(ticks) + 1] = np.cumsum(ticks)
-    position, velocity, acceleration = q.copy(), np.zeros(7), np.zeros(7)
-    for k, (count, value) in enumerate(zip(ticks, jerks, strict=True)):
-        s, change = count * 1e-3, value * direction
-        chunk["coefficients"][k] = 0.0
-        chunk["coefficients"][k, :4] = position, velocity, acceleration / 2, change / 6
-        position = position + s * velocity + s**2 * acceleration / 2 + s**3 * change / 6
-        velocity = velocity + s * acceleration + s**2 * change / 2
-        acceleration = acceleration + s * change
-    return chunk
 
 
 @pytest.mark.parametrize("what", LOSSES)

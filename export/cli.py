@@ -53,9 +53,12 @@ def wrap(
         actions: Name of the output that is the chunk, where its shape does not tell.
     """
     from poco.export.wrap import Names, wrap_model
+    from poco.observation import check_sources
     from poco.specification import read_specification
 
-    artifact = wrap_model(model, read_specification(spec), out, Names(observation, noise, actions))
+    specification = read_specification(spec)
+    check_sources(specification)
+    artifact = wrap_model(model, specification, out, Names(observation, noise, actions))
     _announce(artifact, "weights are part of the graph, no swap")
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from poco.artifact import Artifact, read_artifact
 from poco.episodes import write_durably
-from poco.errors import PocoError, UsageError, guard
+from poco.errors import ArtifactError, PocoError, UsageError, guard
 from poco.runtime import doctor
 from poco.runtime.report import print_summary, write_report
 from poco.runtime.run_folder import RunFacts, RunFolder, host_facts
@@ -153,12 +153,23 @@ def prepare(options: RunOptions, artifact: Artifact) -> RunFolder:
     return folder
 
 
+def refuse_expired(artifact: Artifact) -> None:
+    """Raise ArtifactError if the artifact's time is over."""
+    expires_unix_s = artifact.manifest.expires_unix_s
+    if expires_unix_s is not None and time.time() > expires_unix_s:
+        expired = datetime.fromtimestamp(expires_unix_s, UTC)
+        raise ArtifactError(
+            f"artifact {artifact.path} expired on {expired:%Y-%m-%d %H:%M} UTC: export the policy again"
+        )
+
+
 def run(words: Sequence[str], console: Console) -> int:
     """Run the command line `words`; return the exit code. Raises PocoError before motion and after a latched fault."""
     if words[:1] == ["doctor"]:
         return doctor.run(words[1:], PACKAGED_CONFIG, console)
     options = options_of(*parse(words))
     artifact = read_artifact(Path(options.policy))
+    refuse_expired(artifact)
     sweep()
     folder = prepare(options, artifact)
     memory = RunMemory.create(options.run_name)

@@ -23,7 +23,7 @@ from poco.hw.task_driver import TaskDriver
 from poco.limits import PLANNING_MARGINS, fr3_limits
 from poco.motion import warm_up
 from poco.noise import NoiseSource
-from poco.observation import observe
+from poco.observation import check_sources, observe
 from poco.records import ROBOT_STATE, Step
 from poco.rollout import Outcome, Rollout, Transition
 from poco.runtime.plant import RobotPlant, Stopped
@@ -46,6 +46,7 @@ class PolicyProcess:
         self.memory = memory
         artifact = read_artifact(Path(options.policy))
         self.specification = artifact.specification
+        check_sources(self.specification)
         self.generation = artifact.manifest.generation
         self.session = Session(artifact)
         self.session.warm_up()

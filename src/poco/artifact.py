@@ -166,6 +166,11 @@ def _read_manifest(path: Path) -> Manifest:
         raise ArtifactError(
             f"artifact {path} is {manifest.format} v{manifest.version}, this poco reads {FORMAT} v{VERSION}"
         )
+    if manifest.robot_model != manifest.specification.robot:
+        raise ArtifactError(
+            f"artifact {path} is for the robot {manifest.robot_model}, its specification for {manifest.specification.robot}: "
+            "export it again"
+        )
     if manifest.specification.digest() != manifest.specification_hash:
         raise ArtifactError(f"artifact {path} carries a specification that does not match its hash: export it again")
     return manifest

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from poco.errors import ArtifactError
 from poco.kinematics import forward, jacobian
-from poco.records import TaskSignal
+from poco.records import ROBOT_STATE, TaskSignal
+from poco.settings import nearest
 from poco.specification import Specification, scale
 
 Floats = npt.NDArray[np.float64]
@@ -75,6 +77,26 @@ QUANTITIES: Mapping[str, Callable[[Scene], npt.ArrayLike]] = {
     "lead_yaw": lambda view: wrap(view.commanded_yaw - view.tip_yaw),
 }
 """Named quantities a field's `source` may take, each in m, rad, rad/s."""
+
+
+def check_sources(specification: Specification) -> None:
+    """Raise ArtifactError if an observation field names an unknown source or one of another size. Before motion, any process."""
+    state = np.zeros((), ROBOT_STATE)
+    state["q"] = state["q_c"] = specification.rest_q
+    signal = TaskSignal(
+        tick=0, target_position=(0.0,) * 3, target_yaw=0.0, noise_m=0.0, noise_rad=0.0, outcome="running"
+    )
+    view = scene(state, signal, specification)
+    for item in specification.observation:
+        if item.source not in QUANTITIES:
+            raise ArtifactError(
+                f"field {item.name} has the unknown source {item.source!r}; {nearest(item.source, list(QUANTITIES))}"
+            )
+        size = np.size(QUANTITIES[item.source](view))
+        if size != item.size:
+            raise ArtifactError(
+                f"field {item.name} has {item.size} elements, its source {item.source} gives {size}: correct low and high"
+            )
 
 
 def observe(state: npt.NDArray[np.void], signal: TaskSignal, specification: Specification) -> npt.NDArray[np.float32]:

@@ -1,0 +1,55 @@
+"""What a policy is shown: every source of a specification exists, has its size and carries its unit through scaling."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+
+from poco.errors import ArtifactError
+from poco.observation import QUANTITIES, check_sources, observe, wrap
+from poco.records import ROBOT_STATE, TaskSignal
+from poco.specification import Field, Specification
+
+
+def with_field(specification: Specification, source: str, size: int) -> Specification:
+    """The specification with one observation field of `size` elements from `source`."""
+    field = Field(name="seen", source=source, frame="base", unit="m", low=(-2.0,) * size, high=(2.0,) * size)
+    return msgspec.structs.replace(specification, observation=(field,))
+
+
+@pytest.mark.parametrize(
+    ("source", "size", "words"),
+    [
+        ("tip_postion", 3, "did you mean tip_position?"),
+        ("tip_position", 2, "has 2 elements, its source tip_position gives 3"),
+    ],
+)
+def test_wrong_sources_are_refused_before_motion(
+    specification: Specification, source: str, size: int, words: str
+) -> None:
+    """An unknown source and one of another size give one sentence that names what would be right."""
+    with pytest.raises(ArtifactError, match=words):
+        check_sources(with_field(specification, source, size))
+
+
+def test_every_quantity_can_be_observed(specification: Specification) -> None:
+    """Each quantity passes the check with its own size and gives finite numbers in [-1, 1]."""
+    sizes = {"joint_position": 7, "joint_velocity": 7, "tip_yaw": 1, "target_yaw_offset": 1, "lead_yaw": 1}
+    state = np.zeros((), ROBOT_STATE)
+    state["q"] = state["q_c"] = specification.rest_q
+    signal = TaskSignal(
+        tick=0, target_position=(0.5, 0.0, 0.1), target_yaw=0.1, noise_m=0.0, noise_rad=0.0, outcome="running"
+    )
+    for source in QUANTITIES:
+        one = with_field(specification, source, sizes.get(source, 3))
+        check_sources(one)
+        seen = observe(state, signal, one)
+        assert seen.shape == (one.observation_size,)
+        assert np.all(np.abs(seen) <= 1.0)
+
+
+@pytest.mark.parametrize(("turns", "expected"), [(0.25, np.pi / 2), (-0.75, np.pi / 2), (2.0, 0.0), (0.5, np.pi)])
+def test_angles_are_brought_into_one_turn(turns: float, expected: float) -> None:
+    """`wrap` keeps (-pi, pi], the half turn included."""
+    assert wrap(2.0 * np.pi * turns) == pytest.approx(expected, abs=1e-12)

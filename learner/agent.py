@@ -152,7 +152,7 @@ class Agent:
             actor_loss, actor_figures = self.actor_loss(batch, phase, generator)
             total, figures = total + actor_loss, figures | actor_figures
         self.optimizer.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(total)
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         figures["gradient_norm"] = float(torch.nn.utils.get_total_norm(gradients))

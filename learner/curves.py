@@ -109,7 +109,7 @@ def _diagnostics(
         axes.set_ylim(limits[0] - 0.02, limits[1] + 0.02)
     axes.set_xlabel("episode")
     axes.grid(alpha=0.3)
-    if color is None:
-        axes.legend(fontsize=8)
-    else:
+    if color is not None:
         axes.set_ylabel(curves[0][1], color=color)
+    elif axes.get_lines():
+        axes.legend(fontsize=8)

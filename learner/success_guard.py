@@ -41,7 +41,9 @@ def judge(state: GuardState, settings: GuardSettings, success: bool, warming_up:
     if warming_up:
         state.baseline = state.best = state.recent
         return "best_so_far"
-    if len(state.outcomes) == settings.window and state.recent > state.best:
+    if len(state.outcomes) < settings.window:
+        return "go_on"
+    if state.recent > state.best:
         state.best, state.below = state.recent, 0
         return "best_so_far"
     state.below = state.below + 1 if state.recent < state.baseline - settings.margin else 0

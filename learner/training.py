@@ -154,13 +154,13 @@ class Learner:
 
     def _episode(self) -> EpisodeFigures:
         settings, progress, phase = self.run.settings, self.progress, self.phase()
+        warming_up = progress.steps < settings.warm_up_steps
         count = settings.agent.candidates if settings.agent.method == "qc" else 1
         actor = self.actor(count, self.run.seed)
         number = progress.episodes
         (rolled,) = roll(self.environment, actor, range(number, number + 1), TRAINING_SEED * (self.run.seed + 1))
         self._admit(rolled)
         diagnostics = self._update(phase)
-        warming_up = progress.steps < settings.warm_up_steps
         verdict = judge(progress.guard, settings.guard, rolled.success, warming_up)
         if verdict == "best_so_far":
             self.best = copy.deepcopy(self.policy.state_dict())
@@ -229,7 +229,7 @@ class Learner:
         for prefix, module in modules.items():
             tensors |= training_state.prefixed(prefix, module.state_dict())
         tensors |= training_state.prefixed("best.", self.best)
-        state = TrainingState(self._digest(), self.progress, self.replay.watermark, tensors)
+        state = TrainingState(self.digest(), self.progress, self.replay.watermark, tensors)
         training_state.write_state(self.run.out / "states", state)
         write_checkpoint(self.run.out, Checkpoint(self.specification, self.policy, self.metrics()))
         best = FlowPolicy(self.policy.architecture)
@@ -247,7 +247,7 @@ class Learner:
         }
 
     def _restore(self) -> None:
-        state = training_state.read_state(self.run.out / "states", self._digest())
+        state = training_state.read_state(self.run.out / "states", self.digest())
         self.progress = state.progress
         self.agent.refused = state.progress.refused
         modules = {"actor.": self.policy, "critic.": self.agent.critic, "target.": self.agent.target}
@@ -292,7 +292,7 @@ class Learner:
                 network.std.copy_(observations.std(0).clamp_min(SMALLEST_STD))
         return policy, Agent(policy, critic, agent, self.specification)
 
-    def _digest(self) -> str:
+    def digest(self) -> str:
         """Return the hash of what a resumed run must share; the number of episodes may be raised."""
         settings = msgspec.structs.replace(self.run.settings, episodes=1)
         start = "" if self.run.start is None else str(self.run.start.policy.architecture)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from toys import SMALL, GaussianPolicy, LinearCritic, critic_architecture, small_agent
 
+from learning_toys import SMALL, GaussianPolicy, LinearCritic, critic_architecture, small_agent
 from poco.episodes import Episode
 from poco.errors import SettingsError
 from poco.learner.agent import Agent, AgentSettings, Method, Posterior, clipped_loss, posterior_weights
@@ -127,12 +127,13 @@ def test_no_gradient_leaves_the_actor_loss_but_to_the_predicted_velocity(
     context = agent.policy.encode(batch.observation)
     posterior = agent.e_step(context, batch, generator())
     assert not any(one.requires_grad for one in (posterior.chunks, posterior.values, posterior.weights))
-    agent.actor_loss(batch, "learning", generator(1))[0].backward()
+    torch.autograd.backward(agent.actor_loss(batch, "learning", generator(1))[0])
     assert all(parameter.grad is not None for parameter in agent.policy.parameters())
     critics = [*agent.critic.parameters(), *agent.target.parameters()]
     assert all(parameter.grad is None for parameter in critics)
-    agent.policy.zero_grad()
-    agent.critic_loss(batch, generator(1))[0].backward()
+    for parameter in agent.policy.parameters():
+        parameter.grad = None
+    torch.autograd.backward(agent.critic_loss(batch, generator(1))[0])
     assert all(parameter.grad is None for parameter in (*agent.policy.parameters(), *agent.target.parameters()))
 
 
@@ -204,7 +205,7 @@ def test_gaussian_toy_has_the_loss_of_theory(specification: Specification) -> No
 
     for _ in range(1500):
         optimizer.zero_grad()
-        loss(256).backward()
+        torch.autograd.backward(loss(256))
         optimizer.step()
         schedule.step()
     assert float(loss(20_000)) == pytest.approx(math.pi * sigma / 2, rel=0.1)
@@ -236,17 +237,15 @@ def test_known_posterior_is_reproduced(specification: Specification, batch: Batc
     assert abs(float(mean[:, 3:].mean())) < 0.1 * expected
     assert float(std.mean()) == pytest.approx(0.15, rel=0.05)
     executed = Posterior(posterior.chunks[:, :, :3], posterior.values, posterior.weights)
-    fitted = Agent(
-        GaussianPolicy(0.0, 0.3), agent.critic, agent.settings, msgspec.structs.replace(specification, chunk_steps=3)
-    )
+    target = GaussianPolicy(0.0, 0.3)
+    fitted = Agent(target, agent.critic, agent.settings, msgspec.structs.replace(specification, chunk_steps=3))
     optimizer, draws = torch.optim.Adam(fitted.policy.parameters(), 0.02), generator(2)
     for _ in range(150):
         optimizer.zero_grad()
-        fitted.m_step(batch.observation, executed, draws)[0].backward()
+        torch.autograd.backward(fitted.m_step(batch.observation, executed, draws)[0])
         optimizer.step()
-    fit = dict(fitted.policy.named_parameters())  # type: ignore[attr-defined]
-    assert float(fit["mean"]) == pytest.approx(expected, rel=0.1)
-    assert float(fit["log_std"].exp()) == pytest.approx(0.15, rel=0.1)
+    assert float(target.mean) == pytest.approx(expected, rel=0.1)
+    assert float(target.log_std.exp()) == pytest.approx(0.15, rel=0.1)
     uniform = toy(specification, slope, candidates=8192, method="poco-noestep").e_step(
         batch.observation, batch, generator(1)
     )
@@ -258,8 +257,8 @@ def test_clipped_gradient_equals_finite_differences(specification: Specification
     """In float64 the gradient of the whole clipped actor loss equals central differences in random directions."""
     double = Batch(*(getattr(batch, name).double() for name in Batch.__slots__))
     agent = small_agent(specification, changed(SMALL, zeta=1.2))
-    for module in (agent.policy, agent.critic, agent.target):
-        module.double()  # type: ignore[attr-defined]
+    for parameter in (*agent.policy.parameters(), *agent.critic.parameters(), *agent.target.parameters()):
+        parameter.data = parameter.data.double()
     posterior = agent.e_step(agent.policy.encode(double.observation), double, generator(8))
 
     def loss() -> tuple[Tensor, dict[str, float]]:
@@ -363,8 +362,8 @@ def test_a_poisoned_batch_changes_nothing(
     """One bad value in any field: the update is refused and counted, weights, target and moments stay as they are."""
     agent = small_agent(specification)
     agent.update(batch, "learning", generator())
-    networks = (agent.policy, agent.critic, agent.target)
-    before = copy.deepcopy([list(network.parameters()) for network in networks])
+    networks = [list(one.parameters()) for one in (agent.policy, agent.critic, agent.target)]
+    before = copy.deepcopy(networks)
     moments = copy.deepcopy(agent.optimizer.state_dict()["state"])
     values = getattr(batch, field).clone()
     values[3].view(-1)[0] = poison
@@ -372,7 +371,7 @@ def test_a_poisoned_batch_changes_nothing(
     agent.update(replace(complete, **{field: values}), "learning", generator())
     assert agent.refused == 1
     for old, network in zip(before, networks, strict=True):
-        assert all(torch.equal(one, two) for one, two in zip(old, network.parameters(), strict=True))
+        assert all(torch.equal(one, two) for one, two in zip(old, network, strict=True))
     for number, entry in agent.optimizer.state_dict()["state"].items():
         assert all(torch.equal(moments[number][key], value) for key, value in entry.items())
 

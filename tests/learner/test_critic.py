@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 import torch
 from torch.nn import functional
-from toys import SMALL, critic_architecture
 
+from learning_toys import SMALL, critic_architecture
 from poco.errors import ArtifactError
 from poco.learner.critic import ChunkCritic, CriticArchitecture
 from poco.specification import Specification
@@ -30,7 +32,7 @@ def test_head_is_an_mlp_over_the_concatenation_with_norms_after_activations(arch
     critic.mean.copy_(torch.randn(6))
     critic.std.copy_(torch.rand(6) + 0.5)
     observation, actions = torch.randn(3, 6), torch.randn(3, 5, 4, 4)
-    head = critic.heads[1]
+    head: Any = critic.heads[1]
     weight = torch.cat((head.observation_layer.weight, head.action_layer.weight), dim=1)
     state = ((observation - critic.mean) / critic.std).unsqueeze(1).expand(-1, 5, -1)
     features = functional.linear(torch.cat((state, actions.flatten(2)), -1), weight, head.observation_layer.bias)

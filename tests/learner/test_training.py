@@ -1,0 +1,321 @@
+"""A training run learns, resumes exactly, survives kills and poison, and watches over its success."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+import yaml
+
+import poco
+from poco.errors import ArtifactError, SettingsError, UsageError
+from poco.learner import rollouts, training_state
+from poco.learner.checkpoint import Checkpoint, read_checkpoint
+from poco.learner.cli import TASK, train
+from poco.learner.curves import read_figures
+from poco.learner.networks import Architecture, FlowPolicy
+from poco.learner.success_guard import GuardSettings, GuardState, judge
+from poco.learner.training import (
+    Environment,
+    Learner,
+    Run,
+    TrainingSettings,
+    read_training_settings,
+)
+from poco.learner.training_state import Progress, TrainingState, read_state, write_state
+
+RECIPE = Path(poco.__file__).parent / "configs" / "cpu" / "peg_in_hole.yaml"
+SHORT = {
+    "environment": {"variant": "easy", "episode_steps": 10},
+    "episodes": 5,
+    "batch": 8,
+    "warm_up_steps": 15,
+    "checkpoint_interval": 2,
+    "evaluation_interval": 0,
+    "evaluation_episodes": 1,
+    "replay_bytes": 100_000,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def settings() -> TrainingSettings:
+    """The committed recipe with small networks, short episodes and few of them."""
+    recipe = read_training_settings(RECIPE)
+    agent = msgspec.structs.replace(recipe.agent, candidates=4, zeta=0.0, critic_hidden_sizes=(16, 16))
+    return msgspec.structs.replace(recipe, **SHORT, agent=agent)
+
+
+@pytest.fixture(scope="module")
+def environment(settings: TrainingSettings) -> Environment:
+    return rollouts.make_environment(settings.task, **settings.environment)
+
+
+@pytest.fixture(scope="module")
+def start(environment: Environment) -> Checkpoint:
+    specification = rollouts.specification_of(environment)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Checkpoint(specification, FlowPolicy(Architecture.of(specification, (16, 16))), {})
+
+
+def finish(run: Run, environment: Environment, resume: bool = False) -> Learner:
+    learner = Learner(run, environment, resume)
+    for _ in learner.episodes():
+        pass
+    return learner
+
+
+def same_tensors(first: Path, second: Path) -> bool:
+    one, two = read_checkpoint(first).policy.state_dict(), read_checkpoint(second).policy.state_dict()
+    return all(torch.equal(value, two[key]) for key, value in one.items())
+
+
+def test_resumed_run_equals_the_unbroken_one(
+    settings: TrainingSettings, environment: Environment, start: Checkpoint, tmp_path: Path
+) -> None:
+    """Stopped beyond its last checkpoint and resumed: the same figures, weights, moments and generator bit for bit."""
+    whole = finish(Run(settings, 3, tmp_path / "whole", start=start), environment)
+    run = Run(settings, 3, tmp_path / "broken", start=start)
+    broken = iter(Learner(run, environment).episodes())
+    for _ in range(3):
+        next(broken)
+    resumed = Learner(run, environment, resume=True)
+    assert (resumed.progress.episodes, resumed.replay.episodes) == (2, 2)
+    for _ in resumed.episodes():
+        pass
+    assert [figures.phase for figures in read_figures(run.out)] == [
+        "frozen",
+        "frozen",
+        "learning",
+        "learning",
+        "learning",
+    ]
+    assert read_figures(run.out) == read_figures(tmp_path / "whole")
+    assert same_tensors(run.out, tmp_path / "whole")
+    digest = read_state(run.out / "states", whole.digest()).tensors
+    for key, value in read_state(tmp_path / "whole" / "states", whole.digest()).tensors.items():
+        assert torch.equal(value, digest[key]), key
+    assert not same_tensors(run.out, run.out / "best")
+
+
+def test_purely_online_from_a_fresh_actor_with_every_method(
+    settings: TrainingSettings, environment: Environment, tmp_path: Path
+) -> None:
+    """Without a start every method acts, learns and leaves a readable policy; updates follow the control steps."""
+    for method in ("poco", "poco-noclip", "poco-noestep", "qc", "bc"):
+        agent = msgspec.structs.replace(settings.agent, method=method)
+        recipe = msgspec.structs.replace(settings, agent=agent, episodes=2, warm_up="cloning", evaluation_interval=2)
+        learner = finish(Run(recipe, 0, tmp_path / method), environment)
+        assert (learner.progress.steps, learner.progress.updates, learner.progress.refused) == (20, 12, 0)
+        assert read_checkpoint(tmp_path / method).metrics["online_updates"] == 12.0
+        assert set(read_figures(tmp_path / method)[1].evaluation) == {"plain", "best_of_8", "critic_trust"}
+
+
+def test_last_three_checkpoints_are_kept(settings: TrainingSettings, environment: Environment, tmp_path: Path) -> None:
+    """With one checkpoint an episode, those of the last three of five episodes remain, and nothing half-written."""
+    finish(Run(msgspec.structs.replace(settings, checkpoint_interval=1), 0, tmp_path), environment)
+    assert [file.name for file in sorted((tmp_path / "states").iterdir())] == [
+        f"{episode:08d}.safetensors" for episode in (3, 4, 5)
+    ]
+
+
+def state(episodes: int, size: int = 1000, value: float = 1.0) -> TrainingState:
+    return TrainingState("digest", Progress(episodes=episodes), episodes, {"weights": torch.full((size,), value)})
+
+
+def _write_for_ever(folder: Path) -> None:
+    episode = 1
+    while True:
+        write_state(folder, state(episode, 200_000, float(episode % 100)))
+        episode += 1
+
+
+def test_kill_during_checkpointing_leaves_a_loadable_one(tmp_path: Path) -> None:
+    """Twelve processes that do nothing but write checkpoints are killed at different points; the newest always loads whole."""
+    write_state(tmp_path, state(0, 200_000, 0.0))
+    for attempt in range(12):
+        process = multiprocessing.get_context("fork").Process(target=_write_for_ever, args=(tmp_path,))
+        process.start()
+        time.sleep(0.02 + 0.0037 * attempt)
+        os.kill(process.pid or 0, signal.SIGKILL)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        found = read_state(tmp_path, "digest")
+        assert torch.equal(found.tensors["weights"], torch.full((200_000,), float(found.progress.episodes % 100)))
+        assert found.progress.episodes == found.replay_watermark
+        for file in tmp_path.iterdir():
+            file.unlink()
+        write_state(tmp_path, state(0, 200_000, 0.0))
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), 1e30])
+def test_poison_never_reaches_a_checkpoint(tmp_path: Path, poison: float) -> None:
+    """A weight that is not finite or has exploded is refused with one sentence and the checkpoint before stays."""
+    write_state(tmp_path, state(1))
+    with pytest.raises(ArtifactError, match="the checkpoint is not written"):
+        write_state(tmp_path, state(2, value=poison))
+    assert read_state(tmp_path, "digest").progress.episodes == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["00000001.safetensors"]
+
+
+def test_poisoned_learning_ends_the_run_and_loses_nothing(
+    settings: TrainingSettings, environment: Environment, tmp_path: Path
+) -> None:
+    """A critic that has gone wrong makes every update refused: the run ends with a sentence, the checkpoint before loads."""
+    recipe = msgspec.structs.replace(settings, updates_per_step=3.0, checkpoint_interval=1)
+    run = Run(recipe, 0, tmp_path)
+    learner = Learner(run, environment)
+    episodes = learner.episodes()
+    next(episodes)
+    weights = {key: value.clone() for key, value in learner.policy.state_dict().items()}
+    with torch.no_grad():
+        next(learner.agent.target.parameters()).fill_(float("nan"))
+    with pytest.raises(ArtifactError, match="lower the learning rates"):
+        next(episodes)
+    resumed = Learner(run, environment, resume=True)
+    assert resumed.progress.episodes == 1
+    assert all(torch.equal(value, resumed.policy.state_dict()[key]) for key, value in weights.items())
+
+
+def test_full_disk_is_one_sentence(tmp_path: Path) -> None:
+    """A checkpoint that does not fit is refused, and the one before still loads."""
+    write_state(tmp_path, state(1))
+
+    def write_with_no_room() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+        try:
+            write_state(tmp_path, state(2, 100_000))
+        except ArtifactError as error:
+            os._exit(3 if "free space and resume" in str(error) else 4)
+
+    process = multiprocessing.get_context("fork").Process(target=write_with_no_room)
+    process.start()
+    process.join()
+    assert process.exitcode == 3
+    assert read_state(tmp_path, "digest").progress.episodes == 1
+
+
+def test_states_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    """No state, one of another run and a truncated one give one sentence each."""
+    with pytest.raises(ArtifactError, match="start without --resume"):
+        read_state(tmp_path, "digest")
+    write_state(tmp_path, state(1))
+    with pytest.raises(ArtifactError, match="other settings, seed or specification"):
+        read_state(tmp_path, "other")
+    file = tmp_path / "00000001.safetensors"
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(ArtifactError, match="remove it to resume from the one before"):
+        read_state(tmp_path, "digest")
+
+
+def test_optimizer_and_generator_come_back(tmp_path: Path) -> None:
+    """Moments, step counts and the state of the generator survive; parameters never stepped have none."""
+    weights = [torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(2))]
+    optimizers = [torch.optim.Adam(weights, 0.1) for _ in range(2)]
+    weights[0].grad = torch.tensor([1.0, 2.0, 3.0])
+    optimizers[0].step()
+    generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    torch.randn(5, generator=generators[0])
+    tensors = training_state.optimizer_tensors(optimizers[0]) | training_state.generator_tensors(generators[0])
+    write_state(tmp_path, TrainingState("digest", Progress(), 0, tensors))
+    found = read_state(tmp_path, "digest").tensors
+    training_state.restore_optimizer(optimizers[1], found)
+    training_state.restore_generator(generators[1], found)
+    first, second = (optimizer.state_dict()["state"] for optimizer in optimizers)
+    assert set(first) == set(second) == {0}
+    assert all(torch.equal(first[0][key], second[0][key]) for key in first[0])
+    assert torch.equal(torch.randn(4, generator=generators[0]), torch.randn(4, generator=generators[1]))
+
+
+GUARD = GuardSettings(window=4, margin=0.15, span=2)
+
+
+def test_guard_returns_when_success_stays_too_low() -> None:
+    """Level 75 % in the warm-up; a better average is the best so far; below 60 % for more than two episodes asks to roll back."""
+    state = GuardState()
+    for success in (True, True, False, True):
+        assert judge(state, GUARD, success, warming_up=True) == "best_so_far"
+    assert state.baseline == 0.75
+    online = [True, True, True, False, False, False, False]
+    verdicts = [judge(state, GUARD, success, warming_up=False) for success in online]
+    assert verdicts == ["go_on", "go_on", "best_so_far", "go_on", "go_on", "go_on", "roll_back"]
+    assert (state.baseline, state.best, state.roll_backs, state.outcomes) == (0.75, 1.0, 1, [])
+
+
+def test_guard_is_patient() -> None:
+    """A dip no longer than the span, and one within the margin, are borne."""
+    state = GuardState(outcomes=[True] * 4, baseline=0.6, best=1.0)
+    outcomes = [False, False, False, True, True, False, True]
+    assert {judge(state, GUARD, success, warming_up=False) for success in outcomes} == {"go_on"}
+
+
+def test_roll_back_restores_the_best_actor_and_freezes_it(
+    settings: TrainingSettings, environment: Environment, start: Checkpoint, tmp_path: Path
+) -> None:
+    """A fallen success brings the actor of the warm-up back bit for bit; the next episodes train the critic only."""
+    guard = GuardSettings(window=1, margin=0.1, span=1)
+    learner = Learner(Run(msgspec.structs.replace(settings, guard=guard), 0, tmp_path, start=start), environment)
+    episodes = learner.episodes()
+    for _ in range(2):
+        assert next(episodes).verdict == "best_so_far"
+    learner.progress.guard.baseline = 0.9
+    figures = [next(episodes) for _ in range(3)]
+    assert [one.verdict for one in figures] == ["go_on", "roll_back", "go_on"]
+    assert [one.phase for one in figures] == ["learning", "learning", "frozen"]
+    for key, value in start.policy.state_dict().items():
+        assert torch.equal(value, learner.policy.state_dict()[key]), key
+
+
+def test_command_learns_resumes_and_draws(
+    settings: TrainingSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`train` leaves policy, best policy, states, metrics and curves; with --resume it goes on to more episodes."""
+    config, out = tmp_path / "recipe.yaml", tmp_path / "out"
+    config.write_text(yaml.safe_dump(msgspec.to_builtins(settings)))
+    train(config, out, episodes=1, method="qc")
+    train(config, out, episodes=2, method="qc", resume=True)
+    lines = [msgspec.json.decode(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["online_episodes"] for line in lines] == [1.0, 2.0]
+    names = {"policy.safetensors", "best", "states", "replay", "metrics.jsonl", "curves.png"}
+    assert {item.name for item in out.iterdir()} == names
+    with pytest.raises(ArtifactError, match="already holds a replay"):
+        train(config, out)
+    with pytest.raises(UsageError, match="--episodes is 0"):
+        train(config, out, episodes=0)
+
+
+def test_wrong_recipes_and_specifications_are_refused(
+    settings: TrainingSettings, environment: Environment, start: Checkpoint, tmp_path: Path
+) -> None:
+    """Missing file, no YAML, unknown key, impossible value and a start of another specification: one sentence each."""
+    tree = yaml.safe_load(RECIPE.read_text())
+    with pytest.raises(SettingsError, match="does not exist"):
+        read_training_settings(tmp_path / "absent.yaml")
+    file = tmp_path / "recipe.yaml"
+    for text, sentence in (
+        ("{", "is not YAML"),
+        (yaml.safe_dump({**tree, "bacth": 3}), "did you mean batch"),
+        (yaml.safe_dump({**tree, "agent": {**tree["agent"], "method": "ppo"}}), "agent.method"),
+        (yaml.safe_dump({**tree, "batch": 0}), "batch"),
+        (yaml.safe_dump({**tree, "agent": {**tree["agent"], "step_cost": 0.01}}), "set step_cost to 0"),
+    ):
+        file.write_text(text)
+        with pytest.raises(SettingsError, match=sentence):
+            read_training_settings(file)
+    other = msgspec.structs.replace(start.specification, name="other")
+    with pytest.raises(ArtifactError, match="clone again"):
+        Learner(Run(settings, 0, tmp_path, start=Checkpoint(other, start.policy, {})), environment)
+    assert settings.task == TASK

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 ARTIFACT = ROOT / "artifacts" / "peg_in_hole"
-PATIENCE_S = 120.0
+PATIENCE_S = 280.0
 
 
 class Program:

@@ -43,7 +43,7 @@ class FrankaArm:
 
     def connect(self) -> None:
         """Open the connection, ending an earlier one; raises ArmError with the remedy when nothing answers or versions differ."""
-        self._control = self._robot = None
+        self.disconnect()
         try:
             import pylibfranka
         except ImportError as error:
@@ -64,6 +64,10 @@ class FrankaArm:
             ) from error
         finally:
             _leave_realtime()
+
+    def disconnect(self) -> None:
+        """Give the connection back; a motion that still runs is preempted."""
+        self._control = self._robot = None
 
     def check_ready(self, recover: bool) -> None:
         """Check mode, errors, start pose and communication before the first motion; raises ArmError with the remedy."""

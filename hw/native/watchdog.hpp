@@ -25,7 +25,7 @@ class Watchdog {
   bool publishing() const noexcept { return publishing_.load(); }
 
  private:
-  static constexpr int64_t kNothingDue = 0, kAnnounced = -1;
+  static constexpr int64_t kNothingDue = 0, kAnnounced = -1, kSlices = 4;
 
   void watch() noexcept;
   void announce(int64_t since_ns) noexcept;

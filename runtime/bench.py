@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from poco.episodes import write_durably
 from poco.errors import UsageError, guard
@@ -36,6 +37,16 @@ Exit codes: 0 done, 1 over budget or a competitor is missing, 2 usage, 4 artifac
 
 
 CONFIG = Path(__file__).parent.parent / "configs" / "fr3_peg_in_hole.yaml"
+
+
+LIMITS: dict[str, tuple[float, float, str]] = {
+    "repeats": (1, 1000, ""),
+    "slice_s": (0.1, 3600.0, " s"),
+    "block_s": (0.1, 3600.0, " s"),
+    "priority": (1, 98, ""),
+    "pairs": (1, 1_000_000, ""),
+    "chunks": (1, 1_000_000, ""),
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -118,23 +129,39 @@ def _add(
 def run(words: Sequence[str], console: Console) -> None:
     """Run the command line `words`; raises PocoError for a wrong one, a missing competitor or a figure over budget."""
     flags = parser().parse_args(words)
-    if flags.repeats < 1:
-        raise UsageError(f"--repeats is {flags.repeats}, must be 1 or more")
+    check(flags)
     budgets = parse_budgets(flags.budget)
     outcome: Outcome = flags.measure(flags)
     report = report_of(outcome, ["poco-bench", *words])
     console.print(table_of(outcome, report))
     for note in outcome.notes:
-        console.print(f"note: {note}", highlight=False)
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
     for path in write(outcome, report, flags.out):
-        console.print(str(path), highlight=False)
+        console.print(str(path), highlight=False, soft_wrap=True)
     check_budgets(report.figures, budgets)
+
+
+def check(flags: argparse.Namespace) -> None:
+    """Refuse what cannot be measured and make the folder of the results; raises UsageError before anything is measured."""
+    for name, (low, high, unit) in LIMITS.items():
+        value = getattr(flags, name, low)
+        if not low <= value <= high:
+            raise UsageError(f"--{name.replace('_', '-')} is {value:g}{unit}, must lie in {low:g} to {high:g}{unit}")
+    cpus = sorted(os.sched_getaffinity(0))
+    if getattr(flags, "cpu", cpus[0]) not in cpus:
+        raise UsageError(f"--cpu is {flags.cpu}, this process may use {', '.join(map(str, cpus))}")
+    try:
+        flags.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"--out {flags.out} cannot be made ({error.strerror}): choose a folder you may write to"
+        ) from error
 
 
 def table_of(outcome: Outcome, report: OutcomeReport) -> Table:
     """Return the figures as a table: a row a subject (us) and a row a ratio."""
-    table = Table("median of the repeats", *PERCENTILES, title=outcome.what)
-    rows = [*(f"{measurement.name}" for measurement in outcome.measurements), *map("/".join, outcome.pairs)]
+    table = Table(Column("median", overflow="fold"), *PERCENTILES, title=outcome.what)
+    rows = [*(measurement.name for measurement in outcome.measurements), *map("/".join, outcome.pairs)]
     for row in rows:
         unit = "" if "/" in row else " (us)"
         table.add_row(row + unit, *(f"{report.figures[f'{row}.{name}']:.4g}" for name in PERCENTILES))
@@ -142,15 +169,9 @@ def table_of(outcome: Outcome, report: OutcomeReport) -> Table:
 
 
 def write(outcome: Outcome, report: OutcomeReport, folder: Path) -> list[Path]:
-    """Write JSON and PNG of a benchmark into `folder` and return their paths; raises UsageError if it cannot be made."""
+    """Write JSON and PNG of a benchmark into `folder` and return their paths."""
     from poco.runtime.benchmarks.pictures import draw
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"--out {folder} cannot be made ({error.strerror}): choose a folder you may write to"
-        ) from error
     paths = [folder / f"{outcome.benchmark}.json", folder / f"{outcome.benchmark}.png"]
     write_durably(paths[0], msgspec.json.format(msgspec.json.encode(report)) + b"\n")
     draw(outcome, f"{report.computer.cpu}, kernel {report.computer.kernel}, load {report.load_average:.2f}", paths[1])

@@ -25,10 +25,8 @@ Array = npt.NDArray[np.generic]
 def run(policy: Path, repeats: int, pairs: int, torch_program: Path | None) -> Outcome:
     """Measure `repeats` times `pairs` interleaved inferences (us of CPU time).
 
-    Raises ArtifactError for a broken artifact, UsageError for no pairs and PocoError if the torch program fails.
+    Raises ArtifactError for a broken artifact, UsageError or PocoError if the torch program is missing or fails.
     """
-    if pairs < 1:
-        raise UsageError(f"--pairs is {pairs}, must be 1 or more")
     artifact = read_artifact(policy)
     session = Session(artifact)
     session.warm_up()

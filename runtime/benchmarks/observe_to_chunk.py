@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from poco.chunks import ChunkSequence
-from poco.errors import UsageError
 from poco.frames import FRAME, FrameMailbox
 from poco.images import crop_and_normalise
 from poco.limits import PLANNING_MARGINS, fr3_limits
@@ -130,8 +129,6 @@ class Policy:
 
 def run(repeats: int, chunks: int, rate_hz: float) -> Outcome:
     """Alternate `repeats` times `chunks` observations with as many round trips of each kind; raises PocoError without pyzmq."""
-    if chunks < 1:
-        raise UsageError(f"--chunks is {chunks}, must be 1 or more")
     observation = bytes(CAMERAS * FRAME.itemsize + ROBOT_STATE.itemsize)
     answer = bytes(CHUNK_STEPS * ACTION_SIZE * 8)
     samples: dict[str, list[Floats]] = {}

@@ -229,6 +229,11 @@ def test_help_shows_every_command_with_an_example(
         (["inference"], "--policy"),
         (["inference", "--policy", "absent", "--pairs", "0"], "--pairs is 0"),
         (["loop", "--prio", "3"], "--prio"),
+        (["loop", "--priority", "99"], "--priority is 99"),
+        (["loop", "--cpu", "4096"], "--cpu is 4096"),
+        (["loop", "--slice-s", "0"], "--slice-s is 0 s"),
+        (["franka", "--block-s", "-1"], "--block-s is -1 s"),
+        (["franka", "--out", "/dev/null/out"], "--out /dev/null/out"),
     ],
 )
 def test_mistakes_are_refused_before_anything_is_measured(words: list[str], sentence: str) -> None:

@@ -49,7 +49,7 @@ class DrivenArm:
 
     def __init__(self, limits: Record, q: Floats) -> None:
         self.limits, self.memory, self.state = limits, _core.Memory(), np.zeros((), ARM_STATE)
-        self.state["tick"], self.state["robot_mode"] = 1000, MOVE
+        self.state["tick"], self.state["robot_mode"] = 100_000, MOVE
         self.state["q"] = self.state["q_d"] = q
         self.chunk: Record | None = None
         self.recoveries = 0

@@ -65,10 +65,10 @@ class Policy:
     """A policy process without its model, with the cameras and the servo it needs; `close` removes their memory."""
 
     def __init__(self, rate_hz: float) -> None:
+        self.specification = specification(rate_hz)
         name = f"bench-{os.getpid()}"
         self.memory = RunMemory.create(name)
         self.cameras = [FrameMailbox(f"{name}-camera-{number}", create=True) for number in range(CAMERAS)]
-        self.specification = specification(rate_hz)
         limits = fr3_limits(PLANNING_MARGINS, WIDE_GUARDS, self.specification.tip)
         self.sequence = ChunkSequence(self.specification, limits)
         self.sequence.begin(0, READY_RAD)

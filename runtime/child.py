@@ -76,11 +76,16 @@ class Child:
         raise ChildError(f"{self.name} did not start within {timeout_s:.0f} s: see {self._errors}", 1)
 
     def error(self) -> ChildError:
-        """Return what the ended process said last on standard error, as one sentence, with its exit code."""
+        """Return in one sentence, with its exit code, why the ended process ended."""
         text = self._errors.read_bytes()[self._errors_start :].decode(errors="replace").strip().splitlines()
-        code = self.process.returncode or 1
-        last = text[-1].removeprefix("error: ") if text else f"{self.name} ended with exit code {code} and no message"
-        return ChildError(last, code if code > 0 else 1)
+        code = self.process.returncode
+        if text and text[-1].startswith("error: "):
+            return ChildError(text[-1].removeprefix("error: "), max(code, 1))
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        last_words = f" ({text[-1]})" if text else ""
+        return ChildError(
+            f"{self.name} {how}{last_words}: {self._errors} may say more, start the run again", max(code, 1)
+        )
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until it has ended; False after `timeout_s`."""

@@ -43,6 +43,8 @@ def test_scaling_round_trip() -> None:
         ("rate_hz: 20.0", "rate_hz: 30.0", ArtifactError, "rate_hz"),
         ("delay_steps: 1", "delay_steps: 5", ArtifactError, "delay_steps"),
         ("low: [-0.03]", "low: [0.3]", ArtifactError, "yaw_step"),
+        ("delta_base: commanded_at_attachment", "delta_base: none", ArtifactError, "delta_base"),
+        ("rest_q: [0.0", "rest_q: [.nan", SettingsError, r"rest_q\[0\]"),
         ("unit: rad", "units: rad", SettingsError, "units"),
         ("name: peg_in_hole", "name: [", SettingsError, "YAML"),
     ],

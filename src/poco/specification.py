@@ -89,6 +89,9 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise ArtifactError(
                 f"action has {self.action_size} elements, action space {self.action_space} has {expected}"
             )
+        base = "commanded_at_attachment" if self.action_space == "tip_delta" else "none"
+        if self.delta_base != base:
+            raise ArtifactError(f"delta_base is {self.delta_base}, must be {base} for action space {self.action_space}")
         for item in (*self.observation, *self.action):
             bounds = np.array([item.low, item.high]) if len(item.low) == len(item.high) else np.zeros((2, 1))
             if not np.all(np.isfinite(bounds)) or not np.all(bounds[0] < bounds[1]):

@@ -1,1 +1,1 @@
-"""Learning on the workstation: networks, demonstrations, behaviour cloning, checkpoints."""
+"""Learning on the workstation: networks, demonstrations, behaviour cloning, POCO and its replay, checkpoints."""

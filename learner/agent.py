@@ -2,7 +2,7 @@
 
 E-step   q(a|s) ~ pi(a|s) exp(Q(s, a) / eta), held as N candidates a_j ~ pi(.|s) with weights w = softmax(Q_j / eta).
 M-step   minimise L_BC(a_D) + beta * sum_j w_j min(L_BC(a_j), zeta) over the actor.
-Critic   minimise (Q(s, a) - [sum_i gamma^i r_i + gamma^E * bootstrap * Qbar(s', a')])^2 with one a' ~ pi(.|s').
+Critic   minimise (Q(s, a) - [sum_i gamma^i r_i + gamma^E (1 - terminated) Qbar(s', a')])^2, one a' ~ pi(.|s').
 
 L_BC is the loss the policy was cloned with. The agent sees a policy only through `encode`, `loss` and `sample`.
 """
@@ -62,7 +62,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     method: "poco"; "poco-noclip" (zeta off); "poco-noestep" (uniform weights instead of the posterior's); "qc" (Q-chunking: a
     cloned actor, acting and bootstrapping with the best of N); "bc" (the anchor alone). zeta <= 0 turns clipping off. anchor:
-    cloning on all windows (paper) or on those of successful episodes. step_cost is taken off the raw reward of each step.
+    cloning on all windows (paper) or on those of successful episodes. time_limit: an episode that ran out of time goes on in
+    the target ("bootstrap", paper) or was in vain ("failure"). step_cost is taken off the raw reward of each step.
     """
 
     method: Method = "poco"
@@ -74,6 +75,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     discount: Fraction = 0.99
     target_rate: Fraction = 0.005
     anchor: Literal["all", "successes"] = "all"
+    time_limit: Literal["bootstrap", "failure"] = "bootstrap"
     critic_loss: CriticLoss = "mse"
     critic_hidden_sizes: tuple[int, ...] = (512, 512, 512, 512)
     critic_heads: int = 2
@@ -178,7 +180,8 @@ class Agent:
             discounts = settings.discount ** torch.arange(execute, dtype=batch.rewards.dtype)
             rewards = ((batch.rewards - settings.step_cost) * discounts).sum(-1)
             future = self.target.values(batch.following, following.unsqueeze(1), settings.aggregate).squeeze(-1)
-            target = rewards + settings.discount**execute * batch.bootstrap * future
+            final = batch.last if settings.time_limit == "failure" else batch.terminated
+            target = rewards + settings.discount**execute * (1.0 - final) * future
         actions = torch.cat((batch.actions[:, :execute], pending), dim=1)
         raw = self.critic(batch.observation, actions.unsqueeze(1)).squeeze(-1)
         loss = (self.critic.loss(raw, target) * batch.complete).mean()

@@ -56,7 +56,8 @@ class Batch:
     observation [B, O]: of step k. chunk [B, T, A], valid [B, T]: actions of steps k + D and following, which are real.
     actions [B, D + E, A], known [B, D + E]: actions of steps k and following, which are real. rewards [B, E]: raw, of
     steps k ... k + E - 1. following [B, O]: observation of step k + E. complete [B]: step k + E - 1 took place.
-    bootstrap [B]: 0 where the episode terminated with step k + E - 1, else 1. success [B]: 1 in successful episodes.
+    last [B]: the episode ended with step k + E - 1 or before. terminated [B]: it did so by itself, not by a time limit.
+    success [B]: 1 in successful episodes.
     """
 
     observation: Tensor
@@ -67,7 +68,8 @@ class Batch:
     rewards: Tensor
     following: Tensor
     complete: Tensor
-    bootstrap: Tensor
+    last: Tensor
+    terminated: Tensor
     success: Tensor
 
 
@@ -238,7 +240,8 @@ class Replay:
             "rewards": rewards * (ahead < left[:, None]),
             "following": following,
             "complete": left >= execute,
-            "bootstrap": ~(ended & self._terminated[episode]),
+            "last": ended,
+            "terminated": ended & self._terminated[episode],
             "success": self._success[episode],
         }
         return Batch(**{name: torch.from_numpy(array.astype(np.float32)) for name, array in arrays.items()})

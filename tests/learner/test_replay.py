@@ -84,7 +84,8 @@ def test_windows_hold_what_the_batch_says(specification: Specification, tmp_path
         assert batch.rewards[row].tolist() == paid
         assert batch.following[row].tolist() == pytest.approx([value(min(step + 3, length))] * 6)
         assert bool(batch.complete[row]) == (step + 3 <= length)
-        assert bool(batch.bootstrap[row]) == (episode == 1 or step + 3 < 7)
+        assert bool(batch.last[row]) == (step + 3 >= length)
+        assert bool(batch.terminated[row]) == (episode == 0 and step + 3 >= 7)
         assert bool(batch.success[row]) == (episode == 0)
 
 
@@ -153,12 +154,12 @@ def test_relabelling_follows_the_highest_revision(specification: Specification, 
     success = end(7, 0.05, outcome="success", terminated=True, truncated=False, revision=2)
     assert replay.relabel(success)
     batch = replay.windows(np.array([2]))
-    assert (float(batch.rewards[0, 2]), float(batch.bootstrap[0]), float(batch.success[0])) == (1.0, 0.0, 1.0)
+    assert (float(batch.rewards[0, 2]), float(batch.terminated[0]), float(batch.success[0])) == (1.0, 1.0, 1.0)
     assert not replay.relabel(end(7, 0.05, revision=1))
     assert not replay.relabel(end(8, 0.05, revision=9))
     assert not replay.add(counted(specification, 7, 5).steps, end(7, 0.05, revision=3))
     batch = Replay.open(tmp_path, specification).windows(np.array([2]))
-    assert (float(batch.rewards[0, 2]), float(batch.bootstrap[0]), float(batch.success[0])) == (0.0, 1.0, 0.0)
+    assert (float(batch.rewards[0, 2]), float(batch.terminated[0]), float(batch.success[0])) == (0.0, 0.0, 0.0)
     assert (replay.episodes, len(replay)) == (1, 5)
 
 

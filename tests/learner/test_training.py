@@ -240,6 +240,15 @@ def test_optimizer_and_generator_come_back(tmp_path: Path) -> None:
     assert torch.equal(torch.randn(4, generator=generators[0]), torch.randn(4, generator=generators[1]))
 
 
+def test_damaged_metrics_are_refused(tmp_path: Path) -> None:
+    """No metrics and a half-written line give one sentence each."""
+    with pytest.raises(ArtifactError, match="no metrics"):
+        read_figures(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text('{"episode": 1, "st')
+    with pytest.raises(ArtifactError, match="damaged line"):
+        read_figures(tmp_path)
+
+
 GUARD = GuardSettings(window=4, margin=0.15, span=2)
 
 

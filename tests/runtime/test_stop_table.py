@@ -78,9 +78,9 @@ def assert_only_an_operator_resumes(servo: ServoProcess) -> None:
     servo.until(lambda: "stopped" in servo.printed)
     _pause(servo)
     assert len(servo.recorded()) == recorded, "no tick is answered while the arm stands"
-    assert servo.mode == Mode.FAULT
+    assert servo.fault
     servo.memory.recover()
-    servo.until(lambda: servo.mode != Mode.FAULT)
+    servo.until(lambda: not servo.fault)
     servo.pass_ticks(STILL_TICKS)
     resumed = servo.recorded()[recorded:]
     assert not resumed["command"]["chunk_id"].any(), "nothing of before the fault is executed"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pylibfranka
@@ -230,6 +231,15 @@ def test_a_wrong_script_is_refused_with_its_reason(text: str, reason: str, tmp_p
     path.write_text(text)
     with pytest.raises(SettingsError, match=reason):
         read_fault_script(path)
+
+
+def test_the_documented_script_is_valid_and_names_every_kind(tmp_path: Path) -> None:
+    """The example in docs/faults.md is a script, with each kind of fault in it."""
+    text = (Path(__file__).parents[3] / "docs" / "faults.md").read_text()
+    path = tmp_path / "faults.yaml"
+    path.write_text(text.partition("```yaml\n")[2].partition("```")[0])
+    script = read_fault_script(path)
+    assert {type(entry.fault) for entry in script.faults} == set(get_args(Fault))
 
 
 def test_a_missing_script_is_exit_code_3(tmp_path: Path) -> None:

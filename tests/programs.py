@@ -37,8 +37,8 @@ class Program:
         return self._err.read_text()
 
     def wait(self) -> int:
-        """Wait for its end and return the exit code."""
-        return self.process.wait(PATIENCE_S)
+        """Wait for its end, as long as the test may last, and return the exit code."""
+        return self.process.wait()
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Wait until `condition` holds; fails when the program ends before or takes too long."""

@@ -195,14 +195,16 @@ class Learner:
         self.progress.steps += len(rolled.steps)
 
     def _update(self, phase: Phase) -> dict[str, float]:
-        """Take the updates that the new control steps allow; return the mean of each diagnostic."""
+        """Take the updates that the new control steps allow; return the mean of each diagnostic over those not refused."""
         settings, progress = self.run.settings, self.progress
         count = int(settings.updates_per_step * progress.steps) - progress.updates
         refused = self.agent.refused
-        gathered: list[dict[str, float]] = []
+        accepted: list[dict[str, float]] = []
         for _ in range(count):
-            batch = self.replay.sample(settings.batch, self.generator)
-            gathered.append(self.agent.update(batch, phase, self.generator))
+            before = self.agent.refused
+            figures = self.agent.update(self.replay.sample(settings.batch, self.generator), phase, self.generator)
+            if self.agent.refused == before:
+                accepted.append(figures)
             if self.agent.refused - refused > REFUSED_MAX:
                 raise ArtifactError(
                     f"{REFUSED_MAX + 1} updates of one episode were not finite or exploded: lower the learning rates and "
@@ -210,8 +212,7 @@ class Learner:
                 )
         progress.updates += count
         progress.refused = self.agent.refused
-        keys = sorted({key for figures in gathered for key in figures})
-        return {key: float(np.mean([figures[key] for figures in gathered if key in figures])) for key in keys}
+        return {key: float(np.mean([figures[key] for figures in accepted])) for key in (accepted or [{}])[0]}
 
     def _evaluate(self) -> dict[str, float]:
         """Return the success of one plain sample and of the best of 8; their difference says how far to trust the critic."""

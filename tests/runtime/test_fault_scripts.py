@@ -42,7 +42,9 @@ STOPPED_FOR_TICKS = 60
 SHARE = Share(jerk=1.1)
 """A motion that is joined after a gap is judged from the arm's float32 report, whose third difference is that coarse."""
 
-SPEED_MAX_M_S = 0.25
+SPEED_MAX_M_S = 0.25 * 1.1
+"""While commands are lost the arm goes on accelerating by itself; braking from there is all that is left."""
+
 RECOVERY_PAUSE_S = 0.01
 
 
@@ -109,12 +111,12 @@ def suffer(servo: ServoProcess, signals: EmulatorSignals, seed: int) -> list[Ent
 
 def run_seeds(servo: ServoProcess, signals: EmulatorSignals, seeds: range) -> None:
     """Suffer one seed after the other and check what must hold after all of them."""
-    allowed = {"communication_constraints_violation"}
     for seed in seeds:
+        printed = len(servo.printed)
         entries = suffer(servo, signals, seed)
-        allowed |= {entry.fault.error for entry in entries if isinstance(entry.fault, Reflex)}
-        named = set(re.findall(r'"(\w+)"', servo.printed))
-        assert named <= allowed, f"seed {seed}: the arm found {named - allowed}, which nobody injected"
+        injected = {entry.fault.error for entry in entries if isinstance(entry.fault, Reflex)}
+        found = set(re.findall(r'"(\w+)"', servo.printed[printed:])) - injected
+        assert found <= {"communication_constraints_violation"}, f"seed {seed}: the arm found {found}"
     assert "Traceback" not in servo.errors
     ticks = servo.recorded()
     for stretch in stretches(ticks):
@@ -122,18 +124,19 @@ def run_seeds(servo: ServoProcess, signals: EmulatorSignals, seeds: range) -> No
         verdict = judge(commands, SHARE, servo.specification.tip, SPEED_MAX_M_S, history=3)
         assert verdict.clean, (verdict, stretch["state"]["tick"][[0, -1]])
     counts = servo.memory.control()["event_counts"]
-    seen = {TROUBLES[code].name for code in np.flatnonzero(counts)}
+    seen = {TROUBLES[code].name for code in np.flatnonzero(counts).tolist()}
     assert {"gap_bridged", "state_not_finite", "arm_error", "user_stopped"} <= seen, f"too little happened: {seen}"
     latched = np.unique(ticks["command"]["fault"])
-    assert all(TROUBLES[int(code)].grade is Grade.LATCHED for code in latched if code)
+    assert all(TROUBLES[int(code)].grade is Grade.LATCHED for code in latched.tolist() if code)
     assert not counts[BY_NAME["arm_silent"].code]
 
 
 def stretches(ticks: Records) -> list[Records]:
-    """Return the runs of consecutive ticks with finite reports in `ticks`."""
+    """Return the runs of ticks with finite reports in which the arm took every command, as far as the servo knows."""
     finite = np.isfinite(ticks["state"]["q_d"]).all(axis=1) & np.isfinite(ticks["state"]["dq_d"]).all(axis=1)
     kept = ticks[finite]
-    cuts = np.flatnonzero(np.diff(kept["state"]["tick"]) != 1) + 1
+    joined = np.isin(kept["command"]["event"], [BY_NAME[name].code for name in ("gap_bridged", "gap_not_bridged")])
+    cuts = np.flatnonzero((np.diff(kept["state"]["tick"]) != 1) | joined[1:]) + 1
     return [part for part in np.split(kept, cuts) if len(part)]
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from poco.command_line import run_command
 from poco.errors import guard
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _announce(artifact: Artifact, remark: str) -> None:
 def main() -> None:
     """Run `poco-export`."""
     commands: dict[str, Callable[..., None]] = {"policy": policy, "wrap": wrap}
-    guard(lambda: tyro.extras.subcommand_cli_from_dict(commands, prog="poco-export", description=__doc__))
+    guard(lambda: run_command(commands, "poco-export", __doc__))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import tyro
-
+from poco.command_line import run_command
 from poco.errors import UsageError, guard
 
 if TYPE_CHECKING:
@@ -233,7 +232,7 @@ def main() -> None:
         "train": train,
         "evaluate": evaluate,
     }
-    guard(lambda: tyro.extras.subcommand_cli_from_dict(commands, prog="poco-learner", description=__doc__))
+    guard(lambda: run_command(commands, "poco-learner", __doc__))
 
 
 if __name__ == "__main__":

@@ -95,8 +95,11 @@ def options_of(flags: argparse.Namespace, overrides: dict[str, str]) -> RunOptio
         overrides["robot.kind"] = flags.robot
     if flags.sensors:
         overrides |= {f"task.{name}": flags.sensors for name in ("sensors", "outcome", "reset")}
-    config = flags.config or PACKAGED_CONFIG
-    settings = read_settings(config, overrides)
+    settings = read_settings(flags.config or PACKAGED_CONFIG, overrides)
+    if settings.robot.kind == "franka" and flags.config is None and "task.sensors" not in overrides:
+        raise UsageError(
+            "--robot franka needs --sensors (or a --config of its own): who says where the task's objects are?"
+        )
     if settings.robot.kind == "sim" and not flags.sensors:
         address = f"emulator://{settings.robot.host}"
         task = msgspec.structs.replace(settings.task, sensors=address, outcome=address, reset=address)

@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from poco.command_line import run_command
 from poco.episodes import write_durably
 from poco.errors import guard
 from poco.runtime.measures import Percentiles, Recording, Report, headline, measure
@@ -80,4 +81,4 @@ def report(run: Annotated[Path, tyro.conf.Positional]) -> None:
 
 
 if __name__ == "__main__":
-    guard(lambda: tyro.cli(report))
+    guard(lambda: run_command(report, "python -m poco.runtime.report"))

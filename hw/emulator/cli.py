@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import tyro
 
 from poco.clock import TICKS_PER_SECOND, monotonic_ns
+from poco.command_line import run_command
 from poco.errors import UsageError, guard
 
 from ..fault_script import read_fault_script
@@ -115,4 +116,4 @@ def serve(options: Options) -> None:
 
 def main() -> None:
     """Entry point of `poco-emulator`; exit codes are those of `poco.errors`, 130 after Ctrl-C or SIGTERM."""
-    guard(lambda: serve(tyro.cli(Options, prog="poco-emulator", description=DESCRIPTION)))
+    guard(lambda: serve(run_command(Options, "poco-emulator", DESCRIPTION)))

@@ -19,6 +19,7 @@ import tyro
 from PIL import Image, ImageDraw, ImageFont
 
 from poco.clock import TICK_S
+from poco.command_line import run_command
 from poco.errors import ArtifactError, PocoError, UsageError, guard
 from poco.records import TICK
 
@@ -165,4 +166,4 @@ def replay(
 
 
 if __name__ == "__main__":
-    guard(lambda: tyro.cli(replay))
+    guard(lambda: run_command(replay, "python -m poco.hw.emulator.replay"))

@@ -1,0 +1,48 @@
+"""A wrong word on the command line is one sentence and exit code 2, whichever program it is given to."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAMS = {
+    "poco-emulator": "from poco.hw.emulator.cli import main; main()",
+    "poco-learner": "from poco.learner.cli import main; main()",
+    "poco-export": "from poco.export.cli import main; main()",
+}
+
+
+def run(program: str, *words: str) -> subprocess.CompletedProcess[str]:
+    code = f"import sys; sys.argv = [{program!r}, *sys.argv[1:]]; {PROGRAMS[program]}"
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "expected"),
+    [
+        ("poco-emulator", ["--hots", "127.0.0.1"], "did you mean --host?"),
+        ("poco-emulator", ["--pacing", "fast"], "invalid choice 'fast'"),
+        ("poco-emulator", ["--recovery-delay-s", "soon"], "soon"),
+        ("poco-learner", ["clone", "--data", "x", "--out", "y", "--stpes", "1"], "--stpes"),
+        ("poco-export", ["polcy", "x"], "polcy"),
+    ],
+)
+def test_a_wrong_word_is_one_sentence(program: str, words: list[str], expected: str) -> None:
+    """The word is named, the remedy points to --help, and there is nothing else on standard error."""
+    done = run(program, *words)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: ")
+    assert expected in done.stderr
+    assert f"{program} --help" in done.stderr
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_is_help(program: str) -> None:
+    """--help prints to standard output and leaves with 0."""
+    done = run(program, "--help")
+    assert done.returncode == 0
+    assert program in done.stdout
+    assert done.stderr == ""

@@ -54,8 +54,8 @@ def _later(command: Command) -> Callable[..., Callable[[], Any]]:
 
 def _sentence(box: str) -> str:
     """Return the first paragraph of tyro's framed message, and the flag it thinks was meant."""
-    lines = [line.strip("│ ").strip() for line in box.splitlines() if line.startswith("│")]
-    rules = [number for number, line in enumerate(lines) if set(line) == {"─"}]
+    lines = [line.strip("│| ") for line in box.splitlines() if line.startswith(("│", "|"))]
+    rules = [number for number, line in enumerate(lines) if set(line) <= {"─", "-"}]
     text = " ".join(lines[: rules[0]] if rules else lines).rstrip(".")
     meant = re.search(r"Perhaps you meant:\s+(--[\w.-]+)", " ".join(lines))
     return f"{text or 'the command line is wrong'}{f'; did you mean {meant[1]}?' if meant else ''}"

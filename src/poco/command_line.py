@@ -56,8 +56,8 @@ def _sentence(box: str) -> str:
     """Return the first paragraph of tyro's message, framed or plain, and the flag it thinks was meant."""
     rows = [row for line in box.splitlines() if (row := line.strip(" │")) and row[0] not in "╭╰"]
     rules = [number for number, row in enumerate(rows) if set(row) <= {"─", "-"}]
-    if rules and rules[0] == 1:  # plain: a title and a rule come first
-        rows, rules = rows[2:], [number - 2 for number in rules[1:]]
+    if "│" not in box and rules:  # plain: a title and a rule come first
+        rows, rules = rows[rules[0] + 1 :], [number - rules[0] - 1 for number in rules[1:]]
     text = " ".join(rows[: rules[0]] if rules else rows).rstrip(".")
     meant = re.search(r"Perhaps you meant:\s+(--[\w.-]+)", " ".join(rows))
     return f"{text or 'the command line is wrong'}{f'; did you mean {meant[1]}?' if meant else ''}"

@@ -42,14 +42,14 @@ class EmulatorSignals:
     Every method raises ArmError when the emulator refuses, answers nonsense or goes silent.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, reply_timeout_s: float = REPLY_TIMEOUT_S) -> None:
         """Connect to `address`, HOST or HOST:PORT (port 1340 if left out); raises AddressError when nobody answers."""
         host, _, port = address.partition(":")
         self._address = address
         self._encoder = msgspec.json.Encoder()
         self._decoder = msgspec.json.Decoder(Reply)
         try:
-            self._socket = socket.create_connection((host, int(port or TASK_PORT)), timeout=REPLY_TIMEOUT_S)
+            self._socket = socket.create_connection((host, int(port or TASK_PORT)), timeout=reply_timeout_s)
         except (OSError, ValueError, OverflowError) as error:
             raise AddressError(
                 f"no task signals at emulator://{address} ({error}): start poco-emulator there, with --host {host}"

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from poco.errors import FaultError, PocoError
+from poco.errors import ArmError, FaultError, PocoError
 from poco.hw.task_driver import EMULATOR
 from poco.hw.task_signals import EmulatorSignals
 from poco.runtime.child import Child
@@ -30,6 +30,7 @@ RECOVERY_DELAY_S = 0.5
 RECOVERY_RETRY_S = 5.0
 MAX_RECOVERIES = 5
 DILATION_S = 1.0
+DILATION_REPLY_S = 0.5
 MAX_RESTARTS = 3
 INTERRUPTED_EXIT = 130
 STOP_SIGNALS = (signals.SIGINT, signals.SIGTERM, signals.SIGHUP)
@@ -82,7 +83,8 @@ class Supervisor:
         self.status.realtime(servo.wait_for("ready", START_LIMIT_S, self._beat_or_leave))
         policy.wait_for("ready", START_LIMIT_S, self._beat_or_leave)
         if self.options.settings.task.sensors.startswith(EMULATOR):
-            self._emulator = EmulatorSignals(self.options.settings.task.sensors.removeprefix(EMULATOR))
+            address = self.options.settings.task.sensors.removeprefix(EMULATOR)
+            self._emulator = EmulatorSignals(address, DILATION_REPLY_S)
         silence_s = self._silence_s()
         self._servo, self._in_motion = servo, True
         self.memory.set_request(Request.ARMED)
@@ -171,7 +173,12 @@ class Supervisor:
         if self._emulator is None or time.monotonic() < self._next_dilation_s:
             return
         self._next_dilation_s = time.monotonic() + DILATION_S
-        status = self._emulator.status()
+        try:
+            status = self._emulator.status()
+        except ArmError as error:
+            self.status.note(f"dilation is no longer reported: {error}")
+            self._emulator = None
+            return
         self.folder.append_event(
             Dilation(tick=status.tick, total_s=status.dilation_ns / 1e9, longest_s=status.longest_dilation_ns / 1e9)
         )

@@ -20,6 +20,8 @@ from poco.trouble import BY_NAME, Trouble
 
 SELF_TEST_STATES = 200
 SELF_TEST_MIN_SHARE = 0.9
+SELF_TEST_TRIES = 5
+"""A computer that is just starting the other processes of a run may be late once, but not every time."""
 RECOVERY_LIMIT_S = 20.0
 
 _MODE_REMEDY = {
@@ -163,15 +165,17 @@ class FrankaArm:
             )
 
     def _check_communication(self) -> None:
-        first = tick_of(self._read_idle())
-        for _ in range(SELF_TEST_STATES):
-            last = tick_of(self._read_idle())
-        share = SELF_TEST_STATES / max(last - first, SELF_TEST_STATES)
-        if share < SELF_TEST_MIN_SHARE:
-            raise ArmError(
-                f"only {share:.0%} of {last - first} states arrived, at least {SELF_TEST_MIN_SHARE:.0%} are needed: use a direct "
-                "cable to Control, a performance governor and no other load"
-            )
+        for _ in range(SELF_TEST_TRIES):
+            first = tick_of(self._read_idle())
+            for _ in range(SELF_TEST_STATES):
+                last = tick_of(self._read_idle())
+            share = SELF_TEST_STATES / max(last - first, SELF_TEST_STATES)
+            if share >= SELF_TEST_MIN_SHARE:
+                return
+        raise ArmError(
+            f"only {share:.0%} of {last - first} states arrived, at least {SELF_TEST_MIN_SHARE:.0%} are needed: use a direct "
+            "cable to Control, a performance governor and no other load"
+        )
 
 
 def tick_of(state: Any) -> int:

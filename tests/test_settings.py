@@ -116,6 +116,14 @@ def test_every_key_is_needed(key: str, tmp_path: Path) -> None:
         read_settings(path, {})
 
 
+def test_a_key_of_several_lines(tmp_path: Path) -> None:
+    """An unknown key with line breaks in it is named in one line."""
+    path = tmp_path / "settings.yaml"
+    path.write_text(yaml.safe_dump({**TREE, "a\nb": 1}))
+    with pytest.raises(SettingsError, match="unknown key a b;"):
+        read_settings(path, {})
+
+
 def test_nearest() -> None:
     """A near word is proposed; where none is near the known ones are listed."""
     assert nearest("hots", ["host", "kind"]) == "did you mean host?"

@@ -186,7 +186,7 @@ def _refuse_unknown(tree: object, kind: type[msgspec.Struct], where: str, prefix
     hints = typing.get_type_hints(kind)
     for key, value in tree.items():
         if key not in hints:
-            raise SettingsError(f"{where}: unknown key {prefix}{key}; {nearest(str(key), list(hints))}")
+            raise SettingsError(f"{where}: unknown key {prefix}{_one_line(key)}; {nearest(str(key), list(hints))}")
         struct = _struct(hints[key])
         if struct is not None:
             _refuse_unknown(value, struct, where, f"{prefix}{key}.")
@@ -221,5 +221,5 @@ def _override(tree: dict[str, Any], key: str, value: str) -> None:
         raise SettingsError(f"value {value!r} of --{key} is not YAML ({_one_line(error)})") from error
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())

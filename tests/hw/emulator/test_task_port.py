@@ -67,8 +67,9 @@ def test_wrong_use_is_refused_in_a_sentence(start_emulator: StartEmulator) -> No
         with pytest.raises(ArmError, match="--task peg-in-hole"):
             signals.read(0)
         with socket.create_connection(("127.0.1.33", 1340), timeout=5) as client:
-            client.sendall((4).to_bytes(4, "little") + b"junk")
-            assert b"Refused" in client.recv(1000)
+            for junk in (b"junk", b'{"\xff'):
+                client.sendall(len(junk).to_bytes(4, "little") + junk)
+                assert b"Refused" in client.recv(1000)
             client.sendall((MESSAGE_BYTES_MAX + 1).to_bytes(4, "little"))
             assert client.recv(1000) == b""
         assert signals.status().pacing == "realtime"

@@ -195,7 +195,7 @@ def test_nothing_is_due_before_the_first_command_after_a_failure_or_at_the_end(r
     loop.step(2)
     assert loop.servo.finished
     assert not run.wait_tick(loop.tick + 1, timeout_s=0.05)
-    assert (loop.servo.fault, run.control()["alarms"]) == (0, 0)
+    assert (loop.servo.fault, int(run.control()["alarms"])) == (0, 0)
     loop.servo.arm_failed(BY_NAME["user_stopped"].code)
     assert not run.wait_tick(loop.tick + 1, timeout_s=0.05)
-    assert (loop.servo.fault, run.control()["alarms"]) == (BY_NAME["user_stopped"].code, 1)
+    assert (loop.servo.fault, int(run.control()["alarms"])) == (BY_NAME["user_stopped"].code, 1)

@@ -53,6 +53,7 @@ def test_states_are_never_torn_between_processes(run: RunMemory) -> None:
     writer.start()
     last, reads = 0, 0
     while last < WRITES:
+        assert writer.exitcode in (None, 0), "the writing process died"
         state = run.read_state()
         if state is None:
             continue
@@ -72,6 +73,7 @@ def test_chunks_are_never_torn_between_processes(run: RunMemory) -> None:
     writer.start()
     last = 0
     while last < 2000:
+        assert writer.exitcode in (None, 0), "the writing process died"
         chunk = run.read_chunk()
         if chunk is None:
             continue

@@ -55,7 +55,7 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     parser.add_argument(
         "--robot", choices=("sim", "franka"), help="sim starts the emulated arm; franka uses one that is there"
     )
-    parser.add_argument("--policy", required=True, metavar="PATH", help="artifact folder, as poco-export makes it")
+    parser.add_argument("--policy", metavar="PATH", help="artifact folder, as poco-export makes it")
     parser.add_argument("--episodes", type=int, default=1, metavar="N", help="how many episodes to run (default 1)")
     parser.add_argument(
         "--speed", type=float, default=1.0, metavar="S", help="time scale of the motion, 0.05 to 1 (default 1)"
@@ -71,7 +71,10 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     )
     flags, rest = parser.parse_known_args(words)
     known = [word for action in parser._actions for word in action.option_strings]
-    return flags, _overrides(rest, [*known, *(f"--{key}" for key in settings_keys())])
+    overrides = _overrides(rest, [*known, *(f"--{key}" for key in settings_keys())])
+    if flags.policy is None:
+        raise UsageError("--policy is missing: give an artifact folder, for example artifacts/peg_in_hole")
+    return flags, overrides
 
 
 def _overrides(rest: Sequence[str], known: Sequence[str]) -> dict[str, str]:

@@ -52,11 +52,6 @@ class Episode:
         return np.array([step.action_policy for step in self.steps], dtype=np.float32)
 
     @property
-    def actions_executed(self) -> npt.NDArray[np.float32]:
-        """Commanded motion of each period, [steps, action_size] in action units."""
-        return np.array([step.action_executed for step in self.steps], dtype=np.float32)
-
-    @property
     def rewards(self) -> npt.NDArray[np.float32]:
         """Raw rewards [steps]."""
         return np.array([step.reward for step in self.steps], dtype=np.float32)

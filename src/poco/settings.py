@@ -96,7 +96,6 @@ class ServoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class TaskSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The task and its signal drivers (`sensors`, `outcome`, `reset`), each an address such as emulator://127.0.0.1."""
 
-    name: str
     sensors: str
     outcome: str
     reset: str

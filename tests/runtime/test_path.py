@@ -223,6 +223,8 @@ def compare_with_environment(run: Run, count: int) -> None:
         assert abs(len(robot) - len(simulated)) <= 1
         samples += shared
         apart_m.append(float(np.linalg.norm(robot[:shared] - simulated[:shared], axis=1).max()))
+    print(f"success {rates[0]:.0%} on the arm, {rates[1]:.0%} in the environment, {count} episodes;", end=" ")
+    print(f"free-space tip paths at most {1e3 * max(apart_m):.4f} mm apart in {samples} samples")
     assert samples > 10 * count
     assert max(apart_m) < 1e-3, f"largest distance of each episode in m: {apart_m}"
 

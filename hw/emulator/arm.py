@@ -6,7 +6,6 @@ The emulator and the gymnasium environment drive this same class; nothing in it 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import mujoco
 import numpy as np
@@ -28,14 +27,6 @@ EXTERNAL_TORQUE_CUTOFF_HZ = 30.0
 
 _TORQUE_MIN_NM = -TORQUE_MAX_NM
 _IDENTITY = np.eye(4)
-
-
-@dataclass(frozen=True, slots=True)
-class ArmSnapshot:
-    """Everything that decides the arm's future: MuJoCo's integration state and the filtered external torque [7] (N m)."""
-
-    physics: Floats
-    tau_ext: Floats
 
 
 class SimulatedArm:
@@ -76,18 +67,13 @@ class SimulatedArm:
 
     @property
     def joint_impedance(self) -> Floats:
-        """Stiffness K [7] (N m/rad) of the law; setting it also sets the damping."""
+        """Stiffness K [7] (N m/rad) of the law; setting it sets the damping D = 2 * 0.7 * sqrt(K * M_ii) of the ready pose too."""
         return self._stiffness
 
     @joint_impedance.setter
     def joint_impedance(self, stiffness: Floats) -> None:
         self._stiffness = np.array(stiffness, dtype=np.float64)
         self._damping = 2.0 * DAMPING_RATIO * np.sqrt(self._stiffness * self._reference_inertia)
-
-    @property
-    def joint_damping(self) -> Floats:
-        """Damping D [7] (N m s/rad) = 2 * 0.7 * sqrt(K * M_ii), with the inertia M_ii of the ready pose."""
-        return self._damping
 
     @property
     def tau_bias(self) -> Floats:
@@ -146,18 +132,6 @@ class SimulatedArm:
         self.tau_ext[:] = 0.0
         mujoco.mj_step1(self.model, self.data)
         self.tau[:] = self._bias
-
-    def save(self) -> ArmSnapshot:
-        """Return a copy of the present state; `restore` continues from it bit for bit."""
-        physics = np.empty(mujoco.mj_stateSize(self.model, mujoco.mjtState.mjSTATE_INTEGRATION))
-        mujoco.mj_getState(self.model, self.data, physics, mujoco.mjtState.mjSTATE_INTEGRATION)
-        return ArmSnapshot(physics, self.tau_ext.copy())
-
-    def restore(self, snapshot: ArmSnapshot) -> None:
-        """Return to a state of the same scene that `save` made."""
-        mujoco.mj_setState(self.model, self.data, snapshot.physics, mujoco.mjtState.mjSTATE_INTEGRATION)
-        self.tau_ext[:] = snapshot.tau_ext
-        mujoco.mj_step1(self.model, self.data)
 
     def inertia(self) -> Floats:
         """Return the joint-space inertia M(q) [7, 7] (kg m^2), reflected rotor inertia included."""

@@ -83,18 +83,6 @@ def test_torque_is_clipped(arm: SimulatedArm) -> None:
     assert (np.abs(arm.tau) == TORQUE_MAX_NM).any()
 
 
-def test_a_restored_arm_repeats_its_future(arm: SimulatedArm) -> None:
-    """After `restore` the same commands give the same state bit for bit."""
-    snapshot = arm.save()
-    futures = []
-    for _ in range(2):
-        arm.restore(snapshot)
-        for _ in range(50):
-            arm.advance(READY_RAD + 0.01, REST, REST)
-        futures.append((arm.q.copy(), arm.dq.copy()))
-    assert all(np.array_equal(one, two) for one, two in zip(*futures, strict=True))
-
-
 def test_contact_is_felt_as_the_force_it_is() -> None:
     """Leaning softly on a plate with a set force: the estimated wrench at the end effector points up and has its size."""
     plate = '<geom name="plate" type="box" size=".2 .2 .05" pos=".307 0 .426"/>'

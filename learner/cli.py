@@ -5,28 +5,25 @@ Examples:
   poco-learner clone --data runs/demonstrations --out runs/checkpoint --steps 20000
   poco-learner evaluate --checkpoint runs/checkpoint --variant hard --episodes 100
   poco-learner train --config configs/cpu/peg_in_hole.yaml --data runs/demonstrations --start runs/checkpoint --out runs/online
+  poco-learner train --out runs/online --resume
+  poco-learner evaluate --checkpoint runs/online --best-of 8
+  poco-learner compare --configs configs/cpu/peg_in_hole.yaml --start runs/checkpoint --out runs/compared
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from poco.command_line import run_command
 from poco.errors import UsageError, guard
+from poco.learner.training_commands import TASK, Variant, at_least_one, compare, evaluate, train
 
 if TYPE_CHECKING:
     from poco.learner.cloning import Cloned
-
-TASK = "poco.hw.emulator.tasks:poco/PegInHole-v0"
-FRESH_SEED = 1_000_000
-"""First seed of evaluation episodes, far from those of demonstrations."""
-
-Variant = Literal["easy", "hard"]
-Method = Literal["poco", "poco-noclip", "poco-noestep", "qc", "bc"]
 
 
 def make_data(
@@ -54,7 +51,7 @@ def make_data(
     from poco.learner import rollouts
     from poco.learner.progress import track
 
-    _at_least_one(episodes)
+    at_least_one("episodes", episodes)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is not an empty folder: choose another --out or remove it")
     environment = rollouts.make_environment(task, variant=variant)
@@ -108,103 +105,6 @@ def clone(
     print(json.dumps({"out": str(out), **cloned.metrics}))
 
 
-def train(
-    config: Path,
-    out: Path,
-    data: Path | None = None,
-    start: Path | None = None,
-    method: Method | None = None,
-    episodes: int | None = None,
-    seed: int = 0,
-    resume: bool = False,
-) -> None:
-    """Improve a policy by its own episodes: POCO, or one of its rivals by --method.
-
-    Leaves the policy (policy.safetensors), the best one (best/), metrics.jsonl, curves.png and the states to resume from.
-
-    Args:
-        config: Training recipe, one whole YAML file; see configs/cpu.
-        out: Folder of the run.
-        data: Folder of demonstrations that begin the replay.
-        start: Folder of a cloned checkpoint to begin with; without it learning is purely online.
-        method: Replaces the method of the recipe.
-        episodes: Replaces the number of training episodes of the recipe.
-        seed: Seed of the whole run.
-        resume: Go on from the newest checkpoint in --out.
-    """
-    import msgspec
-    import torch
-
-    from poco.learner import curves, rollouts, training
-    from poco.learner.checkpoint import read_checkpoint
-    from poco.learner.demonstrations import read_demonstrations
-    from poco.learner.progress import track
-
-    torch.set_num_threads(1)
-    settings = training.read_training_settings(config)
-    if method is not None:
-        settings = msgspec.structs.replace(settings, agent=msgspec.structs.replace(settings.agent, method=method))
-    if episodes is not None:
-        _at_least_one(episodes)
-        settings = msgspec.structs.replace(settings, episodes=episodes)
-    run = training.Run(
-        settings=settings,
-        seed=seed,
-        out=out,
-        demonstrations=() if data is None else read_demonstrations(data).episodes,
-        start=None if start is None else read_checkpoint(start),
-    )
-    environment = rollouts.make_environment(settings.task, **settings.environment)
-    learner = training.Learner(run, environment, resume)
-    remaining = settings.episodes - learner.progress.episodes
-    with track(settings.agent.method, remaining, "episodes") as advance:
-        for figures in learner.episodes():
-            advance(f"success {figures.recent_success:.2f} ({figures.phase})")
-    curves.draw(curves.read_figures(out), out / "curves.png")
-    print(json.dumps({"out": str(out), **learner.metrics()}))
-
-
-def evaluate(
-    checkpoint: Path, episodes: int = 100, variant: Variant = "easy", task: str = TASK, seed: int = FRESH_SEED
-) -> None:
-    """Measure the success of a checkpoint on fresh episodes, one plain sample for each chunk.
-
-    Prints the rate with its 95 % Wilson interval as JSON and keeps it in the checkpoint, from where export takes it.
-
-    Args:
-        checkpoint: Folder of the checkpoint.
-        episodes: Number of episodes to run.
-        variant: Which difficulty of the task.
-        task: Gymnasium name of the environment.
-        seed: Seed of the noise and first seed of the episodes.
-    """
-    import torch
-
-    from poco.learner import rollouts
-    from poco.learner.checkpoint import read_checkpoint, write_checkpoint
-    from poco.learner.progress import track
-
-    _at_least_one(episodes)
-    torch.set_num_threads(1)
-    loaded = read_checkpoint(checkpoint)
-    environment = rollouts.make_environment(task, variant=variant)
-    actor = rollouts.policy_actor(loaded, environment, seed)
-    successes = 0
-    with track(f"evaluation, {variant}", episodes, "episodes") as advance:
-        for rolled in rollouts.roll(environment, actor, range(episodes), seed):
-            successes += rolled.success
-            advance(f"{successes} succeeded")
-    result = rollouts.wilson(successes, episodes)
-    figures = {f"success_{variant}": result.rate, f"evaluation_episodes_{variant}": float(episodes)}
-    write_checkpoint(checkpoint, replace(loaded, metrics={**loaded.metrics, **figures}))
-    print(json.dumps({"checkpoint": str(checkpoint), "variant": variant, **asdict(result)}))
-
-
-def _at_least_one(episodes: int) -> None:
-    if episodes < 1:
-        raise UsageError(f"--episodes is {episodes}, must be at least 1")
-
-
 def _write_report(cloned: Cloned, out: Path) -> None:
     """Write figures and loss curve of a training run beside its checkpoint."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -231,6 +131,7 @@ def main() -> None:
         "clone": clone,
         "train": train,
         "evaluate": evaluate,
+        "compare": compare,
     }
     guard(lambda: run_command(commands, "poco-learner", __doc__))
 

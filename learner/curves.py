@@ -4,33 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from poco.errors import ArtifactError
+from poco.learner.metrics import EpisodeFigures
 from poco.learner.rollouts import wilson
-from poco.learner.training import METRICS_FILE, EpisodeFigures
 
 WINDOW = 20
 """Episodes in one average of the success curve."""
 
 Curve = tuple[str, str]
-
-
-def read_figures(folder: Path) -> list[EpisodeFigures]:
-    """Read the metrics of the run in `folder`; raises ArtifactError if there are none or a line is damaged."""
-    file = folder / METRICS_FILE
-    if not file.is_file() or not file.stat().st_size:
-        raise ArtifactError(f"no metrics of a training run in {file}: run `poco-learner train` first")
-    try:
-        return [msgspec.json.decode(line, type=EpisodeFigures) for line in file.read_bytes().splitlines()]
-    except msgspec.MsgspecError as error:
-        raise ArtifactError(
-            f"metrics {file} hold a damaged line ({error}): resume the run, which mends them"
-        ) from error
 
 
 def draw(figures: list[EpisodeFigures], path: Path) -> None:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+
+class Advance(Protocol):
+    """Moves a bar on by `count` and shows `remark` beside it."""
+
+    def __call__(self, remark: str, count: float = 1.0) -> None:
+        """Do so."""
+        ...
 
 
 class _Rate(ProgressColumn):
@@ -17,8 +26,8 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def track(name: str, total: int, unit: str) -> Iterator[Callable[[str], None]]:
-    """Show a bar of `total` `unit` on standard error; call what it yields after each one, with a remark to show."""
+def track(name: str, total: int, unit: str) -> Iterator[Advance]:
+    """Show a bar of `total` `unit` on standard error; call what it yields after each one, or several, with a remark to show."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -29,4 +38,4 @@ def track(name: str, total: int, unit: str) -> Iterator[Callable[[str], None]]:
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(name, total=total, unit=unit, remark="")
-        yield lambda remark: progress.update(task, advance=1, remark=remark)
+        yield lambda remark, count=1.0: progress.update(task, advance=count, remark=remark)

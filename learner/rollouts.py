@@ -11,17 +11,15 @@ from typing import Any
 import gymnasium
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from poco.episodes import write_episode
-from poco.errors import ArtifactError, UsageError
-from poco.learner.checkpoint import Checkpoint
+from poco.errors import UsageError
 from poco.learner.demonstrations import EPISODE_SUFFIX
-from poco.noise import NoiseSource
 from poco.records import EpisodeEnd, Step
 from poco.specification import Specification
 
 Floats = npt.NDArray[np.float32]
+Environment = gymnasium.Env[Floats, Floats]
 Actor = Callable[[Floats, int, int], Floats]
 """From observation [O], episode and chunk number to a chunk [T, A]."""
 
@@ -61,7 +59,7 @@ def wilson(successes: int, episodes: int) -> SuccessRate:
     return SuccessRate(episodes, successes, rate, max(0.0, centre - half), min(1.0, centre + half))
 
 
-def make_environment(task: str, **parameters: Any) -> gymnasium.Env[Floats, Floats]:
+def make_environment(task: str, **parameters: Any) -> Environment:
     """Return the gymnasium environment `task` made with `parameters`; raises UsageError if it cannot be made."""
     try:
         return gymnasium.make(task, disable_env_checker=True, **parameters)
@@ -69,13 +67,13 @@ def make_environment(task: str, **parameters: Any) -> gymnasium.Env[Floats, Floa
         raise UsageError(f"the environment {task} cannot be made with {parameters} ({error}): check --task") from error
 
 
-def specification_of(environment: gymnasium.Env[Floats, Floats]) -> Specification:
+def specification_of(environment: Environment) -> Specification:
     """Return the specification under which `environment` records."""
     specification: Specification = environment.unwrapped.specification  # type: ignore[attr-defined]
     return specification
 
 
-def roll(environment: gymnasium.Env[Floats, Floats], actor: Actor, episodes: range, seed: int) -> Iterator[Rolled]:
+def roll(environment: Environment, actor: Actor, episodes: range, seed: int) -> Iterator[Rolled]:
     """Yield one finished episode for each number in `episodes`; episode e is reset with `seed` + e."""
     for episode in episodes:
         observation, _ = environment.reset(seed=seed + episode)
@@ -88,30 +86,10 @@ def roll(environment: gymnasium.Env[Floats, Floats], actor: Actor, episodes: ran
         yield Rolled(tuple(steps), info["end"])
 
 
-def operator_actor(environment: gymnasium.Env[Floats, Floats], noise: float, bias_m: float, seed: int) -> Actor:
+def operator_actor(environment: Environment, noise: float, bias_m: float, seed: int) -> Actor:
     """Return the scripted operator of `environment` as an actor."""
     operator = environment.unwrapped.operator(noise=noise, bias=bias_m, seed=seed)  # type: ignore[attr-defined]
     return lambda observation, episode, chunk: operator(observation)
-
-
-def policy_actor(checkpoint: Checkpoint, environment: gymnasium.Env[Floats, Floats], seed: int) -> Actor:
-    """Return the policy of `checkpoint` as an actor of one plain sample; raises ArtifactError if the specifications differ."""
-    ours, theirs = checkpoint.specification.digest(), specification_of(environment).digest()
-    if ours != theirs:
-        raise ArtifactError(
-            f"the checkpoint was trained under specification {ours[:12]}, the environment has {theirs[:12]}: "
-            "make data and train again"
-        )
-    policy, source = checkpoint.policy, NoiseSource(seed)
-    shape = (policy.architecture.chunk_steps, policy.architecture.action_size)
-
-    def act(observation: Floats, episode: int, chunk: int) -> Floats:
-        noise = torch.from_numpy(source.sample(episode, chunk, shape))
-        with torch.inference_mode():
-            actions: Floats = policy(torch.from_numpy(observation)[None], noise[None])[0].numpy()
-        return actions
-
-    return act
 
 
 def record(rolled: Rolled, specification: Specification, folder: Path) -> None:

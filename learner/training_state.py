@@ -1,11 +1,12 @@
 """The state of a training run: one safetensors file with everything a resumed run needs, the last three kept.
 
-Tensors are those of actor, critic, target critic, best actor, optimizer and random generator; the header holds the settings, the
-counters and the watermark of the replay. One rename replaces all of it, so a killed process always leaves a whole one.
+Tensors are those of actor, critic, target critic, best actor, optimizer and random generator; the header holds what the run is,
+its counters and the watermark of the replay. One rename replaces all of it, so a killed process always leaves a whole one.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +17,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from poco.episodes import write_durably
-from poco.errors import ArtifactError
+from poco.errors import ArtifactError, SettingsError
+from poco.learner.networks import Architecture
+from poco.learner.recipe import TrainingSettings, endless
 from poco.learner.success_guard import GuardState
+from poco.specification import Specification
 
 FORMAT = "poco-training"
-VERSION = 1
+VERSION = 2
 SUFFIX = ".safetensors"
 KEPT = 3
 WEIGHT_MAX = 1e6
@@ -42,13 +46,31 @@ class Progress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     frozen_until_step: int = 0
     guard: GuardState = msgspec.field(default_factory=GuardState)
 
+    def reached(self, settings: TrainingSettings) -> bool:
+        """Whether a run of `settings` has come to its end."""
+        return self.episodes >= settings.episodes or 0 < settings.steps <= self.steps
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a run is: recipe, seed, specification and the architecture of its actor; enough to build its networks again."""
+
+    settings: TrainingSettings
+    seed: int
+    specification: Specification
+    architecture: Architecture
+
+    def digest(self) -> str:
+        """Return the hash of what a resumed run must share; only its end may be moved."""
+        shared = msgspec.structs.replace(self, settings=endless(self.settings))
+        return hashlib.sha256(msgspec.json.encode(shared)).hexdigest()
+
 
 class StateHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Typed header; `run_digest` covers settings, seed and specification, which a resumed run must share."""
+    """Typed header of a state."""
 
     format: str
     version: int
-    run_digest: str
+    identity: Identity
     progress: Progress
     replay_watermark: int
 
@@ -57,7 +79,7 @@ class StateHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class TrainingState:
     """A point of a run between two episodes."""
 
-    run_digest: str
+    identity: Identity
     progress: Progress
     replay_watermark: int
     tensors: Tensors
@@ -77,7 +99,7 @@ def write_state(folder: Path, state: TrainingState) -> None:
     header = StateHeader(
         format=FORMAT,
         version=VERSION,
-        run_digest=state.run_digest,
+        identity=state.identity,
         progress=state.progress,
         replay_watermark=state.replay_watermark,
     )
@@ -92,29 +114,50 @@ def write_state(folder: Path, state: TrainingState) -> None:
         old.unlink()
 
 
-def read_state(folder: Path, run_digest: str) -> TrainingState:
+def read_state(folder: Path) -> TrainingState:
     """Read the newest state in `folder`; raises ArtifactError naming the file, what is wrong and the remedy."""
+    file = _newest(folder)
+    header = _read_header(file)
+    try:
+        with safe_open(file, framework="pt") as opened:
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(file, error) from error
+    return TrainingState(header.identity, header.progress, header.replay_watermark, tensors)
+
+
+def read_header(folder: Path) -> StateHeader:
+    """Read what the newest state in `folder` belongs to and how far it got, without its tensors; raises ArtifactError."""
+    return _read_header(_newest(folder))
+
+
+def has_state(folder: Path) -> bool:
+    """Whether there is a state in `folder` to resume from."""
+    return bool(_files(folder))
+
+
+def _newest(folder: Path) -> Path:
     files = _files(folder)
     if not files:
         raise ArtifactError(f"no checkpoint of a training run in {folder}: start without --resume")
-    file = files[-1]
+    return files[-1]
+
+
+def _read_header(file: Path) -> StateHeader:
     try:
         with safe_open(file, framework="pt") as opened:
             header = msgspec.json.decode((opened.metadata() or {}).get(_KEY, ""), type=StateHeader)
-            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, msgspec.MsgspecError, OSError) as error:
-        raise ArtifactError(
-            f"checkpoint {file} is not readable ({error}): remove it to resume from the one before"
-        ) from (error)
+    except (SafetensorError, msgspec.MsgspecError, ArtifactError, SettingsError, OSError) as error:
+        raise _unreadable(file, error) from error
     if (header.format, header.version) != (FORMAT, VERSION):
         raise ArtifactError(
             f"checkpoint {file} is {header.format} v{header.version}, this poco reads {FORMAT} v{VERSION}"
         )
-    if header.run_digest != run_digest:
-        raise ArtifactError(
-            f"checkpoint {file} belongs to a run with other settings, seed or specification: resume with those of the run"
-        )
-    return TrainingState(header.run_digest, header.progress, header.replay_watermark, tensors)
+    return header
+
+
+def _unreadable(file: Path, error: Exception) -> ArtifactError:
+    return ArtifactError(f"checkpoint {file} is not readable ({error}): remove it to resume from the one before")
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:

@@ -10,33 +10,14 @@ import pytest
 from poco.artifact import Artifact
 from poco.episodes import Episode
 from poco.records import EpisodeEnd, Step, StepKey
-from poco.specification import Field, Specification
+from poco.specification import Specification
+from reach_task import SPECIFICATION
 
 
 @pytest.fixture(scope="session")
 def specification() -> Specification:
     """A policy of 6 observations that commands 5 steps of 4 actions, one step late."""
-    return Specification(
-        name="reach",
-        robot="fr3",
-        rate_hz=20.0,
-        chunk_steps=5,
-        execute_steps=3,
-        delay_steps=1,
-        action_space="tip_delta",
-        delta_base="commanded_at_attachment",
-        gripper="none",
-        flange_t_tip=tuple(np.eye(4).ravel().tolist()),
-        rest_q=(0.0, 0.0, 0.0, -2.0, 0.0, 2.0, 0.8),
-        observation=(
-            Field(name="offset", source="target_offset", frame="base", unit="m", low=(-0.1,) * 3, high=(0.1,) * 3),
-            Field(name="tip", source="tip_position", frame="base", unit="m", low=(0.0,) * 3, high=(1.0,) * 3),
-        ),
-        action=(
-            Field(name="tip_step", source="tip_step", frame="base", unit="m", low=(-0.006,) * 3, high=(0.006,) * 3),
-            Field(name="yaw_step", source="yaw_step", frame="base", unit="rad", low=(-0.06,), high=(0.06,)),
-        ),
-    )
+    return SPECIFICATION
 
 
 @pytest.fixture(scope="session")

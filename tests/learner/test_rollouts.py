@@ -11,10 +11,12 @@ import torch
 
 from poco.errors import ArtifactError, UsageError
 from poco.learner import rollouts
-from poco.learner.checkpoint import Checkpoint
-from poco.learner.cli import TASK, clone, evaluate, make_data
+from poco.learner.acting import chunk_actor
+from poco.learner.cli import clone, make_data
 from poco.learner.demonstrations import read_demonstrations
+from poco.learner.evaluation import Subject
 from poco.learner.networks import Architecture, FlowPolicy
+from poco.learner.training_commands import TASK, evaluate
 
 
 @pytest.mark.parametrize(
@@ -41,7 +43,7 @@ def test_policy_of_another_specification_is_refused() -> None:
     environment = rollouts.make_environment(TASK)
     other = msgspec.structs.replace(rollouts.specification_of(environment), name="other")
     with pytest.raises(ArtifactError, match="train again"):
-        rollouts.policy_actor(Checkpoint(other, FlowPolicy(Architecture.of(other)), {}), environment, 0)
+        Subject(Path("checkpoint"), FlowPolicy(Architecture.of(other)), other).actor(environment, 1, 0)
 
 
 def test_same_seed_same_episodes_with_policy_and_operator() -> None:
@@ -49,10 +51,10 @@ def test_same_seed_same_episodes_with_policy_and_operator() -> None:
     environment = rollouts.make_environment(TASK, episode_steps=10)
     specification = rollouts.specification_of(environment)
     torch.manual_seed(0)
-    checkpoint = Checkpoint(specification, FlowPolicy(Architecture.of(specification, (8,))), {})
+    policy = FlowPolicy(Architecture.of(specification, (8,)))
     runs = []
     for seed in (4, 4, 5):
-        actor = rollouts.policy_actor(checkpoint, environment, seed)
+        actor = chunk_actor(policy, None, specification, 1, seed)
         ((*_, last),) = (list(rolled.steps) for rolled in rollouts.roll(environment, actor, range(1), seed))
         runs.append(last.observation)
     assert runs[0] == runs[1] != runs[2]

@@ -18,18 +18,15 @@ import poco
 from poco.errors import ArtifactError, SettingsError, UsageError
 from poco.learner import rollouts, training_state
 from poco.learner.checkpoint import Checkpoint, read_checkpoint
-from poco.learner.cli import TASK, train
-from poco.learner.curves import read_figures
+from poco.learner.metrics import read_figures
 from poco.learner.networks import Architecture, FlowPolicy
+from poco.learner.recipe import TrainingSettings, read_training_settings
+from poco.learner.rollouts import Environment
 from poco.learner.success_guard import GuardSettings, GuardState, judge
-from poco.learner.training import (
-    Environment,
-    Learner,
-    Run,
-    TrainingSettings,
-    read_training_settings,
-)
-from poco.learner.training_state import Progress, TrainingState, read_state, write_state
+from poco.learner.training import Learner, Run
+from poco.learner.training_commands import TASK, train
+from poco.learner.training_state import Identity, Progress, TrainingState, read_state, write_state
+from reach_task import SPECIFICATION
 
 RECIPE = Path(poco.__file__).parent / "configs" / "cpu" / "peg_in_hole.yaml"
 SHORT = {
@@ -104,9 +101,10 @@ def test_resumed_run_equals_the_unbroken_one(
     ]
     assert read_figures(run.out) == read_figures(tmp_path / "whole")
     assert same_tensors(run.out, tmp_path / "whole")
-    digest = read_state(run.out / "states", whole.digest()).tensors
-    for key, value in read_state(tmp_path / "whole" / "states", whole.digest()).tensors.items():
-        assert torch.equal(value, digest[key]), key
+    assert resumed.identity.digest() == whole.identity.digest()
+    tensors = read_state(run.out / "states").tensors
+    for key, value in read_state(tmp_path / "whole" / "states").tensors.items():
+        assert torch.equal(value, tensors[key]), key
     assert not same_tensors(run.out, run.out / "best")
 
 
@@ -131,8 +129,16 @@ def test_last_three_checkpoints_are_kept(settings: TrainingSettings, environment
     ]
 
 
+IDENTITY = Identity(
+    settings=read_training_settings(RECIPE),
+    seed=0,
+    specification=SPECIFICATION,
+    architecture=Architecture.of(SPECIFICATION, (16,)),
+)
+
+
 def state(episodes: int, size: int = 1000, value: float = 1.0) -> TrainingState:
-    return TrainingState("digest", Progress(episodes=episodes), episodes, {"weights": torch.full((size,), value)})
+    return TrainingState(IDENTITY, Progress(episodes=episodes), episodes, {"weights": torch.full((size,), value)})
 
 
 def _write_for_ever(folder: Path) -> None:
@@ -152,7 +158,7 @@ def test_kill_during_checkpointing_leaves_a_loadable_one(tmp_path: Path) -> None
         os.kill(process.pid or 0, signal.SIGKILL)
         process.join()
         assert process.exitcode == -signal.SIGKILL
-        found = read_state(tmp_path, "digest")
+        found = read_state(tmp_path)
         assert torch.equal(found.tensors["weights"], torch.full((200_000,), float(found.progress.episodes % 100)))
         assert found.progress.episodes == found.replay_watermark
         for file in tmp_path.iterdir():
@@ -166,7 +172,7 @@ def test_poison_never_reaches_a_checkpoint(tmp_path: Path, poison: float) -> Non
     write_state(tmp_path, state(1))
     with pytest.raises(ArtifactError, match="the checkpoint is not written"):
         write_state(tmp_path, state(2, value=poison))
-    assert read_state(tmp_path, "digest").progress.episodes == 1
+    assert read_state(tmp_path).progress.episodes == 1
     assert [file.name for file in tmp_path.iterdir()] == ["00000001.safetensors"]
 
 
@@ -205,20 +211,18 @@ def test_full_disk_is_one_sentence(tmp_path: Path) -> None:
     process.start()
     process.join()
     assert process.exitcode == 3
-    assert read_state(tmp_path, "digest").progress.episodes == 1
+    assert read_state(tmp_path).progress.episodes == 1
 
 
 def test_states_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    """No state, one of another run and a truncated one give one sentence each."""
+    """No state and a truncated one give one sentence each."""
     with pytest.raises(ArtifactError, match="start without --resume"):
-        read_state(tmp_path, "digest")
+        read_state(tmp_path)
     write_state(tmp_path, state(1))
-    with pytest.raises(ArtifactError, match="other settings, seed or specification"):
-        read_state(tmp_path, "other")
     file = tmp_path / "00000001.safetensors"
     file.write_bytes(file.read_bytes()[:500])
     with pytest.raises(ArtifactError, match="remove it to resume from the one before"):
-        read_state(tmp_path, "digest")
+        read_state(tmp_path)
 
 
 def test_optimizer_and_generator_come_back(tmp_path: Path) -> None:
@@ -230,8 +234,8 @@ def test_optimizer_and_generator_come_back(tmp_path: Path) -> None:
     generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
     torch.randn(5, generator=generators[0])
     tensors = training_state.optimizer_tensors(optimizers[0]) | training_state.generator_tensors(generators[0])
-    write_state(tmp_path, TrainingState("digest", Progress(), 0, tensors))
-    found = read_state(tmp_path, "digest").tensors
+    write_state(tmp_path, TrainingState(IDENTITY, Progress(), 0, tensors))
+    found = read_state(tmp_path).tensors
     training_state.restore_optimizer(optimizers[1], found)
     training_state.restore_generator(generators[1], found)
     first, second = (optimizer.state_dict()["state"] for optimizer in optimizers)
@@ -294,16 +298,20 @@ def test_command_learns_resumes_and_draws(
     """`train` leaves policy, best policy, states, metrics and curves; with --resume it goes on to more episodes."""
     config, out = tmp_path / "recipe.yaml", tmp_path / "out"
     config.write_text(yaml.safe_dump(msgspec.to_builtins(settings)))
-    train(config, out, episodes=1, method="qc")
-    train(config, out, episodes=2, method="qc", resume=True)
+    train(out, config, episodes=1, method="qc")
+    train(out, episodes=2, resume=True)
     lines = [msgspec.json.decode(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["online_episodes"] for line in lines] == [1.0, 2.0]
     names = {"policy.safetensors", "best", "states", "replay", "metrics.jsonl", "curves.png"}
     assert {item.name for item in out.iterdir()} == names
     with pytest.raises(ArtifactError, match="already holds a replay"):
-        train(config, out)
+        train(out, config)
+    with pytest.raises(ArtifactError, match="resume it with its own"):
+        train(out, config, resume=True)
+    with pytest.raises(UsageError, match="--config is missing"):
+        train(tmp_path / "new")
     with pytest.raises(UsageError, match="--episodes is 0"):
-        train(config, out, episodes=0)
+        train(out, config, episodes=0)
 
 
 def test_wrong_recipes_and_specifications_are_refused(

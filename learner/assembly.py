@@ -1,0 +1,51 @@
+"""Networks, target and optimizer of a training run, made from what the run is and filled from its states."""
+
+from __future__ import annotations
+
+import torch
+
+from poco.errors import ArtifactError
+from poco.learner import training_state
+from poco.learner.agent import Agent
+from poco.learner.critic import ChunkCritic, CriticArchitecture
+from poco.learner.networks import FlowPolicy
+from poco.learner.training_state import Identity, Tensors, TrainingState
+
+
+def assemble(identity: Identity) -> tuple[FlowPolicy, Agent]:
+    """Return a fresh policy and its agent with fresh critics; the same ones for the same identity."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(identity.seed)
+        policy = FlowPolicy(identity.architecture)
+        settings = identity.settings.agent
+        architecture = CriticArchitecture.of(
+            identity.specification, settings.critic_hidden_sizes, settings.critic_heads, settings.critic_loss
+        )
+        critic = ChunkCritic(architecture)
+    return policy, Agent(policy, critic, settings, identity.specification)
+
+
+def tensors_of(policy: FlowPolicy, agent: Agent) -> Tensors:
+    """Return everything of policy, critics and optimizer that a state must hold."""
+    tensors = training_state.optimizer_tensors(agent.optimizer)
+    for prefix, module in _modules(policy, agent).items():
+        tensors |= training_state.prefixed(prefix, module.state_dict())
+    return tensors
+
+
+def fill(policy: FlowPolicy, agent: Agent, state: TrainingState) -> None:
+    """Put weights, moments and the count of refused updates of `state` back; raises ArtifactError if they do not fit."""
+    try:
+        for prefix, module in _modules(policy, agent).items():
+            module.load_state_dict(training_state.under(prefix, state.tensors))
+        training_state.restore_optimizer(agent.optimizer, state.tensors)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise ArtifactError(
+            f"the checkpoint of the run does not hold what it needs ({str(error).splitlines()[0]}): "
+            "remove the newest file of its states to resume from the one before"
+        ) from error
+    agent.refused = state.progress.refused
+
+
+def _modules(policy: FlowPolicy, agent: Agent) -> dict[str, torch.nn.Module]:
+    return {"actor.": policy, "critic.": agent.critic, "target.": agent.target}

@@ -1,0 +1,53 @@
+"""What a training run writes down: one line of figures for each episode."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from poco.episodes import write_durably
+from poco.errors import ArtifactError
+from poco.learner.agent import Phase
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class EpisodeFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One line of metrics.jsonl: one training episode, means of the diagnostics of its updates, evaluation after it if any."""
+
+    episode: int
+    steps: int
+    updates: int
+    phase: Phase
+    success: bool
+    recent_success: float
+    verdict: str
+    diagnostics: dict[str, float]
+    evaluation: dict[str, float] = {}
+
+
+def append_figures(folder: Path, figures: EpisodeFigures) -> None:
+    """Write the line of one episode to the metrics of the run in `folder`."""
+    with (folder / METRICS_FILE).open("ab") as stream:
+        stream.write(msgspec.json.encode(figures) + b"\n")
+
+
+def keep_figures(folder: Path, episodes: int) -> None:
+    """Forget the lines after the first `episodes`: a resumed run writes them again."""
+    file = folder / METRICS_FILE
+    lines = file.read_bytes().splitlines(keepends=True) if file.is_file() else []
+    write_durably(file, b"".join(lines[:episodes]))
+
+
+def read_figures(folder: Path) -> list[EpisodeFigures]:
+    """Read the metrics of the run in `folder`; raises ArtifactError if there are none or a line is damaged."""
+    file = folder / METRICS_FILE
+    if not file.is_file() or not file.stat().st_size:
+        raise ArtifactError(f"no metrics of a training run in {file}: run `poco-learner train` first")
+    try:
+        return [msgspec.json.decode(line, type=EpisodeFigures) for line in file.read_bytes().splitlines()]
+    except msgspec.MsgspecError as error:
+        raise ArtifactError(
+            f"metrics {file} hold a damaged line ({error}): resume the run, which mends them"
+        ) from error

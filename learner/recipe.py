@@ -1,0 +1,64 @@
+"""The training recipe: one whole YAML file that says what `poco-learner train` does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import yaml
+
+from poco.errors import SettingsError
+from poco.learner.agent import AgentSettings
+from poco.learner.success_guard import GuardSettings
+from poco.settings import convert_strictly
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One whole training recipe.
+
+    The run ends with the episode that is number `episodes` or that reaches `steps` control steps, 0 for no such limit.
+    updates_per_step is the update-to-data ratio in control steps; warm_up says what updates do to the actor in the first
+    warm_up_steps control steps besides training the critic. evaluation_interval 0 turns the evaluations off.
+    """
+
+    version: Literal[1]
+    task: str
+    environment: dict[str, bool | int | float | str]
+    episodes: Count
+    steps: NotNegative = 0
+    batch: Count
+    updates_per_step: Annotated[float, msgspec.Meta(ge=0.0)]
+    warm_up: Literal["frozen", "cloning"]
+    warm_up_steps: NotNegative
+    evaluation_interval: NotNegative
+    evaluation_episodes: Count
+    checkpoint_interval: Count
+    replay_bytes: Count
+    actor_hidden_sizes: tuple[int, ...]
+    agent: AgentSettings
+    guard: GuardSettings
+
+    @property
+    def best_of(self) -> int:
+        """How many samples the method acts with: Q-chunking executes the best of its candidates, all others take one."""
+        return self.agent.candidates if self.agent.method == "qc" else 1
+
+
+def read_training_settings(path: Path) -> TrainingSettings:
+    """Read the YAML file at `path`; raises SettingsError with file, key and nearest known key or limit."""
+    if not path.is_file():
+        raise SettingsError(f"settings file {path} does not exist: see configs/cpu for whole examples")
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings file {path} is not YAML ({' '.join(str(error).split())})") from error
+    return convert_strictly(tree, TrainingSettings, str(path))
+
+
+def endless(settings: TrainingSettings) -> TrainingSettings:
+    """Return `settings` without its end, the only part of a recipe that a run which goes on may change."""
+    return msgspec.structs.replace(settings, episodes=1, steps=0)

@@ -1,0 +1,248 @@
+"""The commands of `poco-learner` that learn online and measure what was learned."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from poco.errors import UsageError
+
+if TYPE_CHECKING:
+    from poco.learner.recipe import TrainingSettings
+    from poco.learner.training import Run
+
+TASK = "poco.hw.emulator.tasks:poco/PegInHole-v0"
+FRESH_SEED = 1_000_000
+"""First seed of evaluation episodes, far from those of demonstrations and of training."""
+
+Variant = Literal["easy", "hard"]
+Method = Literal["poco", "poco-noclip", "poco-noestep", "qc", "bc"]
+
+
+def train(
+    out: Path,
+    config: Path | None = None,
+    data: Path | None = None,
+    start: Path | None = None,
+    method: Method | None = None,
+    episodes: int | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    resume: bool = False,
+) -> None:
+    """Improve a policy by its own episodes: POCO, or one of its rivals by --method.
+
+    Leaves the policy (policy.safetensors), the best one (best/), metrics.jsonl, curves.png and the states to resume from.
+    --resume needs nothing but --out; it may move the end of the run by --episodes or --steps.
+
+    Args:
+        out: Folder of the run.
+        config: Training recipe, one whole YAML file; see configs/cpu.
+        data: Folder of demonstrations that begin the replay.
+        start: Folder of a cloned checkpoint to begin with; without it learning is purely online.
+        method: Replaces the method of the recipe.
+        episodes: Replaces the number of training episodes of the recipe.
+        steps: Replaces the number of control steps after which the recipe ends; 0 for no such limit.
+        seed: Seed of the whole run.
+        resume: Go on from the newest checkpoint in --out.
+    """
+    import torch
+
+    from poco.learner import curves, rollouts, training
+    from poco.learner.metrics import read_figures
+    from poco.learner.progress import track
+
+    torch.set_num_threads(1)
+    run = (
+        _resumed(out, config, method, episodes, steps)
+        if resume
+        else _new(out, config, data, start, method, episodes, steps, seed)
+    )
+    environment = rollouts.make_environment(run.settings.task, **run.settings.environment)
+    learner = training.Learner(run, environment, resume)
+    limit, reached = run.settings.steps, learner.progress.steps
+    left = limit - reached if limit else run.settings.episodes - learner.progress.episodes
+    with track(run.settings.agent.method, max(0, left), "steps" if limit else "episodes") as advance:
+        for figures in learner.episodes():
+            advance(f"success {figures.recent_success:.2f} ({figures.phase})", figures.steps - reached if limit else 1)
+            reached = figures.steps
+    curves.draw(read_figures(out), out / "curves.png")
+    print(json.dumps({"out": str(out), **learner.metrics()}))
+
+
+def evaluate(
+    checkpoint: Path,
+    episodes: int = 100,
+    best_of: int | None = None,
+    config: Path | None = None,
+    task: str | None = None,
+    variant: Variant | None = None,
+    seed: int = FRESH_SEED,
+) -> None:
+    """Measure the success of a checkpoint or a training run on fresh episodes in one acting mode.
+
+    Prints the rate with its 95 % Wilson interval as JSON and keeps it in --checkpoint (evaluations.json, and the figures of
+    the policy, from where export takes them). A training run knows its task; for a cloned checkpoint give --config, or --task.
+
+    Args:
+        checkpoint: Folder of a cloned checkpoint or of a training run.
+        episodes: Number of episodes to run.
+        best_of: Samples drawn for each chunk, of which the critic chooses; 1 is a plain sample. Default: as the method acts.
+        config: Training recipe that names task and environment.
+        task: Gymnasium name of the environment.
+        variant: Which difficulty of the task (peg-in-hole: easy if nothing else says so).
+        seed: Seed of the noise and first seed of the episodes.
+    """
+    import msgspec
+    import torch
+
+    from poco.learner import evaluation, rollouts
+    from poco.learner.progress import track
+
+    at_least_one("episodes", episodes)
+    torch.set_num_threads(1)
+    subject = evaluation.read_subject(checkpoint)
+    settings = subject.settings
+    count = best_of or (1 if settings is None else settings.best_of)
+    at_least_one("best-of", count)
+    name, parameters = _environment(settings if config is None else _recipe(config), task, variant)
+    environment = rollouts.make_environment(name, **parameters)
+    label = str(parameters.get("variant", name.rpartition("/")[2]))
+    with track(f"evaluation, {label}", episodes, "episodes") as advance:
+        result = evaluation.evaluate(subject, environment, label, count, episodes, seed, advance)
+    evaluation.keep_evaluation(checkpoint, result)
+    print(json.dumps({"checkpoint": str(checkpoint), **msgspec.to_builtins(result)}))
+
+
+def compare(
+    out: Path,
+    configs: tuple[Path, ...],
+    methods: tuple[Method, ...] = ("poco", "poco-noestep", "poco-noclip", "qc", "bc"),
+    seeds: tuple[int, ...] = (0, 1, 2),
+    data: str | None = None,
+    start: str | None = None,
+    episodes: int | None = None,
+    steps: int | None = None,
+    evaluation_episodes: int = 100,
+    best_of: tuple[int, ...] = (),
+    jobs: int = 1,
+) -> None:
+    """Train methods over seeds, measure each on fresh episodes and show them side by side.
+
+    Finished runs are left alone and broken ones resumed, so the same command goes on after anything. Every method is measured
+    as it acts: one plain sample, Q-chunking with the best of its candidates. Leaves comparison.md, .json and .png in --out.
+
+    Args:
+        out: Folder of the comparison; every run has a folder in it.
+        configs: Training recipes; each is tried with every method.
+        methods: Methods to compare.
+        seeds: Seeds to run every method with.
+        data: Folder of demonstrations; {seed} in it becomes the seed.
+        start: Folder of the cloned checkpoint to begin with; {seed} in it becomes the seed.
+        episodes: Replaces the number of training episodes of the recipes.
+        steps: End every run with the episode that reaches so many control steps: methods get the same experience.
+        evaluation_episodes: Fresh episodes for each measurement.
+        best_of: Further acting modes to measure in: samples drawn for each chunk, of which the critic chooses.
+        jobs: Processes that work at the same time.
+    """
+    from poco.learner import comparison, comparison_report
+    from poco.learner.progress import track
+
+    for flag, count in (("evaluation-episodes", evaluation_episodes), ("jobs", jobs), ("seeds", len(seeds))):
+        at_least_one(flag, count)
+    candidates = []
+    for config, method, seed in itertools.product(configs, methods, seeds):
+        settings = _changed(_recipe(config), method, episodes, steps)
+        words = ["--config", str(config), "--method", method, "--seed", str(seed)]
+        for flag, folder in (("--data", data), ("--start", start)):
+            words += [] if folder is None else [flag, folder.replace("{seed}", str(seed))]
+        label = method if len(configs) == 1 else f"{method} ({config.stem})"
+        place = out / config.stem / method / f"seed-{seed}"
+        candidates.append(comparison.Candidate(label, seed, place, settings, tuple(words)))
+    out.mkdir(parents=True, exist_ok=True)
+    done = 0.0
+    with track("comparison", len(candidates), "runs") as advance:
+
+        def report(trained: float, remark: str) -> None:
+            nonlocal done
+            advance(remark, trained - done)
+            done = trained
+
+        comparison.carry_out(candidates, comparison.Measure(evaluation_episodes, best_of), jobs, report)
+    print(comparison_report.markdown(comparison_report.write(candidates, out)), end="")
+
+
+def at_least_one(flag: str, count: int) -> None:
+    """Raise UsageError if the value `count` of --`flag` is below 1."""
+    if count < 1:
+        raise UsageError(f"--{flag} is {count}, must be at least 1")
+
+
+def _environment(
+    settings: TrainingSettings | None, task: str | None, variant: Variant | None
+) -> tuple[str, dict[str, Any]]:
+    name = task or (TASK if settings is None else settings.task)
+    parameters: dict[str, Any] = {} if settings is None or settings.task != name else dict(settings.environment)
+    if variant is not None or (settings is None and name == TASK):
+        parameters["variant"] = variant or "easy"
+    return name, parameters
+
+
+def _new(
+    out: Path,
+    config: Path | None,
+    data: Path | None,
+    start: Path | None,
+    method: Method | None,
+    episodes: int | None,
+    steps: int | None,
+    seed: int,
+) -> Run:
+    from poco.learner.checkpoint import read_checkpoint
+    from poco.learner.demonstrations import read_demonstrations
+    from poco.learner.training import Run
+
+    if config is None:
+        raise UsageError("--config is missing: give a training recipe such as configs/cpu/peg_in_hole.yaml")
+    return Run(
+        settings=_changed(_recipe(config), method, episodes, steps),
+        seed=seed,
+        out=out,
+        demonstrations=() if data is None else read_demonstrations(data).episodes,
+        start=None if start is None else read_checkpoint(start),
+    )
+
+
+def _resumed(out: Path, config: Path | None, method: Method | None, episodes: int | None, steps: int | None) -> Run:
+    """Return the run that its newest state describes."""
+    from poco.learner import training_state
+    from poco.learner.training import Run
+
+    identity = training_state.read_header(out / "states").identity
+    settings = identity.settings if config is None else _recipe(config)
+    return Run(_changed(settings, method, episodes, steps), identity.seed, out)
+
+
+def _recipe(config: Path) -> TrainingSettings:
+    from poco.learner.recipe import read_training_settings
+
+    return read_training_settings(config)
+
+
+def _changed(
+    settings: TrainingSettings, method: Method | None, episodes: int | None, steps: int | None
+) -> TrainingSettings:
+    import msgspec
+
+    if method is not None:
+        settings = msgspec.structs.replace(settings, agent=msgspec.structs.replace(settings.agent, method=method))
+    if episodes is not None:
+        at_least_one("episodes", episodes)
+        settings = msgspec.structs.replace(settings, episodes=episodes)
+    if steps is not None:
+        if steps < 0:
+            raise UsageError(f"--steps is {steps}, must be at least 0; 0 is no limit")
+        settings = msgspec.structs.replace(settings, steps=steps)
+    return settings

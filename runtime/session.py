@@ -14,6 +14,7 @@ import onnxruntime
 
 from poco.artifact import Artifact, Graph, GraphInput, Tensors
 from poco.errors import ArtifactError
+from poco.refusal import Reason, Refused
 
 Floats = npt.NDArray[np.float32]
 
@@ -108,21 +109,24 @@ class Session:
         path, golden = self._artifact.path, self._artifact.golden
         wanted = {"observation", "chunk"} | ({"noise"} if self._noise is not None else set())
         if set(golden) != wanted:
-            raise ArtifactError(f"artifact {path} holds the golden vectors {sorted(golden)}, expected {sorted(wanted)}")
+            raise Refused(
+                Reason.GOLDEN, f"artifact {path} holds the golden vectors {sorted(golden)}, expected {sorted(wanted)}"
+            )
         chunks = golden["chunk"].astype(np.float32)
         cases = len(chunks)
         shapes = {"observation": (cases, self._observation.size), "chunk": (cases, *self._actions.shape)}
         shapes["noise"] = shapes["chunk"]
         if cases == 0 or any(golden[name].shape != shapes[name] for name in wanted):
-            raise ArtifactError(f"artifact {path} has golden vectors of a wrong shape: export it again")
+            raise Refused(Reason.GOLDEN, f"artifact {path} has golden vectors of a wrong shape: export it again")
         observations = golden["observation"].astype(np.float32)
         noises = golden.get("noise", np.zeros_like(chunks)).astype(np.float32)
         actual = np.stack([self.run(*case) for case in zip(observations, noises, strict=True)])
         error, tolerance = float(np.max(np.abs(actual - chunks))), self._artifact.manifest.golden_tolerance
         if not error <= tolerance:
-            raise ArtifactError(
+            raise Refused(
+                Reason.GOLDEN,
                 f"artifact {path} gives chunks that differ from its golden ones by {error:.2e}, "
-                f"the tolerance is {tolerance:.0e}: export it again"
+                f"the tolerance is {tolerance:.0e}: export it again",
             )
 
     def _buffer(self, source: str) -> Floats:

@@ -25,7 +25,7 @@ class Layer:
     never: tuple[str, ...] = ()
 
 
-FOR_ALL = frozenset({"numpy", "numba", "yaml", "tyro", "msgspec", "safetensors"})
+FOR_ALL = frozenset({"numpy", "numba", "yaml", "tyro", "msgspec", "safetensors", "cryptography"})
 VOCABULARY = frozenset({"vocabulary"})
 LAYERS = {
     "vocabulary": Layer(ROOT / "src/poco"),
@@ -33,7 +33,7 @@ LAYERS = {
     "runtime": Layer(
         ROOT / "runtime",
         VOCABULARY | {"hw"},
-        frozenset({"onnxruntime", "rich", "matplotlib", "PIL", "zmq"}),
+        frozenset({"onnxruntime", "onnx", "rich", "matplotlib", "PIL", "zmq"}),
         never=("poco.hw.emulator",),
     ),
     "learner": Layer(ROOT / "learner", VOCABULARY, frozenset({"torch", "gymnasium", "matplotlib", "rich"})),

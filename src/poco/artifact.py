@@ -2,6 +2,7 @@
 
 ```
 manifest.json        this module's Manifest as JSON
+manifest.sig         detached signature over the manifest's bytes (`poco.trust`), for artifacts that are offered to a robot
 policy.onnx          graph(s), single file, no external data
 trained.safetensors  tensors bound as graph inputs (what a swap replaces)
 golden.safetensors   observation, noise and the chunk the exporter got from them
@@ -11,6 +12,7 @@ golden.safetensors   observation, noise and the chunk the exporter got from them
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,14 +25,18 @@ from safetensors.numpy import load
 
 from poco.episodes import write_durably
 from poco.errors import ArtifactError
+from poco.refusal import Reason, Refused
 from poco.specification import Specification
 
 FORMAT = "poco-artifact"
 VERSION = 1
-MANIFEST = "manifest.json"
+MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 1 << 33
 MAX_TENSORS = 4096
+MAX_TENSOR_HEADER_BYTES = 1 << 20
+MAX_WEIGHT = 1e6
+"""A trained value of a larger magnitude was never sound."""
 
 Tensors = dict[str, npt.NDArray[np.generic]]
 
@@ -127,23 +133,90 @@ def write_artifact(path: Path, manifest: Manifest, files: dict[str, bytes]) -> N
     write_durably(path / MANIFEST, document)
 
 
+def write_signed(path: Path, manifest: bytes, files: Mapping[str, bytes]) -> None:
+    """Write an artifact whose manifest may not change by a byte into the folder `path`, for `read_artifact`; not durable."""
+    for name, payload in files.items():
+        (path / name).write_bytes(payload)
+    (path / MANIFEST).write_bytes(manifest)
+
+
 def read_artifact(path: Path) -> Artifact:
     """Read and verify the artifact in folder `path`; raises ArtifactError with file, reason and remedy.
 
     Order: sizes, manifest schema and version, hash of every file, no unnamed files, tensors against graph inputs, finiteness.
     """
-    manifest = _read_manifest(path)
-    named = {graph.file: graph.sha256 for graph in manifest.graphs}
-    named |= {item.file: item.sha256 for item in manifest.tensors}
-    payloads = {name: _read_file(path, name, digest) for name, digest in named.items()}
-    extra = {item.name for item in path.iterdir()} - set(named) - {MANIFEST}
-    if extra:
-        raise ArtifactError(
-            f"artifact {path} holds files its manifest does not name ({', '.join(sorted(extra))}): remove them"
+    file = path / MANIFEST
+    if not path.is_dir() or file.is_symlink() or not file.is_file():
+        raise ArtifactError(f"no artifact at {path}: give a folder that holds {MANIFEST}, as `poco-export` makes it")
+    if file.stat().st_size > MAX_MANIFEST_BYTES:
+        raise Refused(
+            Reason.TOO_LARGE, f"manifest {file} has {file.stat().st_size} bytes, the limit is {MAX_MANIFEST_BYTES}"
         )
+    manifest = parse_manifest(file.read_bytes(), str(path))
+    payloads = {name: _read_file(path, name) for name in named_files(manifest)}
+    payloads |= {item.name: b"" for item in path.iterdir() if item.name not in (*payloads, MANIFEST, SIGNATURE)}
+    return assemble(path, manifest, payloads)
+
+
+def parse_manifest(payload: bytes, where: str) -> Manifest:
+    """Return the manifest in `payload`, consistent in itself; raises Refused naming the artifact `where` and the reason."""
+    try:
+        manifest = msgspec.json.decode(payload, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError, ArtifactError) as error:
+        raise Refused(
+            Reason.MALFORMED, f"the manifest of {where} is not valid ({error}): export the policy again"
+        ) from error
+    if manifest.format != FORMAT or manifest.version != VERSION:
+        raise Refused(
+            Reason.MALFORMED,
+            f"artifact {where} is {manifest.format} v{manifest.version}, this poco reads {FORMAT} v{VERSION}",
+        )
+    if manifest.robot_model != manifest.specification.robot:
+        raise Refused(
+            Reason.WRONG_ROBOT,
+            f"artifact {where} is for the robot {manifest.robot_model}, its specification for "
+            f"{manifest.specification.robot}: export it again",
+        )
+    if manifest.specification.digest() != manifest.specification_hash:
+        raise Refused(
+            Reason.WRONG_SPECIFICATION,
+            f"artifact {where} carries a specification that does not match its hash: export it again",
+        )
+    for name in named_files(manifest):
+        if Path(name).name != name or name.startswith(".") or name in (MANIFEST, SIGNATURE):
+            raise Refused(
+                Reason.MALFORMED, f"artifact {where} names the file {name!r}: only plain file names are allowed"
+            )
+    return manifest
+
+
+def named_files(manifest: Manifest) -> dict[str, str]:
+    """Return the sha256 of every file that `manifest` names."""
+    named = {graph.file: graph.sha256 for graph in manifest.graphs}
+    return named | {item.file: item.sha256 for item in manifest.tensors}
+
+
+def assemble(path: Path, manifest: Manifest, payloads: Mapping[str, bytes]) -> Artifact:
+    """Return the artifact of `manifest` and exactly its files `payloads`, or raise Refused; `path` says where they came from."""
+    named = named_files(manifest)
+    if extra := sorted(set(payloads) - set(named)):
+        raise Refused(
+            Reason.EXTRANEOUS_FILE,
+            f"artifact {path} holds files its manifest does not name ({', '.join(extra)}): remove them",
+        )
+    for name, digest in named.items():
+        if name not in payloads:
+            raise Refused(Reason.MISSING_FILE, f"artifact {path} lacks its file {name}: copy the whole folder again")
+        if sha256(payloads[name]) != digest:
+            raise Refused(
+                Reason.WRONG_HASH,
+                f"artifact file {path / name} is corrupted (its sha256 is not the manifest's): copy or export it again",
+            )
     graphs = {graph.name: payloads[graph.file] for graph in manifest.graphs}
     if graph_hash(graphs) != manifest.graph_hash:
-        raise ArtifactError(f"artifact {path} has graphs that do not match its graph hash: export it again")
+        raise Refused(
+            Reason.WRONG_HASH, f"artifact {path} has graphs that do not match its graph hash: export it again"
+        )
     bound: Tensors = {}
     golden: Tensors = {}
     for item in manifest.tensors:
@@ -152,56 +225,40 @@ def read_artifact(path: Path) -> Artifact:
     return Artifact(path, manifest, graphs, bound, golden)
 
 
-def _read_manifest(path: Path) -> Manifest:
-    file = path / MANIFEST
-    if not path.is_dir() or file.is_symlink() or not file.is_file():
-        raise ArtifactError(f"no artifact at {path}: give a folder that holds {MANIFEST}, as `poco-export` makes it")
-    if file.stat().st_size > MAX_MANIFEST_BYTES:
-        raise ArtifactError(f"manifest {file} has {file.stat().st_size} bytes, the limit is {MAX_MANIFEST_BYTES}")
-    try:
-        manifest = msgspec.json.decode(file.read_bytes(), type=Manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError, ArtifactError) as error:
-        raise ArtifactError(f"manifest {file} is not valid ({error}): export the policy again") from error
-    if manifest.format != FORMAT or manifest.version != VERSION:
-        raise ArtifactError(
-            f"artifact {path} is {manifest.format} v{manifest.version}, this poco reads {FORMAT} v{VERSION}"
-        )
-    if manifest.robot_model != manifest.specification.robot:
-        raise ArtifactError(
-            f"artifact {path} is for the robot {manifest.robot_model}, its specification for {manifest.specification.robot}: "
-            "export it again"
-        )
-    if manifest.specification.digest() != manifest.specification_hash:
-        raise ArtifactError(f"artifact {path} carries a specification that does not match its hash: export it again")
-    return manifest
-
-
-def _read_file(path: Path, name: str, digest: str) -> bytes:
+def _read_file(path: Path, name: str) -> bytes:
     file = path / name
-    if Path(name).name != name or name.startswith("."):
-        raise ArtifactError(f"artifact {path} names the file {name!r}: only plain file names are allowed")
     if file.is_symlink() or not file.is_file():
-        raise ArtifactError(f"artifact {path} lacks its file {name}: copy the whole folder again")
+        raise Refused(Reason.MISSING_FILE, f"artifact {path} lacks its file {name}: copy the whole folder again")
     if file.stat().st_size > MAX_FILE_BYTES:
-        raise ArtifactError(f"artifact file {file} has {file.stat().st_size} bytes, the limit is {MAX_FILE_BYTES}")
-    payload = file.read_bytes()
-    if sha256(payload) != digest:
-        raise ArtifactError(
-            f"artifact file {file} is corrupted (its sha256 is not the manifest's): copy or export it again"
+        raise Refused(
+            Reason.TOO_LARGE, f"artifact file {file} has {file.stat().st_size} bytes, the limit is {MAX_FILE_BYTES}"
         )
-    return payload
+    return file.read_bytes()
 
 
 def _read_tensors(file: Path, payload: bytes) -> Tensors:
+    header = int.from_bytes(payload[:8], "little")
+    if MAX_TENSOR_HEADER_BYTES < header <= len(payload):
+        raise Refused(
+            Reason.TOO_LARGE,
+            f"tensor file {file} has a header of {header} bytes, the limit is {MAX_TENSOR_HEADER_BYTES}",
+        )
     try:
         tensors: Tensors = load(payload)
     except SafetensorError as error:
-        raise ArtifactError(f"tensor file {file} is not readable ({error}): export it again") from error
+        raise Refused(Reason.WRONG_TENSORS, f"tensor file {file} is not readable ({error}): export it again") from error
     if len(tensors) > MAX_TENSORS:
-        raise ArtifactError(f"tensor file {file} holds {len(tensors)} tensors, the limit is {MAX_TENSORS}")
+        raise Refused(Reason.TOO_LARGE, f"tensor file {file} holds {len(tensors)} tensors, the limit is {MAX_TENSORS}")
     for key, tensor in tensors.items():
-        if np.issubdtype(tensor.dtype, np.floating) and not np.all(np.isfinite(tensor)):
-            raise ArtifactError(f"tensor {key} in {file} holds values that are not finite: the policy was never sound")
+        if not np.issubdtype(tensor.dtype, np.floating) or not tensor.size:
+            continue
+        largest = float(np.abs(tensor).max())
+        if not largest <= MAX_WEIGHT:
+            what = "values that are not finite" if not np.isfinite(largest) else f"a value of magnitude {largest:g}"
+            raise Refused(
+                Reason.NOT_FINITE,
+                f"tensor {key} in {file} holds {what}, the limit is {MAX_WEIGHT:g}: the policy was never sound",
+            )
     return tensors
 
 
@@ -212,16 +269,20 @@ def _check_bindings(path: Path, manifest: Manifest, tensors: Tensors) -> None:
             if item.source.startswith("tensor:"):
                 wanted[item.source.removeprefix("tensor:")] = item
             elif item.source not in ("observation", "noise", "state") and not item.source.startswith("graph:"):
-                raise ArtifactError(f"artifact {path}: input {item.name} has the unknown source {item.source!r}")
+                raise Refused(
+                    Reason.MALFORMED, f"artifact {path}: input {item.name} has the unknown source {item.source!r}"
+                )
     if set(wanted) != set(tensors):
         odd = sorted(set(wanted) ^ set(tensors))
-        raise ArtifactError(
-            f"artifact {path}: graph inputs and tensors do not match ({', '.join(odd[:5])}): export it again"
+        raise Refused(
+            Reason.WRONG_TENSORS,
+            f"artifact {path}: graph inputs and tensors do not match ({', '.join(odd[:5])}): export it again",
         )
     for key, item in wanted.items():
         shape = tensors[key].shape[::-1] if item.transposed else tensors[key].shape
         if shape != item.shape or str(tensors[key].dtype) != item.dtype:
-            raise ArtifactError(
+            raise Refused(
+                Reason.WRONG_TENSORS,
                 f"artifact {path}: tensor {key} is {tensors[key].dtype}{list(shape)}, its graph input wants "
-                f"{item.dtype}{list(item.shape)}: export it again"
+                f"{item.dtype}{list(item.shape)}: export it again",
             )

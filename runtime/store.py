@@ -1,0 +1,166 @@
+"""The robot's artifacts on disk: every file once by its hash, generations as folders of hard links, two pointers, one floor.
+
+```
+files/<sha256>                       content, never changed
+generations/000123-<hash of manifest>/   manifest, signature and links into files/
+current, previous                    names of generations; what a robot starts with is current, else previous, else none
+floor.json                           highest generation ever taken and highest trust list ever seen
+offered                              newest generation that has passed the gate
+```
+
+Everything is written beside, synced and renamed, so that a robot that loses its power anywhere has the old state or the new.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from poco.artifact import MANIFEST, SIGNATURE, Artifact, Manifest, named_files, parse_manifest, read_artifact, sha256
+from poco.episodes import write_durably
+from poco.errors import ArtifactError
+
+KEPT = 3
+"""So many of the newest generations stay besides current, previous and offered."""
+
+FLOOR_FILE = "floor.json"
+Pointer = Literal["current", "previous", "offered"]
+POINTERS: tuple[Pointer, ...] = ("current", "previous", "offered")
+
+
+class Floor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a robot never goes below again: generation of a policy and revision of the trust list."""
+
+    generation: int = 0
+    trust_revision: int = 0
+
+
+class ArtifactStore:
+    """The artifacts of one robot; the gate process adds, the policy process moves the pointers current and previous."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open or make the store in `folder`, for its owner only."""
+        self.folder = folder
+        self._files, self._generations = folder / "files", folder / "generations"
+        for made in (folder, self._files, self._generations):
+            made.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+
+    @property
+    def floor(self) -> Floor:
+        """What was reached; raises ArtifactError if the file was damaged, since nobody can say then what is a rollback."""
+        file = self.folder / FLOOR_FILE
+        if not file.exists():
+            return Floor()
+        try:
+            return msgspec.json.decode(file.read_bytes(), type=Floor)
+        except msgspec.MsgspecError as error:
+            raise ArtifactError(
+                f'{file} is damaged ({error}): write {{"generation": N, "trust_revision": M}} with the highest seen'
+            ) from error
+
+    def raise_floor(self, generation: int, trust_revision: int) -> None:
+        """Remember durably that `generation` was taken under the trust list `trust_revision`; never lowers anything."""
+        old = self.floor
+        new = Floor(generation=max(old.generation, generation), trust_revision=max(old.trust_revision, trust_revision))
+        if new != old:
+            write_durably(self.folder / FLOOR_FILE, msgspec.json.encode(new))
+
+    def holds(self, digest: str) -> bool:
+        """Tell whether a file with that sha256 is there."""
+        return (self._files / digest).is_file()
+
+    def read_file(self, digest: str) -> bytes:
+        """Return the content of the file `digest` as it is on the disk; whoever uses it compares the hash."""
+        return (self._files / digest).read_bytes()
+
+    def knows_graph(self, graph_hash: str) -> bool:
+        """Tell whether a generation with that graph has passed the gate here."""
+        return any(manifest.graph_hash == graph_hash for manifest in self._manifests())
+
+    def add(self, manifest: bytes, signature: bytes, files: Mapping[str, bytes]) -> Path:
+        """Store a generation that has passed the gate, durably and at once, and return its folder.
+
+        `files` holds content by name; files that are here already by their hash may be left out.
+        """
+        parsed = parse_manifest(manifest, "the offer")
+        for payload in files.values():
+            if not self.holds(digest := sha256(payload)):
+                write_durably(self._files / digest, payload)
+        final = self._generations / _name(parsed, manifest)
+        beside = final.with_name(final.name + ".part")
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir()
+        for name, digest in named_files(parsed).items():
+            os.link(self._files / digest, beside / name)
+        write_durably(beside / SIGNATURE, signature)
+        write_durably(beside / MANIFEST, manifest)
+        if not final.exists():
+            beside.rename(final)
+            _sync(self._generations)
+        return final
+
+    def pointer(self, name: Pointer) -> Path | None:
+        """Return the folder that `name` points at, or None if it points nowhere or at something that is gone."""
+        try:
+            target = (self.folder / name).read_text().strip()
+        except (OSError, UnicodeDecodeError):
+            return None
+        folder = self._generations / target
+        return folder if target and Path(target).name == target and folder.is_dir() else None
+
+    def point(self, name: Pointer, folder: Path) -> None:
+        """Let `name` point at the generation in `folder`, durably."""
+        write_durably(self.folder / name, folder.name.encode() + b"\n")
+
+    def activate(self, folder: Path) -> None:
+        """Make the generation in `folder` the one a robot starts with; the one until now becomes the one before."""
+        current = self.pointer("current")
+        if current is not None and current != folder:
+            self.point("previous", current)
+        self.point("current", folder)
+
+    def boot(self) -> Artifact | None:
+        """Return what a robot starts with: current if it is whole, else previous, else None: it holds."""
+        for name in ("current", "previous"):
+            folder = self.pointer(name)
+            if folder is None:
+                continue
+            try:
+                return read_artifact(folder)
+            except ArtifactError:
+                continue
+        return None
+
+    def tidy(self) -> None:
+        """Remove half-written generations, all but the newest and those pointed at, and files that nothing links to."""
+        kept = {folder for name in POINTERS if (folder := self.pointer(name)) is not None}
+        folders = sorted(item for item in self._generations.iterdir() if not item.name.endswith(".part"))
+        kept |= set(folders[-KEPT:])
+        for folder in self._generations.iterdir():
+            if folder not in kept:
+                shutil.rmtree(folder)
+        for file in self._files.iterdir():
+            if file.stat().st_nlink == 1:
+                file.unlink()
+
+    def _manifests(self) -> list[Manifest]:
+        folders = [item for item in self._generations.iterdir() if not item.name.endswith(".part")]
+        return [parse_manifest((folder / MANIFEST).read_bytes(), str(folder)) for folder in folders]
+
+
+def _name(manifest: Manifest, payload: bytes) -> str:
+    return f"{manifest.generation:06d}-{sha256(payload)[:16]}"
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

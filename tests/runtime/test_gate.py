@@ -1,0 +1,178 @@
+"""Only a signed, fitting, whole and newer policy passes the gate; everything else is refused with the reason that is true."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from mutations import NEW_GRAPHS, ON_THE_WAY, SIGNED_AGAIN
+from poco.artifact import Artifact
+from poco.offer import Offer, decode_offer
+from poco.refusal import Reason, Refused
+from poco.runtime.gate import VERDICTS_FILE, Verdict, examine, judge
+from poco.runtime.incoming import leave_offer
+from poco.trust import write_trust
+from workshop import Workshop, trust_list
+
+
+@pytest.fixture
+def workshop(artifact: Artifact, tmp_path: Path) -> Workshop:
+    """A robot that has taken the first generation from a learner whose key it trusts."""
+    made = Workshop(artifact, tmp_path)
+    verdict = judge(made.first(), made.store, made.trust, made.rules)
+    assert verdict.reason == ""
+    return made
+
+
+def reason(workshop: Workshop, offer: Offer) -> str:
+    """What the gate says to `offer`."""
+    return judge(offer, workshop.store, workshop.trust, workshop.rules).reason
+
+
+def test_generations_pass_in_order_and_the_robot_starts_with_the_one_it_activated(workshop: Workshop) -> None:
+    """Three generations of one graph pass without the graph being sent again; boot gives what was activated, bit for bit."""
+    for generation in (2, 3, 7):
+        verdict = judge(workshop.offer(generation), workshop.store, workshop.trust, workshop.rules)
+        assert (verdict.reason, verdict.publisher, verdict.generation) == ("", "learner", generation)
+        offered = workshop.store.pointer("offered")
+        assert offered is not None
+        workshop.store.activate(offered)
+    started = workshop.store.boot()
+    assert started is not None
+    assert started.manifest.generation == 7
+    assert started.manifest.parent == 0
+    for key, tensor in workshop.trained(7).items():
+        np.testing.assert_array_equal(started.tensors[key], tensor)
+
+
+def test_nine_update_attacks_are_refused_with_nine_reasons(workshop: Workshop) -> None:
+    """The attacks that The Update Framework names, each as an attacker would make it, each with a reason of its own."""
+    sound, later = workshop.offer(3), workshop.offer(4)
+    assert reason(workshop, sound) == ""
+    thief = workshop.key
+    mixed = Offer(
+        later.manifest, later.signature, {**later.files, "trained.safetensors": sound.files["trained.safetensors"]}
+    )
+    told = {
+        "arbitrary install": reason(workshop, workshop.offer(4, key=Ed25519PrivateKey.generate())),
+        "rollback": reason(workshop, workshop.offer(2)),
+        "fast-forward": reason(workshop, workshop.offer(500)),
+        "freeze": reason(workshop, workshop.offer(4, expires_unix_s=int(time.time()) - 1)),
+        "mix and match": reason(workshop, mixed),
+        "wrong target": reason(workshop, SIGNED_AGAIN["specification"][0](workshop, later, np.random.default_rng(0))),
+        "extraneous files": reason(workshop, Offer(later.manifest, later.signature, {**later.files, "more.py": b"1"})),
+    }
+    with pytest.raises(Refused) as endless:
+        decode_offer([*later.frames(), bytes(workshop.rules.bytes_max)], workshop.rules.bytes_max)
+    told["endless data"] = endless.value.reason
+    write_trust(workshop.folder / "trust", trust_list(thief, 2, expires_unix_s=1), workshop.root)
+    told["key loss"] = reason(workshop, workshop.offer(4, key=thief))
+    assert told == {
+        "arbitrary install": Reason.UNKNOWN_KEY,
+        "rollback": Reason.ROLLBACK,
+        "fast-forward": Reason.FAST_FORWARD,
+        "freeze": Reason.EXPIRED,
+        "mix and match": Reason.WRONG_HASH,
+        "wrong target": Reason.WRONG_SPECIFICATION,
+        "extraneous files": Reason.EXTRANEOUS_FILE,
+        "endless data": Reason.TOO_LARGE,
+        "key loss": Reason.KEY_EXPIRED,
+    }
+    assert len(set(told.values())) == 9
+    assert workshop.store.floor.generation == 3
+
+
+def test_every_refusal_is_one_sentence(workshop: Workshop) -> None:
+    """Each kind of damage, signed or not, is refused for what was done, in one line; graphs by a child that may die of them."""
+    sound = workshop.offer(2)
+    for kind, (mutate, reasons) in {**ON_THE_WAY, **SIGNED_AGAIN, **NEW_GRAPHS}.items():
+        offer = mutate(workshop, sound, np.random.default_rng(0))
+        with pytest.raises(Refused) as refused:
+            examine(offer, workshop.store, workshop.trust, workshop.rules, time.time())
+        assert refused.value.reason in reasons, kind
+        assert "\n" not in str(refused.value)
+
+
+def refuse_many(workshop: Workshop, per_stage: int, graphs: int) -> Counter[str]:
+    """Offer `per_stage` damaged offers of each kind and `graphs` of each kind of graph; return refusals by reason."""
+    sound, told = workshop.offer(2), Counter[str]()
+    kinds = {**ON_THE_WAY, **SIGNED_AGAIN, **NEW_GRAPHS}
+    for kind, (mutate, reasons) in kinds.items():
+        for seed in range(graphs if kind in NEW_GRAPHS else per_stage):
+            said = reason(workshop, mutate(workshop, sound, np.random.default_rng([seed, 7])))
+            assert said in reasons, (kind, seed, said)
+            told[said] += 1
+    assert workshop.store.floor.generation == 1
+    assert reason(workshop, sound) == ""
+    return told
+
+
+def test_hundreds_of_damaged_offers_leave_the_robot_as_it_was(workshop: Workshop) -> None:
+    """None of 400 damaged offers is stored or raises the floor; the sound one passes afterwards."""
+    assert sum(refuse_many(workshop, 19, 1).values()) == 19 * 21 + 2
+
+
+@pytest.mark.proof
+def test_a_hundred_thousand_damaged_offers(workshop: Workshop) -> None:
+    """0 of 100,000 pass, more than half of them signed with a valid key; every stage refuses at least 1,000."""
+    told = refuse_many(workshop, 4700, 1000)
+    print(f"\n{sum(told.values())} damaged offers, 0 passed: {dict(told)}")
+    assert sum(told.values()) >= 100_000
+    assert all(
+        told[stage] >= 1000
+        for stage in set(Reason) - {Reason.KEY_EXPIRED, Reason.OLD_TRUST, Reason.UNSIGNED, Reason.GRAPH}
+    )
+
+
+def test_a_list_that_was_rolled_back_or_forged_is_refused(workshop: Workshop) -> None:
+    """After revision 2 the list of revision 1 is refused; so is a list that another root signed."""
+    write_trust(workshop.folder / "trust", trust_list(workshop.key, 2), workshop.root)
+    assert reason(workshop, workshop.offer(2)) == ""
+    write_trust(workshop.folder / "trust", trust_list(workshop.key, 1), workshop.root)
+    with pytest.raises(Refused) as old:
+        _ = workshop.trust
+    assert old.value.reason == Reason.OLD_TRUST
+    genuine = (workshop.folder / "trust" / "root.pub").read_bytes()
+    write_trust(workshop.folder / "trust", trust_list(workshop.key, 3), Ed25519PrivateKey.generate())
+    (workshop.folder / "trust" / "root.pub").write_bytes(genuine)
+    with pytest.raises(Refused) as forged:
+        _ = workshop.trust
+    assert forged.value.reason == Reason.UNKNOWN_KEY
+
+
+def test_the_process_takes_the_newest_offer_and_outlives_garbage(workshop: Workshop) -> None:
+    """The real gate process refuses garbage and a stranger's offer, takes the newest of two sound ones, and says all of it."""
+    store = workshop.store.folder
+    leave_offer(store, [b"garbage"])
+    rules = msgspec.json.encode(workshop.rules).decode()
+    command = [
+        sys.executable,
+        "-m",
+        "poco.runtime.gate",
+        "--store",
+        str(store),
+        "--trust",
+        str(workshop.folder / "trust"),
+    ]
+    with subprocess.Popen([*command, "--rules", rules], stdout=subprocess.PIPE, text=True) as gate:
+        assert gate.stdout is not None
+        assert gate.stdout.readline() == "verdict 0 malformed\n"
+        leave_offer(store, workshop.offer(2, key=Ed25519PrivateKey.generate()).frames())
+        assert gate.stdout.readline() == "verdict 2 unknown_key\n"
+        gate.send_signal(19)
+        leave_offer(store, workshop.offer(3).frames())
+        leave_offer(store, workshop.offer(4).frames())
+        gate.send_signal(18)
+        assert gate.stdout.readline() == "verdict 4 passed\n"
+        gate.kill()
+    verdicts = [msgspec.json.decode(line, type=Verdict) for line in (store / VERDICTS_FILE).read_bytes().splitlines()]
+    assert [verdict.reason for verdict in verdicts] == ["malformed", "unknown_key", ""]
+    assert workshop.store.pointer("offered") == workshop.store.folder / "generations" / verdicts[-1].folder

@@ -1,0 +1,110 @@
+"""A learner's workshop and a robot that knows its keys: makes offers, good and bad, for the tests of gate, store and swap."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from poco.artifact import Artifact, Manifest
+from poco.offer import Offer
+from poco.runtime.gate import GateRules
+from poco.runtime.session import Session
+from poco.runtime.store import ArtifactStore
+from poco.succession import Floats, Successor, next_generation
+from poco.trust import FORMAT, VERSION, Publisher, Purpose, Trust, TrustList, public_key, sign, write_trust
+
+FAR_UNIX_S = 4_000_000_000
+
+
+def trust_list(key: Ed25519PrivateKey, revision: int = 1, **changes: Any) -> TrustList:
+    """A list with one publisher."""
+    publisher = Publisher(name="learner", key=public_key(key), expires_unix_s=FAR_UNIX_S, generation_max=10_000)
+    return TrustList(
+        format=FORMAT,
+        version=VERSION,
+        revision=revision,
+        publishers=(msgspec.structs.replace(publisher, **changes),),
+    )
+
+
+@dataclass
+class Workshop:
+    """One artifact, the keys that publish it, and the store of a robot that runs it."""
+
+    artifact: Artifact
+    folder: Path
+    root: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+    key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+
+    def __post_init__(self) -> None:
+        write_trust(self.folder / "trust", trust_list(self.key), self.root)
+        self.store = ArtifactStore(self.folder / "store")
+        self.rules = GateRules(
+            robot_model="fr3",
+            specification_hash=self.artifact.manifest.specification_hash,
+            bytes_max=1 << 26,
+            generation_span=100,
+        )
+
+    @property
+    def trust(self) -> Trust:
+        """The list as the robot reads it."""
+        return Trust.read(self.folder / "trust", self.store.floor.trust_revision)
+
+    def trained(self, seed: int) -> dict[str, Floats]:
+        """Weights a little away from the artifact's, as an update makes them."""
+        random = np.random.default_rng(seed)
+        return {
+            key: (
+                tensor.astype(np.float64) + 0.01 * random.standard_normal(tensor.shape) * (key not in ("mean", "std"))
+            ).astype(np.float32)
+            for key, tensor in self.artifact.tensors.items()
+        }
+
+    def golden(self, trained: Mapping[str, Floats]) -> dict[str, Floats]:
+        """Golden vectors that `trained` really gives."""
+        session = Session(self.artifact)
+        session.rebind(session.prepare(dict(trained)))
+        observation, noise = (self.artifact.golden[name].astype(np.float32) for name in ("observation", "noise"))
+        chunk = np.stack([session.run(*case) for case in zip(observation, noise, strict=True)])
+        return {"observation": observation, "noise": noise, "chunk": chunk}
+
+    def offer(self, generation: int, seed: int | None = None, **changes: Any) -> Offer:
+        """A sound offer of `generation`; `changes` replace what a Successor holds."""
+        trained = changes.pop("trained", None) or self.trained(generation if seed is None else seed)
+        successor = Successor(
+            trained=trained,
+            golden=changes.pop("golden", None) or self.golden(trained),
+            generation=generation,
+            expires_unix_s=changes.pop("expires_unix_s", int(time.time()) + 3600),
+            metrics={},
+        )
+        return next_generation(changes.pop("ancestor", self.ancestor), successor, changes.pop("key", self.key))
+
+    @property
+    def ancestor(self) -> Manifest:
+        """The manifest that the first offer descends from."""
+        return msgspec.structs.replace(self.artifact.manifest, generation=0)
+
+    def first(self) -> Offer:
+        """The whole artifact, graph included, as generation 1."""
+        offer = self.offer(1, trained=dict(self.artifact.tensors))
+        return Offer(offer.manifest, offer.signature, {**self.graph_files(), **offer.files})
+
+    def graph_files(self) -> dict[str, bytes]:
+        """The graph's file by name."""
+        return {graph.file: self.artifact.graphs[graph.name] for graph in self.artifact.manifest.graphs}
+
+    def resign(self, offer: Offer, change: Callable[[dict[str, Any]], None], **files: bytes) -> Offer:
+        """`offer` with a manifest that `change` altered and signed again with the right key, and other `files`."""
+        document = msgspec.json.decode(offer.manifest)
+        change(document)
+        payload = msgspec.json.encode(document)
+        return Offer(payload, sign(payload, Purpose.ARTIFACT, self.key), {**offer.files, **files})

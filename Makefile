@@ -88,5 +88,5 @@ $(VENV)/learner.stamp: $(VENV)/python.stamp $(BUILD_FILES)
 $(VENV)/test.stamp: $(VENV)/python.stamp $(BUILD_FILES)
 	@$(INSTALL_TORCH)
 	@echo "installing everything and compiling the native core"
-	@$(PIP) --editable .[$(ROBOT),$(LEARNER),test]
+	@$(PIP) --editable .[$(ROBOT),$(LEARNER),ogbench,test]
 	@touch $(VENV)/robot.stamp $(VENV)/learner.stamp $@

@@ -19,53 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from poco.command_line import run_command
-from poco.errors import UsageError, guard
-from poco.learner.training_commands import TASK, Variant, at_least_one, compare, evaluate, train
+from poco.errors import guard
+from poco.learner.data_commands import make_data
+from poco.learner.training_commands import compare, evaluate, train
 
 if TYPE_CHECKING:
     from poco.learner.cloning import Cloned
-
-
-def make_data(
-    out: Path,
-    episodes: int = 300,
-    noise: float = 0.2,
-    bias_m: float = 0.0,
-    variant: Variant = "easy",
-    task: str = TASK,
-    seed: int = 0,
-    only_successes: bool = True,
-) -> None:
-    """Record demonstrations of the scripted operator, one episode file each.
-
-    Args:
-        out: Empty or new folder for the episode files.
-        episodes: Number of episodes to run.
-        noise: Trembling of the operator's hand, as a fraction of the action bound.
-        bias_m: How far (m) the operator misjudges the position of the hole.
-        variant: Which difficulty of the task.
-        task: Gymnasium name of the environment.
-        seed: First seed; episode e is reset with seed + e.
-        only_successes: Leave out episodes that failed.
-    """
-    from poco.learner import rollouts
-    from poco.learner.progress import track
-
-    at_least_one("episodes", episodes)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is not an empty folder: choose another --out or remove it")
-    environment = rollouts.make_environment(task, variant=variant)
-    specification = rollouts.specification_of(environment)
-    actor = rollouts.operator_actor(environment, noise, bias_m, seed)
-    successes = written = 0
-    with track("demonstrations", episodes, "episodes") as advance:
-        for rolled in rollouts.roll(environment, actor, range(episodes), seed):
-            successes += rolled.success
-            if rolled.success or not only_successes:
-                rollouts.record(rolled, specification, out)
-                written += 1
-            advance(f"{successes} succeeded")
-    print(json.dumps({"out": str(out), "written": written, **asdict(rollouts.wilson(successes, episodes))}))
 
 
 def clone(

@@ -87,6 +87,6 @@ def _episode_windows(episode: Episode, specification: Specification) -> Windows:
 
 
 def _no_motion(actions: Floats, specification: Specification) -> Floats:
-    if specification.action_space == "joint_position":
+    if specification.action_space != "tip_delta":
         return actions[-1:]
     return np.asarray(scale(specification.action, np.zeros((1, specification.action_size))), dtype=np.float32)

@@ -36,7 +36,7 @@ LAYERS = {
         frozenset({"onnxruntime", "onnx", "rich", "matplotlib", "PIL", "zmq"}),
         never=("poco.hw.emulator",),
     ),
-    "learner": Layer(ROOT / "learner", VOCABULARY, frozenset({"torch", "gymnasium", "matplotlib", "rich"})),
+    "learner": Layer(ROOT / "learner", VOCABULARY, frozenset({"torch", "gymnasium", "matplotlib", "rich", "ogbench"})),
     "export": Layer(
         ROOT / "export",
         VOCABULARY,

@@ -44,6 +44,8 @@ def test_scaling_round_trip() -> None:
         ("delay_steps: 1", "delay_steps: 5", ArtifactError, "delay_steps"),
         ("low: [-0.03]", "low: [0.3]", ArtifactError, "yaw_step"),
         ("delta_base: commanded_at_attachment", "delta_base: none", ArtifactError, "delta_base"),
+        ("robot: fr3", "robot: foreign", ArtifactError, "a foreign robot has foreign actions"),
+        ("action_space: tip_delta", "action_space: foreign", ArtifactError, "a foreign robot has foreign actions"),
         ("rest_q: [0.0", "rest_q: [.nan", SettingsError, r"rest_q\[0\]"),
         ("unit: rad", "units: rad", SettingsError, "units"),
         ("name: peg_in_hole", "name: [", SettingsError, "YAML"),

@@ -80,7 +80,12 @@ QUANTITIES: Mapping[str, Callable[[Scene], npt.ArrayLike]] = {
 
 
 def check_sources(specification: Specification) -> None:
-    """Raise ArtifactError if an observation field names an unknown source or one of another size. Before motion, any process."""
+    """Raise ArtifactError if the robot is not ours, or a field names an unknown source or one of another size. Before motion."""
+    if specification.robot == "foreign":
+        raise ArtifactError(
+            f"specification {specification.name} is of a foreign robot, which poco trains for but does not drive: give a policy "
+            "of the FR3"
+        )
     state = np.zeros((), ROBOT_STATE)
     state["q"] = state["q_c"] = specification.rest_q
     signal = TaskSignal(

@@ -46,15 +46,18 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     A policy observes at step k; its chunk holds the actions of steps k + delay_steps ... k + delay_steps +
     chunk_steps - 1, of which the first execute_steps are executed before the next chunk attaches. Tip deltas are
     cumulative from the commanded pose at the attachment point.
+
+    The robot "foreign" is an arm or simulation that poco learns for but does not drive: its actions have any size and
+    mean what its environment or data set says, flange_t_tip and rest_q are empty.
     """
 
     name: str
-    robot: Literal["fr3"]
+    robot: Literal["fr3", "foreign"]
     rate_hz: float
     chunk_steps: int
     execute_steps: int
     delay_steps: int
-    action_space: Literal["tip_delta", "joint_position"]
+    action_space: Literal["tip_delta", "joint_position", "foreign"]
     delta_base: Literal["commanded_at_attachment", "none"]
     gripper: Literal["none"]
     flange_t_tip: tuple[float, ...]
@@ -82,9 +85,16 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise ArtifactError(
                 f"delay_steps is {self.delay_steps}, must be at least 0 and below execute_steps ({self.execute_steps})"
             )
-        if len(self.flange_t_tip) != 16 or len(self.rest_q) != 7:
-            raise ArtifactError("flange_t_tip needs 16 numbers (row-major) and rest_q needs 7 (rad)")
-        expected = 4 if self.action_space == "tip_delta" else 7
+        if (self.robot == "foreign") != (self.action_space == "foreign"):
+            raise ArtifactError(
+                f"action_space is {self.action_space} for robot {self.robot}: a foreign robot has foreign actions, and only it"
+            )
+        lengths = (0, 0) if self.robot == "foreign" else (16, 7)
+        if (len(self.flange_t_tip), len(self.rest_q)) != lengths:
+            raise ArtifactError(
+                f"flange_t_tip needs {lengths[0]} numbers (row-major) and rest_q {lengths[1]} (rad) for robot {self.robot}"
+            )
+        expected = {"tip_delta": 4, "joint_position": 7, "foreign": max(1, self.action_size)}[self.action_space]
         if self.action_size != expected:
             raise ArtifactError(
                 f"action has {self.action_size} elements, action space {self.action_space} has {expected}"

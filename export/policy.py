@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from poco.artifact import Artifact
 from poco.export.parity import check_parity
 from poco.export.publish import GOLDEN_CASES, ExportedPolicy, publish
@@ -33,6 +35,7 @@ def export_policy(checkpoint: Path, out: Path) -> Artifact:
                 "chunk": parity.chunk[:GOLDEN_CASES],
             },
             trained=tensors,
+            network=msgspec.structs.asdict(architecture),
             metrics={**loaded.metrics, "parity_error": parity.error, "parity_sensitivity": parity.sensitivity},
         ),
         out,

@@ -42,7 +42,7 @@ class ExportedPolicy:
     """One chunk policy ready to be published.
 
     `golden` holds observation [N, O], chunk [N, T, A] and, where the graph takes noise, noise [N, T, A]. `trained` are the
-    tensors bound as graph inputs; without any the policy cannot be swapped.
+    tensors bound as graph inputs; without any the policy cannot be swapped. `network` lets a learner build it again.
     """
 
     specification: Specification
@@ -52,6 +52,7 @@ class ExportedPolicy:
     golden: Mapping[str, Floats]
     trained: Mapping[str, Floats] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    network: Mapping[str, int | str | tuple[int, ...]] | None = None
 
 
 def publish(policy: ExportedPolicy, out: Path) -> Artifact:
@@ -90,6 +91,7 @@ def publish(policy: ExportedPolicy, out: Path) -> Artifact:
         expires_unix_s=None,
         golden_tolerance=GOLDEN_TOLERANCE,
         metrics=dict(policy.metrics),
+        network=None if policy.network is None else dict(policy.network),
     )
     _check_folder(out, set(files) | {MANIFEST})
     write_artifact(out, manifest, files)

@@ -78,7 +78,10 @@ class TensorFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Names every file of an artifact by hash and says which robot, specification and generation it is for."""
+    """Names every file of an artifact by hash and says which robot, specification and generation it is for.
+
+    `network` is what a learner needs to build the policy again (its architecture); without it the artifact only runs.
+    """
 
     format: str
     version: int
@@ -96,6 +99,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     expires_unix_s: int | None
     golden_tolerance: float
     metrics: dict[str, float] = {}
+    network: dict[str, int | str | tuple[int, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,29 @@ class EmulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     recovery_delay_s: Annotated[float, msgspec.Meta(ge=0.0, le=60.0)]
 
 
+class SwapSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a new generation must show before and while it drives the arm.
+
+    `shadow_chunks` it is run beside the live one (0: not at all), taking at most `inference_max_s` (s, median) and differing by
+    at most `distance_max` (action units, root mean square); `probation_episodes` it drives on trial (0: none) at `probation_speed`,
+    with at most `late_max` late chunks and `holds_max` unwanted holds. `clip_margin` is how many more chunks than under
+    the active generation may break limits (fraction), `success_margin` how much lower its success may be (fraction).
+    `generation_span` is how far ahead of the newest generation taken an offer may be, `offer_bytes_max` how large.
+    """
+
+    shadow_chunks: Annotated[int, msgspec.Meta(ge=0, le=100_000)]
+    inference_max_s: Positive
+    distance_max: Positive
+    probation_episodes: Annotated[int, msgspec.Meta(ge=0, le=1000)]
+    probation_speed: Annotated[float, msgspec.Meta(ge=0.05, le=1.0)]
+    late_max: Annotated[int, msgspec.Meta(ge=0)]
+    holds_max: Annotated[int, msgspec.Meta(ge=0)]
+    clip_margin: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+    success_margin: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+    generation_span: Annotated[int, msgspec.Meta(ge=1)]
+    offer_bytes_max: Annotated[int, msgspec.Meta(ge=1 << 16)]
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything a run needs besides the policy."""
 
@@ -121,6 +144,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     servo: ServoSettings
     task: TaskSettings
     emulator: EmulatorSettings
+    swap: SwapSettings
 
 
 def read_settings(path: Path, overrides: Mapping[str, str]) -> Settings:

@@ -1,0 +1,115 @@
+"""From the actor to a signed generation: the policy of an artifact built again, and what an update must show before it leaves."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from poco.artifact import MAX_WEIGHT, Artifact, Manifest
+from poco.errors import ArtifactError
+from poco.learner.networks import Architecture, FlowPolicy
+from poco.offer import Offer
+from poco.succession import Floats, Successor, next_generation
+
+SHIFT_MAX = 0.5
+"""Root mean square change (action units) of the golden chunks against the parent's beyond which an update is no small step."""
+
+
+class Withheld(ArtifactError):
+    """An update that does not leave the learner; one sentence why."""
+
+
+def policy_of(artifact: Artifact) -> FlowPolicy:
+    """Return the policy of `artifact` as a network with its weights; raises ArtifactError if it cannot be trained."""
+    network = artifact.manifest.network
+    if network is None:
+        raise ArtifactError(
+            f"artifact {artifact.path} does not say what network it was made from: export it from a checkpoint of poco-learner"
+        )
+    try:
+        policy = FlowPolicy(msgspec.convert(network, Architecture))
+        state = {key: torch.from_numpy(tensor.copy()) for key, tensor in artifact.tensors.items()}
+        policy.load_state_dict(state)
+    except (msgspec.ValidationError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ArtifactError(
+            f"artifact {artifact.path} has tensors of another network than it says ({reason})"
+        ) from error
+    _check_golden(policy, artifact)
+    return policy
+
+
+@dataclass
+class Publisher:
+    """Makes signed generations of one artifact; the learner process owns it.
+
+    `parent` is the manifest of the newest generation, from which the next one descends.
+    """
+
+    artifact: Artifact
+    key: Ed25519PrivateKey
+    lifetime_s: int
+
+    def __post_init__(self) -> None:
+        self.parent: Manifest = self.artifact.manifest
+        golden = self.artifact.golden
+        self._observation, self._noise = (golden[name].astype(np.float32) for name in ("observation", "noise"))
+        self._chunk: Floats = golden["chunk"].astype(np.float32)
+
+    def publish(self, policy: FlowPolicy, floor: int, now_unix_s: float, metrics: dict[str, float]) -> Offer:
+        """Return `policy` as the generation after max(own, `floor` of every robot), signed.
+
+        Raises Withheld for weights that are not finite or too large, and for golden chunks that are not finite or have moved
+        by more than SHIFT_MAX since the parent.
+        """
+        trained: dict[str, Floats] = {key: value.numpy(force=True).copy() for key, value in policy.state_dict().items()}
+        for key, tensor in trained.items():
+            largest = float(np.abs(tensor).max(initial=0.0))
+            if not largest <= MAX_WEIGHT:
+                raise Withheld(
+                    f"tensor {key} has a value of magnitude {largest}, the limit is {MAX_WEIGHT:g}: not published"
+                )
+        chunk = chunks_of(policy, self._observation, self._noise)
+        shift = float(np.sqrt(np.mean((chunk - self._chunk) ** 2)))
+        if not math.isfinite(shift) or shift > SHIFT_MAX:
+            raise Withheld(
+                f"the golden chunks moved by {shift:.2f} since generation {self.parent.generation}, the limit is {SHIFT_MAX}: "
+                "not published"
+            )
+        successor = Successor(
+            trained=trained,
+            golden={"observation": self._observation, "noise": self._noise, "chunk": chunk},
+            generation=max(self.parent.generation, floor) + 1,
+            expires_unix_s=math.ceil(now_unix_s) + self.lifetime_s,
+            metrics={**metrics, "golden_shift": shift},
+        )
+        offer = next_generation(self.parent, successor, self.key)
+        self.parent = msgspec.json.decode(offer.manifest, type=Manifest)
+        self._chunk = chunk
+        return offer
+
+
+@torch.inference_mode()
+def chunks_of(policy: FlowPolicy, observation: Floats, noise: Floats) -> Floats:
+    """Return the chunks [N, T, A] of `policy` for `observation` [N, O] and `noise` [N, T, A]."""
+    chunks: Floats = policy(torch.from_numpy(observation), torch.from_numpy(noise)).numpy()
+    return chunks
+
+
+def _check_golden(policy: FlowPolicy, artifact: Artifact) -> None:
+    golden = artifact.golden
+    chunk = chunks_of(policy, golden["observation"].astype(np.float32), golden["noise"].astype(np.float32))
+    error, tolerance = (
+        float(np.max(np.abs(chunk - golden["chunk"].astype(np.float32)))),
+        artifact.manifest.golden_tolerance,
+    )
+    if not error <= tolerance:
+        raise ArtifactError(
+            f"artifact {artifact.path}: the network built from it differs from its golden chunks by {error:.2e}, the tolerance "
+            f"is {tolerance:.0e}: export it again"
+        )

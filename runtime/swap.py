@@ -1,0 +1,207 @@
+"""Which generation drives the arm: one table of states, moved only between two inferences of the policy process.
+
+```
+OFFERED -> VERIFIED      the gate process
+VERIFIED -> LOADED       weights mapped and bound beside those in use
+LOADED -> SHADOW         runs on every live observation with the same noise, without authority
+SHADOW -> PROBATION      the flip: one assignment, the next chunk continues the motion
+PROBATION -> ACTIVE      its episodes went well: the robot starts with it from now on
+ACTIVE -> RETIRED        another one became active; it stays bound until then
+any -> REJECTED          with a reason; the generation before drives on
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from poco.runtime.session import Binding, Floats
+from poco.runtime.trial import Probation, Shadow
+from poco.settings import SwapSettings
+
+
+class SlotState(StrEnum):
+    """Where a generation stands on this robot."""
+
+    OFFERED = "offered"
+    VERIFIED = "verified"
+    LOADED = "loaded"
+    SHADOW = "shadow"
+    PROBATION = "probation"
+    ACTIVE = "active"
+    RETIRED = "retired"
+    REJECTED = "rejected"
+
+
+S = SlotState
+NEXT: dict[SlotState, frozenset[SlotState]] = {
+    S.OFFERED: frozenset({S.VERIFIED, S.REJECTED}),
+    S.VERIFIED: frozenset({S.LOADED, S.REJECTED}),
+    S.LOADED: frozenset({S.SHADOW, S.PROBATION, S.REJECTED}),
+    S.SHADOW: frozenset({S.PROBATION, S.REJECTED}),
+    S.PROBATION: frozenset({S.ACTIVE, S.REJECTED}),
+    S.ACTIVE: frozenset({S.RETIRED, S.REJECTED}),
+    S.RETIRED: frozenset({S.ACTIVE}),
+    S.REJECTED: frozenset(),
+}
+"""The only moves there are; RETIRED -> ACTIVE is the operator's rollback."""
+
+
+@dataclass(slots=True)
+class Slot:
+    """One generation with its bound weights; `folder` is where the store keeps it."""
+
+    generation: int
+    folder: Path
+    binding: Binding
+    state: SlotState = SlotState.VERIFIED
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """One move of the table, for the record."""
+
+    generation: int
+    before: SlotState
+    after: SlotState
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkFigures:
+    """How one live chunk went: planned slower than it was meant, arm brought to rest first, too late for its attach tick, held."""
+
+    stretched: bool
+    stopped_first: bool
+    late: bool
+    interrupted: bool
+
+
+@dataclass
+class Swap:
+    """The generation in use, the one before it and a candidate; policy process only, one thread, between two inferences.
+
+    `rebind` lets the session use a binding; `moved` is told of every move; both return at once.
+    """
+
+    settings: SwapSettings
+    active: Slot
+    rebind: Callable[[Binding], object]
+    moved: Callable[[Moved], None]
+    previous: Slot | None = None
+    candidate: Slot | None = None
+    _shadow: Shadow = field(init=False)
+    _probation: Probation = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.active.state = SlotState.ACTIVE
+        self._shadow = Shadow(self.settings)
+        self._probation = Probation(self.settings)
+
+    @property
+    def driver(self) -> Slot:
+        """The slot whose weights drive the arm: the candidate while it is on probation, else the active one."""
+        on_probation = self.candidate is not None and self.candidate.state == SlotState.PROBATION
+        return self.candidate if on_probation and self.candidate is not None else self.active
+
+    @property
+    def speed(self) -> float:
+        """Factor on the speed of the motion, below 1 only where probation is to be slower."""
+        return self.settings.probation_speed if self.driver is self.candidate else 1.0
+
+    @property
+    def wants_shadow(self) -> bool:
+        """Whether the candidate is to be run on the live observation."""
+        return self.candidate is not None and self.candidate.state == SlotState.SHADOW
+
+    def load(self, slot: Slot) -> None:
+        """Take in a verified generation with its weights bound; a candidate that has no authority yet gives way to it."""
+        if self.candidate is not None:
+            if self.candidate.state == SlotState.PROBATION:
+                return
+            self._reject("superseded")
+        self.candidate = slot
+        self._move(slot, SlotState.LOADED)
+        if self.settings.shadow_chunks > 0:
+            self._shadow = Shadow(self.settings)
+            self._move(slot, SlotState.SHADOW)
+        else:
+            self._flip(slot)
+
+    def shadowed(self, candidate: Floats, live: Floats, seconds: float, feasible: bool) -> None:
+        """Take in one shadow inference: both chunks [T, A], how long it took and whether the planner could execute it as it is."""
+        assert self.candidate is not None
+        self._shadow.add(candidate, live, seconds, feasible)
+        reason = self._shadow.objection()
+        if reason:
+            self._reject(reason)
+        elif self._shadow.chunks >= self.settings.shadow_chunks:
+            self._flip(self.candidate)
+
+    def chunk(self, figures: ChunkFigures) -> None:
+        """Take in how a chunk of the driver went; a candidate on probation that does worse than allowed loses the arm at once."""
+        if self.driver is self.candidate:
+            self._probation.chunk(figures.stretched, figures.stopped_first, figures.late, figures.interrupted)
+            self._judge_probation()
+        else:
+            self._probation.baseline_chunk(figures.stretched, figures.stopped_first)
+
+    def episode(self, success: bool, fault: bool) -> None:
+        """Take in how an episode of the driver ended."""
+        if self.driver is not self.candidate:
+            self._probation.baseline_episode(success)
+            return
+        self._probation.episode(success, fault)
+        self._judge_probation()
+        if self.driver is self.candidate and self._probation.served:
+            self._promote()
+
+    def veto(self, reason: str = "operator") -> None:
+        """Throw the candidate out, at whatever state; the operator's act."""
+        if self.candidate is not None:
+            self._reject(reason)
+
+    def roll_back(self) -> bool:
+        """Return to the generation before the active one; the operator's act. False if there is none."""
+        if self.previous is None:
+            return False
+        self.veto("rolled back")
+        self._move(self.active, SlotState.REJECTED, "rolled back by the operator")
+        self.active, self.previous = self.previous, None
+        self._move(self.active, SlotState.ACTIVE, "rolled back by the operator")
+        self.rebind(self.active.binding)
+        return True
+
+    def _flip(self, slot: Slot) -> None:
+        self.rebind(slot.binding)
+        self._move(slot, SlotState.PROBATION)
+        self._probation.begin()
+        if self.settings.probation_episodes == 0:
+            self._promote()
+
+    def _promote(self) -> None:
+        assert self.candidate is not None
+        self._move(self.candidate, SlotState.ACTIVE)
+        self._move(self.active, SlotState.RETIRED)
+        self.previous, self.active, self.candidate = self.active, self.candidate, None
+        self._probation.promoted()
+
+    def _judge_probation(self) -> None:
+        reason = self._probation.objection()
+        if reason:
+            self._reject(reason)
+
+    def _reject(self, reason: str) -> None:
+        assert self.candidate is not None
+        if self.driver is self.candidate:
+            self.rebind(self.active.binding)
+        self._move(self.candidate, SlotState.REJECTED, reason)
+        self.candidate = None
+
+    def _move(self, slot: Slot, after: SlotState, reason: str = "") -> None:
+        assert after in NEXT[slot.state], (slot.state, after)
+        before, slot.state = slot.state, after
+        self.moved(Moved(slot.generation, before, after, reason))

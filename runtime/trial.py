@@ -1,0 +1,141 @@
+"""What a new generation has to show: in shadow beside the live policy, then on probation with the arm in its hands."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import numpy as np
+
+from poco.runtime.session import Floats
+from poco.settings import SwapSettings
+
+FROZEN_RATIO = 0.05
+"""Chunks that vary over observations by less than this fraction of the live ones are frozen."""
+
+FROZEN_CHUNKS = 8
+"""So many chunks are needed before calling anything frozen."""
+
+BASELINE_CHUNKS = 500
+BASELINE_EPISODES = 50
+DOUBT = 0.05
+"""A result that a generation as good as allowed would give more rarely than this counts against it."""
+
+
+class Shadow:
+    """Compares a candidate's chunks with the live ones on the same observation and noise."""
+
+    def __init__(self, settings: SwapSettings) -> None:
+        self._settings = settings
+        self.chunks = 0
+        self._infeasible = 0
+        self._finite = True
+        self._square_distance = 0.0
+        self._seconds: list[float] = []
+        self._candidate: list[Floats] = []
+        self._live: list[Floats] = []
+
+    def add(self, candidate: Floats, live: Floats, seconds: float, feasible: bool) -> None:
+        """Take in the chunks [T, A] of both, the candidate's inference time and whether its chunk can be executed as it is."""
+        self.chunks += 1
+        self._finite = self._finite and bool(np.isfinite(candidate).all())
+        self._infeasible += not feasible
+        self._seconds.append(seconds)
+        if self._finite:
+            self._square_distance += float(np.mean((candidate.astype(np.float64) - live) ** 2))
+            self._candidate.append(candidate)
+            self._live.append(live)
+
+    @property
+    def distance(self) -> float:
+        """Root mean square difference between the candidate's actions and the live ones, in action units [-1, 1]."""
+        return math.sqrt(self._square_distance / max(1, self.chunks))
+
+    def objection(self) -> str:
+        """Return what speaks against the candidate so far, with value and limit, or nothing."""
+        settings, whole = self._settings, self.chunks >= self._settings.shadow_chunks
+        if not self._finite:
+            return "not finite: its chunk holds a number that is not finite"
+        if whole and (median_s := float(np.median(self._seconds))) > settings.inference_max_s:
+            return f"slow: inference took {median_s * 1e3:.1f} ms, the limit is {settings.inference_max_s * 1e3:.1f} ms"
+        if whole and self._infeasible > settings.clip_margin * self.chunks + 1:
+            rate = f"{self._infeasible} of {self.chunks} chunks"
+            return f"limits: {rate} break the arm's limits, at most {settings.clip_margin:.0%} may"
+        if whole and self.distance > settings.distance_max:
+            return f"distance: its actions are {self.distance:.2f} off the live ones, the limit is {settings.distance_max:.2f}"
+        spread, live = _spread(self._candidate), _spread(self._live)
+        if self.chunks >= FROZEN_CHUNKS and spread < FROZEN_RATIO * live:
+            return f"frozen: its chunks vary by {spread:.1e} over observations, the live ones by {live:.1e}"
+        return ""
+
+
+class Probation:
+    """Counts how a candidate does with the arm in its hands, against how the active generation did."""
+
+    def __init__(self, settings: SwapSettings) -> None:
+        self._settings = settings
+        self._slowed: deque[bool] = deque(maxlen=BASELINE_CHUNKS)
+        self._successes: deque[bool] = deque(maxlen=BASELINE_EPISODES)
+        self.begin()
+
+    def begin(self) -> None:
+        """Start counting anew for another candidate."""
+        self._chunks = self._slow = self._late = self._holds = 0
+        self._faults = 0
+        self._outcomes: list[bool] = []
+
+    def promoted(self) -> None:
+        """Make the candidate's episodes the measure for the next one."""
+        self._successes.extend(self._outcomes)
+
+    @property
+    def served(self) -> bool:
+        """Whether the candidate has run as many episodes as probation lasts."""
+        return len(self._outcomes) >= self._settings.probation_episodes
+
+    def chunk(self, stretched: bool, stopped_first: bool, late: bool, interrupted: bool) -> None:
+        """Take in one chunk of the candidate."""
+        self._chunks += 1
+        self._slow += stretched or stopped_first
+        self._late += late
+        self._holds += interrupted
+
+    def episode(self, success: bool, fault: bool) -> None:
+        """Take in one episode of the candidate."""
+        self._outcomes.append(success)
+        self._faults += fault
+
+    def baseline_chunk(self, stretched: bool, stopped_first: bool) -> None:
+        """Take in one chunk of the active generation."""
+        self._slowed.append(stretched or stopped_first)
+
+    def baseline_episode(self, success: bool) -> None:
+        """Take in one episode of the active generation."""
+        self._successes.append(success)
+
+    def objection(self) -> str:
+        """Return what speaks against the candidate so far, with value and limit, or nothing."""
+        settings = self._settings
+        if self._faults:
+            return "fault: the arm latched a fault under it"
+        if self._late > settings.late_max:
+            return f"late: {self._late} chunks came after their attach tick, the limit is {settings.late_max}"
+        if self._holds > settings.holds_max:
+            return f"holds: the arm was brought to a hold {self._holds} times, the limit is {settings.holds_max}"
+        allowed = min(1.0, float(np.mean(self._slowed or [0.0])) + settings.clip_margin)
+        if self._chunks and at_least(self._slow, self._chunks, allowed) < DOUBT:
+            return f"limits: {self._slow} of {self._chunks} chunks had to be slowed down, the limit is {allowed:.0%}"
+        count, succeeded = len(self._outcomes), sum(self._outcomes)
+        expected = float(np.mean(self._successes or [0.0])) - settings.success_margin
+        if count and expected > 0.0 and at_least(count - succeeded, count, 1.0 - expected) < DOUBT:
+            return f"success: {succeeded} of {count} episodes, where more than {expected:.0%} were due"
+        return ""
+
+
+def at_least(hits: int, trials: int, rate: float) -> float:
+    """Return the probability of `hits` or more in `trials` at `rate` each (binomial upper tail)."""
+    return sum(math.comb(trials, k) * rate**k * (1.0 - rate) ** (trials - k) for k in range(hits, trials + 1))
+
+
+def _spread(chunks: list[Floats]) -> float:
+    return float(np.mean(np.std(np.stack(chunks), axis=0))) if chunks else 0.0

@@ -1,0 +1,214 @@
+"""The table of states: whatever happens in whatever order, one sound generation drives, and every move is one of the table's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from poco.artifact import Artifact
+from poco.runtime.cli import PACKAGED_CONFIG
+from poco.runtime.session import Session
+from poco.runtime.swap import NEXT, ChunkFigures, Moved, Slot, SlotState, Swap
+from poco.runtime.trial import at_least
+from poco.runtime.weights import map_tensors
+from poco.settings import SwapSettings, read_settings
+from workshop import Workshop
+
+SETTINGS = msgspec.structs.replace(
+    read_settings(PACKAGED_CONFIG, {}).swap, shadow_chunks=10, probation_episodes=3, late_max=1, holds_max=1
+)
+GOOD = ChunkFigures(stretched=False, stopped_first=False, late=False, interrupted=False)
+
+
+@dataclass(frozen=True)
+class Token:
+    """Stands for the weights of a generation where nothing is inferred."""
+
+    generation: int
+
+
+class Bench:
+    """A Swap whose session is a variable and whose record is a list."""
+
+    def __init__(self, settings: SwapSettings = SETTINGS) -> None:
+        self.bound: Token = Token(1)
+        self.moves: list[Moved] = []
+        self.swap = Swap(settings, self.slot(1), self._rebind, self.moves.append)
+        self.random = np.random.default_rng(0)
+
+    def slot(self, generation: int) -> Slot:
+        return Slot(generation, Path(f"{generation:06d}"), Token(generation))  # type: ignore[arg-type]
+
+    def _rebind(self, binding: object) -> None:
+        assert isinstance(binding, Token)
+        self.bound = binding
+
+    def shadow(self, change: float = 0.01, seconds: float = 0.001, feasible: bool = True, frozen: bool = False) -> None:
+        """One shadow inference on a fresh observation."""
+        live = self.random.uniform(-1.0, 1.0, (5, 4)).astype(np.float32)
+        candidate = np.full((5, 4), 0.1, np.float32) if frozen else live + np.float32(change)
+        self.swap.shadowed(candidate, live, seconds, feasible)
+
+    def through_shadow(self) -> None:
+        while self.swap.wants_shadow:
+            self.shadow()
+
+    @property
+    def last(self) -> Moved:
+        return self.moves[-1]
+
+
+def test_a_good_generation_goes_all_the_way() -> None:
+    """Shadow, flip, three episodes, active; the one before is retired and an operator can return to it."""
+    bench = Bench()
+    bench.swap.load(bench.slot(2))
+    bench.through_shadow()
+    assert bench.bound == Token(2)
+    assert bench.swap.driver.generation == 2
+    for _ in range(3):
+        bench.swap.chunk(GOOD)
+        bench.swap.episode(success=True, fault=False)
+    assert [(move.generation, move.after.value) for move in bench.moves] == [
+        (2, "loaded"),
+        (2, "shadow"),
+        (2, "probation"),
+        (2, "active"),
+        (1, "retired"),
+    ]
+    assert bench.swap.roll_back()
+    assert bench.bound == Token(1)
+    assert bench.swap.active.generation == 1
+    assert not bench.swap.roll_back()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        ({"change": float("nan")}, "not finite"),
+        ({"change": 0.9}, "distance"),
+        ({"seconds": 0.5}, "slow"),
+        ({"feasible": False}, "limits"),
+        ({"frozen": True}, "frozen"),
+    ],
+)
+def test_what_is_bad_in_shadow_never_drives(behaviour: dict[str, float], reason: str) -> None:
+    """Each fault in shadow is refused with its name, and the live weights stay bound all the time."""
+    bench = Bench()
+    bench.swap.load(bench.slot(2))
+    while bench.swap.wants_shadow:
+        bench.shadow(**behaviour)  # type: ignore[arg-type]
+        assert bench.bound == Token(1)
+    assert bench.last.after == SlotState.REJECTED
+    assert bench.last.reason.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "success", "fault", "reason"),
+    [
+        ([ChunkFigures(False, False, True, False)] * 2, True, False, "late"),
+        ([ChunkFigures(False, False, False, True)] * 2, True, False, "holds"),
+        ([ChunkFigures(True, False, False, False)] * 6, True, False, "limits"),
+        ([GOOD], True, True, "fault"),
+        ([GOOD], False, False, "success"),
+    ],
+)
+def test_what_is_bad_on_probation_loses_the_arm(
+    chunks: list[ChunkFigures], success: bool, fault: bool, reason: str
+) -> None:
+    """Each fault on probation returns the arm to the generation before within the call that reports it."""
+    bench = Bench()
+    for _ in range(20):
+        bench.swap.chunk(GOOD)
+        bench.swap.episode(success=True, fault=False)
+    bench.swap.load(bench.slot(2))
+    bench.through_shadow()
+    for _ in range(3):
+        for figures in chunks:
+            if bench.swap.candidate:
+                bench.swap.chunk(figures)
+        if bench.swap.candidate:
+            bench.swap.episode(success, fault)
+    assert bench.last.reason.startswith(reason)
+    assert bench.bound == Token(1)
+    assert bench.swap.driver.generation == 1
+
+
+def test_binomial_tail() -> None:
+    """The tail is 1 for no hits, the power for all hits, and matches a direct sum between."""
+    assert at_least(0, 5, 0.3) == pytest.approx(1.0)
+    assert at_least(5, 5, 0.3) == pytest.approx(0.3**5)
+    assert at_least(4, 5, 0.5) == pytest.approx(6 / 32)
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Offers, shadows, chunks, episodes, vetoes and rollbacks in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bench, self.newest = Bench(), 1
+
+    @rule()
+    def offer(self) -> None:
+        self.newest += 1
+        self.bench.swap.load(self.bench.slot(self.newest))
+
+    @rule(change=st.sampled_from([0.0, 0.1, 0.9, float("nan")]), feasible=st.booleans())
+    def shadow(self, change: float, feasible: bool) -> None:
+        if self.bench.swap.wants_shadow:
+            self.bench.shadow(change, feasible=feasible)
+
+    @rule(flags=st.lists(st.booleans(), min_size=4, max_size=4))
+    def chunk(self, flags: list[bool]) -> None:
+        self.bench.swap.chunk(ChunkFigures(*flags))
+
+    @rule(success=st.booleans(), fault=st.booleans())
+    def episode(self, success: bool, fault: bool) -> None:
+        self.bench.swap.episode(success, fault)
+
+    @rule()
+    def veto(self) -> None:
+        self.bench.swap.veto()
+
+    @rule()
+    def roll_back(self) -> None:
+        self.bench.swap.roll_back()
+
+    @invariant()
+    def bound_is_the_driver(self) -> None:
+        assert self.bench.bound == Token(self.bench.swap.driver.generation)
+
+    @invariant()
+    def rejected_never_drives(self) -> None:
+        rejected = {move.generation for move in self.bench.moves if move.after == SlotState.REJECTED}
+        assert self.bench.swap.driver.generation not in rejected
+
+    @invariant()
+    def moves_are_in_the_table(self) -> None:
+        assert all(move.after in NEXT[move.before] for move in self.bench.moves)
+
+
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = hypothesis_settings(max_examples=100, stateful_step_count=60, deadline=None)
+
+
+def test_mapped_weights_are_those_of_the_file_and_run(artifact: Artifact, tmp_path: Path) -> None:
+    """A file mapped into memory binds without a copy and gives the chunk that its golden vectors say."""
+    workshop = Workshop(artifact, tmp_path)
+    offer = workshop.offer(2)
+    file = tmp_path / "trained.safetensors"
+    file.write_bytes(offer.files["trained.safetensors"])
+    mapped = map_tensors(file)
+    for key, tensor in workshop.trained(2).items():
+        np.testing.assert_array_equal(mapped[key], tensor)
+        assert not mapped[key].flags.owndata
+    session = Session(artifact)
+    session.rebind(session.prepare(mapped))
+    golden = workshop.golden(workshop.trained(2))
+    np.testing.assert_array_equal(session.run(golden["observation"][0], golden["noise"][0]), golden["chunk"][0])

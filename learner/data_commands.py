@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from poco.errors import UsageError
-from poco.learner.training_commands import TASK, Variant, at_least_one
+from poco.learner.training_commands import Variant, at_least_one, named_environment, read_recipe
 
 
 def make_data(
@@ -15,8 +15,9 @@ def make_data(
     episodes: int = 300,
     noise: float = 0.2,
     bias_m: float = 0.0,
+    config: Path | None = None,
+    task: str | None = None,
     variant: Variant | None = None,
-    task: str = TASK,
     seed: int = 0,
     only_successes: bool = True,
     resume: bool = False,
@@ -28,8 +29,9 @@ def make_data(
         episodes: Number of episodes to run.
         noise: Trembling of the operator's hand, as a fraction of the action bound.
         bias_m: How far (m) the operator misjudges the position of hole or cube.
-        variant: Which difficulty of the task (peg-in-hole: easy if nothing else says so).
+        config: Training recipe that names task and environment.
         task: Gymnasium name of the environment.
+        variant: Which difficulty of the task (peg-in-hole: easy if nothing else says so).
         seed: First seed; episode e is reset with seed + e.
         only_successes: Leave out episodes that failed.
         resume: Go on behind the last episode that is in --out.
@@ -41,8 +43,8 @@ def make_data(
     at_least_one("episodes", episodes)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not resume)):
         raise UsageError(f"{out} is not an empty folder: give --resume, choose another --out or remove it")
-    parameters = {} if variant is None else {"variant": variant}
-    environment = rollouts.make_environment(task, **parameters)
+    name, parameters = named_environment(None if config is None else read_recipe(config), task, variant)
+    environment = rollouts.make_environment(name, **parameters)
     specification = rollouts.specification_of(environment)
     actor = rollouts.operator_actor(environment, noise, bias_m, seed)
     there = sorted(int(file.stem) for file in out.glob(f"*{EPISODE_SUFFIX}"))

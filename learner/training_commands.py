@@ -107,7 +107,7 @@ def evaluate(
     settings = subject.settings
     count = best_of or (1 if settings is None else settings.best_of)
     at_least_one("best-of", count)
-    name, parameters = _environment(settings if config is None else _recipe(config), task, variant)
+    name, parameters = named_environment(settings if config is None else read_recipe(config), task, variant)
     environment = rollouts.make_environment(name, **parameters)
     label = str(parameters.get("variant", name.rpartition("/")[2]))
     with track(f"evaluation, {label}", episodes, "episodes") as advance:
@@ -154,7 +154,7 @@ def compare(
         at_least_one(flag, count)
     candidates = []
     for config, method, seed in itertools.product(configs, methods, seeds):
-        settings = _changed(_recipe(config), method, episodes, steps)
+        settings = _changed(read_recipe(config), method, episodes, steps)
         words = ["--config", str(config), "--method", method, "--seed", str(seed)]
         for flag, folder in (("--data", data), ("--start", start)):
             words += [] if folder is None else [flag, folder.replace("{seed}", str(seed))]
@@ -180,9 +180,10 @@ def at_least_one(flag: str, count: int) -> None:
         raise UsageError(f"--{flag} is {count}, must be at least 1")
 
 
-def _environment(
+def named_environment(
     settings: TrainingSettings | None, task: str | None, variant: Variant | None
 ) -> tuple[str, dict[str, Any]]:
+    """Return name and parameters of the environment that a recipe, a task or a variant of it asks for."""
     name = task or (TASK if settings is None else settings.task)
     parameters: dict[str, Any] = {} if settings is None or settings.task != name else dict(settings.environment)
     if variant is not None or (settings is None and name == TASK):
@@ -207,7 +208,7 @@ def _new(
     if config is None:
         raise UsageError("--config is missing: give a training recipe such as configs/cpu/peg_in_hole.yaml")
     return Run(
-        settings=_changed(_recipe(config), method, episodes, steps),
+        settings=_changed(read_recipe(config), method, episodes, steps),
         seed=seed,
         out=out,
         demonstrations=() if data is None else read_demonstrations(data).episodes,
@@ -221,11 +222,12 @@ def _resumed(out: Path, config: Path | None, method: Method | None, episodes: in
     from poco.learner.training import Run
 
     identity = training_state.read_header(out / "states").identity
-    settings = identity.settings if config is None else _recipe(config)
+    settings = identity.settings if config is None else read_recipe(config)
     return Run(_changed(settings, method, episodes, steps), identity.seed, out)
 
 
-def _recipe(config: Path) -> TrainingSettings:
+def read_recipe(config: Path) -> TrainingSettings:
+    """Return the training recipe in the file `config`; raises SettingsError."""
     from poco.learner.recipe import read_training_settings
 
     return read_training_settings(config)

@@ -18,11 +18,9 @@ from poco.records import EpisodeEnd, Step, StepKey
 from poco.specification import Specification, scale
 
 from .ogbench_operator import Operator
-from .ogbench_scenes import RATE_HZ, scene_parts, scene_specification
+from .ogbench_scenes import RATE_HZ, RewardKind, scene_parts, scene_specification
 
 Floats = npt.NDArray[np.float32]
-RewardKind = Literal["published", "success"]
-
 TICKS = round(TICKS_PER_SECOND / RATE_HZ)
 BEYOND = 1e-9
 
@@ -62,12 +60,10 @@ class OGBenchEnvironment(gymnasium.Env[Floats, Floats]):
 
         Raises UsageError naming what is wrong.
         """
-        if reward not in ("published", "success"):
-            raise UsageError(f"reward is {reward!r}, must be published or success")
         limit = scene_parts(scene).episode_steps if episode_steps is None else episode_steps
         if limit < 1:
             raise UsageError(f"episode_steps is {limit}, must be at least 1: choose for example 200")
-        self._specification = scene_specification(scene, chunk_steps)
+        self._specification = scene_specification(scene, chunk_steps, reward)
         self._scene = make_scene(f"{scene}-singletask-task{task}-v0", max_episode_steps=limit)
         self._reward, self.render_mode = reward, render_mode
         self._episode, self._count, self._chunk, self._clipped = -1, 0, 0, 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from poco.errors import UsageError
 from poco.settings import nearest
@@ -17,6 +18,7 @@ from poco.specification import Field, Specification
 RATE_HZ = 20.0
 TASKS = (1, 2, 3, 4, 5)
 
+RewardKind = Literal["published", "success"]
 Bounds = tuple[str, tuple[float, ...], tuple[float, ...]]
 """Unit of a field and the values in it that map to -1 and 1."""
 
@@ -86,8 +88,13 @@ def scene_parts(scene: str) -> SceneParts:
     return SCENES[scene]
 
 
-def scene_specification(scene: str, chunk_steps: int) -> Specification:
-    """Return the specification of `scene`: chunks of `chunk_steps` actions, all executed, without delay."""
+def scene_specification(scene: str, chunk_steps: int, reward: RewardKind = "published") -> Specification:
+    """Return the specification of `scene`: chunks of `chunk_steps` actions, all executed, without delay.
+
+    Its name tells the kind of reward, so that data of one kind are never taken for those of the other. Raises UsageError.
+    """
+    if reward not in ("published", "success"):
+        raise UsageError(f"reward is {reward!r}, must be published or success")
     parts = scene_parts(scene)
     observation = [*_fields("", ARM)]
     for cube in range(parts.cubes):
@@ -97,7 +104,7 @@ def scene_specification(scene: str, chunk_steps: int) -> Specification:
     if parts.slides:
         observation += _fields("", SLIDES)
     return Specification(
-        name=f"ogbench_{scene}",
+        name=f"ogbench_{scene}_{reward}",
         robot="foreign",
         rate_hz=RATE_HZ,
         chunk_steps=chunk_steps,

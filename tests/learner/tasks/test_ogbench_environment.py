@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+import poco
 from poco.errors import ArtifactError, UsageError
 from poco.learner import rollouts
 from poco.learner.data_commands import make_data
@@ -18,7 +19,6 @@ from poco.learner.tasks.ogbench_scenes import SCENES, scene_specification
 from poco.observation import check_sources
 from poco.specification import unscale
 
-TASK = "poco.learner.tasks:poco/cube-single-task2-v0"
 OBSERVATIONS = {"cube-single": 28, "cube-double": 37, "cube-triple": 46, "scene": 40, "puzzle-3x3": 55}
 
 
@@ -122,17 +122,19 @@ def test_wrong_requests_are_one_sentence(cube: OGBenchEnvironment) -> None:
 
 
 def test_demonstrations_are_recorded_and_resumed(tmp_path: Path) -> None:
-    """make-data of 3 episodes at once equals 1 and then the rest; --variant is refused, since the task has none of it."""
-    make_data(tmp_path / "whole", episodes=3, noise=0.2, task=TASK)
-    make_data(tmp_path / "parts", episodes=1, noise=0.2, task=TASK)
+    """make-data for a recipe, 2 episodes at once, equals 1 and then the other; --variant is refused, since the task has none."""
+    recipe = Path(poco.__file__).parent / "configs" / "cpu" / "cube_single.yaml"
+    make_data(tmp_path / "whole", episodes=2, noise=0.2, config=recipe)
+    make_data(tmp_path / "parts", episodes=1, noise=0.2, config=recipe)
     with pytest.raises(UsageError, match="--resume"):
-        make_data(tmp_path / "parts", episodes=3, noise=0.2, task=TASK)
-    make_data(tmp_path / "parts", episodes=3, noise=0.2, task=TASK, resume=True)
+        make_data(tmp_path / "parts", episodes=2, noise=0.2, config=recipe)
+    make_data(tmp_path / "parts", episodes=2, noise=0.2, config=recipe, resume=True)
     whole, parts = (read_demonstrations(tmp_path / name) for name in ("whole", "parts"))
     assert whole == parts
-    assert len(whole.episodes) == 3
+    assert [episode.steps[-1].reward for episode in whole.episodes] == [1.0, 1.0]
+    assert whole.specification == environment(reward="success").specification != environment().specification
     with pytest.raises(UsageError, match="cannot be made"):
-        make_data(tmp_path / "variant", variant="hard", task=TASK)
+        make_data(tmp_path / "variant", variant="hard", task="poco.learner.tasks:poco/cube-single-task2-v0")
 
 
 def test_every_task_is_registered() -> None:

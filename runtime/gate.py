@@ -21,7 +21,7 @@ import msgspec
 
 from poco.artifact import Artifact, Manifest, assemble, named_files, parse_manifest, write_signed
 from poco.errors import ArtifactError, PocoError, exit_with
-from poco.offer import Offer, decode_offer
+from poco.offer import Offer, unpack_offer
 from poco.refusal import Reason, Refused
 from poco.runtime.incoming import newest_offer
 from poco.runtime.session import Session
@@ -200,21 +200,21 @@ def watch(store: ArtifactStore, trust_folder: Path, rules: GateRules) -> None:
     """Judge the newest offer whenever there is one, until the process that started this one is gone."""
     parent = os.getppid()
     while os.getppid() == parent:
-        frames = newest_offer(store.folder, rules.bytes_max)
-        if frames is None:
+        packed = newest_offer(store.folder, rules.bytes_max)
+        if packed is None:
             time.sleep(POLL_S)
             continue
-        verdict = _judge_frames(frames, store, trust_folder, rules)
+        verdict = _judge_packed(packed, store, trust_folder, rules)
         with (store.folder / VERDICTS_FILE).open("ab") as stream:
             stream.write(msgspec.json.encode(verdict) + b"\n")
         print(f"verdict {verdict.generation} {verdict.reason or 'passed'}", flush=True)
 
 
-def _judge_frames(frames: list[bytes], store: ArtifactStore, trust_folder: Path, rules: GateRules) -> Verdict:
-    """Judge the offer in `frames` under the trust list as it is on the disk now, so that a revoked key ends at once."""
+def _judge_packed(packed: bytes, store: ArtifactStore, trust_folder: Path, rules: GateRules) -> Verdict:
+    """Judge the offer in `packed` under the trust list as it is on the disk now, so that a revoked key ends at once."""
     try:
         trust = Trust.read(trust_folder, store.floor.trust_revision)
-        return judge(decode_offer(frames, rules.bytes_max), store, trust, rules)
+        return judge(unpack_offer(packed, rules.bytes_max), store, trust, rules)
     except Refused as refused:
         return Verdict(unix_s=time.time(), generation=0, reason=refused.reason, sentence=str(refused))
 

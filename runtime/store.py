@@ -59,7 +59,7 @@ class ArtifactStore:
             return Floor()
         try:
             return msgspec.json.decode(file.read_bytes(), type=Floor)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ArtifactError(
                 f'{file} is damaged ({error}): write {{"generation": N, "trust_revision": M}} with the highest seen'
             ) from error

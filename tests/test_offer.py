@@ -1,4 +1,4 @@
-"""An offer survives its way as frames; anything else that comes as frames is refused and never raises otherwise."""
+"""An offer survives its way as bytes; anything else that comes in its place is refused and never raises otherwise."""
 
 from __future__ import annotations
 
@@ -6,26 +6,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poco.offer import Offer, decode_offer
+from poco.offer import Offer, unpack_offer
 from poco.refusal import Refused
 
 FILES = st.dictionaries(st.text("abc.", min_size=1, max_size=8), st.binary(max_size=50), max_size=5)
+OFFERS = st.builds(Offer, st.binary(max_size=100), st.binary(max_size=100), FILES)
 
 
-@given(manifest=st.binary(max_size=100), signature=st.binary(max_size=100), files=FILES)
-def test_round_trip(manifest: bytes, signature: bytes, files: dict[str, bytes]) -> None:
-    """Whatever is offered arrives byte for byte, and one byte beyond the limit does not."""
-    offer = Offer(manifest, signature, files)
-    frames = offer.frames()
-    assert decode_offer(frames) == offer
-    with pytest.raises(Refused, match="the limit is"):
-        decode_offer(frames, sum(map(len, frames)) - 1)
+@given(offer=OFFERS)
+def test_round_trip(offer: Offer) -> None:
+    """Whatever is offered arrives byte for byte; with one byte more or less, or over the limit, it does not arrive."""
+    packed = offer.pack()
+    assert unpack_offer(packed) == offer
+    for wrong, limit in ((packed, len(packed) - 1), (packed[:-1], 1000), (packed + b"x", 1000)):
+        with pytest.raises(Refused):
+            unpack_offer(wrong, limit)
 
 
-@given(frames=st.lists(st.binary(max_size=60), max_size=6))
-def test_garbage_is_refused(frames: list[bytes]) -> None:
-    """Arbitrary frames decode to an offer or are refused."""
-    try:
-        decode_offer(frames)
-    except Refused:
-        return
+@given(packed=st.binary(max_size=200), offer=OFFERS, place=st.integers(0), byte=st.integers(0, 255))
+def test_garbage_is_refused(packed: bytes, offer: Offer, place: int, byte: int) -> None:
+    """Arbitrary bytes, and offers with one byte changed, unpack to an offer or are refused."""
+    changed = bytearray(offer.pack())
+    changed[place % len(changed)] = byte
+    for candidate in (packed, bytes(changed)):
+        try:
+            unpack_offer(candidate)
+        except Refused:
+            continue

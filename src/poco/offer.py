@@ -6,8 +6,9 @@ frozen encoder) does not need it sent again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -20,17 +21,25 @@ from poco.trust import SIGNATURE_BYTES_MAX
 VERSION = 1
 FILES_MAX = 64
 HEADER_BYTES_MAX = 1 << 14
-FIXED_FRAMES = 3
-"""Header, manifest and signature come before the files."""
+PREFIX_BYTES = 8
 
-FileName = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+Size = Annotated[int, msgspec.Meta(ge=0, le=MAX_FILE_BYTES)]
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Name and size of one file of an offer."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    size: Size
 
 
 class OfferHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """First frame of an offer; the files follow manifest and signature in the order of their names."""
+    """Begins an offer, after its own length (8 bytes, little-endian); manifest, signature and files follow without gaps."""
 
     version: int
-    files: Annotated[tuple[FileName, ...], msgspec.Meta(max_length=FILES_MAX)]
+    manifest: Size
+    signature: Size
+    files: Annotated[tuple[Part, ...], msgspec.Meta(max_length=FILES_MAX)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,41 +50,43 @@ class Offer:
     signature: bytes
     files: Mapping[str, bytes]
 
-    def frames(self) -> list[bytes]:
-        """Return the offer as frames of one message."""
-        header = OfferHeader(version=VERSION, files=tuple(self.files))
-        return [msgspec.msgpack.encode(header), self.manifest, self.signature, *self.files.values()]
-
-
-def decode_offer(frames: Sequence[bytes | memoryview], bytes_max: int = MAX_FILE_BYTES) -> Offer:
-    """Return the offer in `frames`; raises Refused if it is malformed or has more than `bytes_max` altogether."""
-    size = sum(len(frame) for frame in frames)
-    if size > bytes_max:
-        raise Refused(
-            Reason.TOO_LARGE, f"the offer has {size} bytes, the limit is {bytes_max}: raise it or publish less"
+    def pack(self) -> bytes:
+        """Return the offer as one run of bytes."""
+        parts = tuple(Part(name, len(payload)) for name, payload in self.files.items())
+        header = msgspec.msgpack.encode(
+            OfferHeader(version=VERSION, manifest=len(self.manifest), signature=len(self.signature), files=parts)
         )
-    if len(frames) < FIXED_FRAMES or len(frames[0]) > HEADER_BYTES_MAX:
-        raise Refused(Reason.MALFORMED, f"the offer has {len(frames)} frames, at least {FIXED_FRAMES} are due")
-    for frame, what, limit in (
-        (frames[1], "manifest", MAX_MANIFEST_BYTES),
-        (frames[2], "signature", SIGNATURE_BYTES_MAX),
-    ):
-        if len(frame) > limit:
-            raise Refused(Reason.TOO_LARGE, f"the {what} of the offer has {len(frame)} bytes, the limit is {limit}")
+        prefix = len(header).to_bytes(PREFIX_BYTES, "little")
+        return b"".join((prefix, header, self.manifest, self.signature, *self.files.values()))
+
+
+def unpack_offer(packed: bytes, bytes_max: int = MAX_FILE_BYTES) -> Offer:
+    """Return the offer in `packed`; raises Refused if it is malformed or has more than `bytes_max`."""
+    if len(packed) > bytes_max:
+        raise Refused(Reason.TOO_LARGE, f"the offer has more than {bytes_max} bytes: raise the limit or publish less")
+    size = int.from_bytes(packed[:PREFIX_BYTES], "little")
+    if len(packed) < PREFIX_BYTES or size > min(HEADER_BYTES_MAX, len(packed) - PREFIX_BYTES):
+        raise Refused(Reason.MALFORMED, f"the offer has {len(packed)} bytes and no header: publish it again")
     try:
-        header = msgspec.msgpack.decode(frames[0], type=OfferHeader)
-    except msgspec.MsgspecError as error:
-        raise Refused(Reason.MALFORMED, f"the offer's header is malformed ({error})") from error
-    if header.version != VERSION or len(set(header.files)) != len(header.files):
+        header = msgspec.msgpack.decode(packed[PREFIX_BYTES : PREFIX_BYTES + size], type=OfferHeader)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Refused(Reason.MALFORMED, f"the offer's header is malformed ({error}): publish it again") from error
+    for length, what, limit in (
+        (header.manifest, "manifest", MAX_MANIFEST_BYTES),
+        (header.signature, "signature", SIGNATURE_BYTES_MAX),
+    ):
+        if length > limit:
+            raise Refused(Reason.TOO_LARGE, f"the {what} of the offer has {length} bytes, the limit is {limit}")
+    names = [part.name for part in header.files]
+    sizes = [header.manifest, header.signature, *(part.size for part in header.files)]
+    ends = list(accumulate(sizes, initial=PREFIX_BYTES + size))
+    if header.version != VERSION or len(set(names)) != len(names) or ends[-1] != len(packed):
         raise Refused(
-            Reason.MALFORMED, f"the offer has version {header.version} or names a file twice, expected v{VERSION}"
+            Reason.MALFORMED,
+            f"the offer is v{header.version} with {len(packed)} bytes and says {ends[-1]}, expected v{VERSION}: publish it again",
         )
-    if len(frames) != FIXED_FRAMES + len(header.files):
-        raise Refused(
-            Reason.MALFORMED, f"the offer names {len(header.files)} files and has {len(frames) - FIXED_FRAMES}"
-        )
-    payloads = [bytes(frame) for frame in frames[FIXED_FRAMES:]]
-    return Offer(bytes(frames[1]), bytes(frames[2]), dict(zip(header.files, payloads, strict=True)))
+    manifest, signature, *payloads = (packed[first:last] for first, last in pairwise(ends))
+    return Offer(manifest, signature, dict(zip(names, payloads, strict=True)))
 
 
 def read_offer(folder: Path, known: frozenset[str] = frozenset()) -> Offer:

@@ -82,7 +82,7 @@ class Trust:
         verify(payload, _read(folder / LIST_SIGNATURE_FILE, SIGNATURE_BYTES_MAX), Purpose.TRUST, {root})
         try:
             listed = msgspec.json.decode(payload, type=TrustList)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ArtifactError(f"trust list {folder / LIST_FILE} is malformed ({error}): sign a new one") from error
         if (listed.format, listed.version) != (FORMAT, VERSION):
             raise ArtifactError(

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mutations import NEW_GRAPHS, ON_THE_WAY, SIGNED_AGAIN
 from poco.artifact import Artifact
-from poco.offer import Offer, decode_offer
+from poco.offer import Offer, unpack_offer
 from poco.refusal import Reason, Refused
 from poco.runtime.gate import VERDICTS_FILE, Verdict, examine, judge
 from poco.runtime.incoming import leave_offer
@@ -71,7 +71,7 @@ def test_nine_update_attacks_are_refused_with_nine_reasons(workshop: Workshop) -
         "extraneous files": reason(workshop, Offer(later.manifest, later.signature, {**later.files, "more.py": b"1"})),
     }
     with pytest.raises(Refused) as endless:
-        decode_offer([*later.frames(), bytes(workshop.rules.bytes_max)], workshop.rules.bytes_max)
+        unpack_offer(later.pack() + bytes(workshop.rules.bytes_max), workshop.rules.bytes_max)
     told["endless data"] = endless.value.reason
     write_trust(workshop.folder / "trust", trust_list(thief, 2, expires_unix_s=1), workshop.root)
     told["key loss"] = reason(workshop, workshop.offer(4, key=thief))
@@ -151,7 +151,7 @@ def test_a_list_that_was_rolled_back_or_forged_is_refused(workshop: Workshop) ->
 def test_the_process_takes_the_newest_offer_and_outlives_garbage(workshop: Workshop) -> None:
     """The real gate process refuses garbage and a stranger's offer, takes the newest of two sound ones, and says all of it."""
     store = workshop.store.folder
-    leave_offer(store, [b"garbage"])
+    leave_offer(store, b"garbage")
     rules = msgspec.json.encode(workshop.rules).decode()
     command = [
         sys.executable,
@@ -165,11 +165,11 @@ def test_the_process_takes_the_newest_offer_and_outlives_garbage(workshop: Works
     with subprocess.Popen([*command, "--rules", rules], stdout=subprocess.PIPE, text=True) as gate:
         assert gate.stdout is not None
         assert gate.stdout.readline() == "verdict 0 malformed\n"
-        leave_offer(store, workshop.offer(2, key=Ed25519PrivateKey.generate()).frames())
+        leave_offer(store, workshop.offer(2, key=Ed25519PrivateKey.generate()).pack())
         assert gate.stdout.readline() == "verdict 2 unknown_key\n"
         gate.send_signal(19)
-        leave_offer(store, workshop.offer(3).frames())
-        leave_offer(store, workshop.offer(4).frames())
+        leave_offer(store, workshop.offer(3).pack())
+        leave_offer(store, workshop.offer(4).pack())
         gate.send_signal(18)
         assert gate.stdout.readline() == "verdict 4 passed\n"
         gate.kill()

@@ -25,7 +25,7 @@ from poco.records import EpisodeEnd, Step
 from poco.specification import Specification, scale
 
 FORMAT = "poco-replay"
-VERSION = 1
+VERSION = 2
 HEADER_FILE = "replay.json"
 STEPS_FILE = "steps.bin"
 EPISODES_FILE = "episodes.bin"
@@ -157,9 +157,15 @@ class Replay:
         """Number of the newest episode, counting every one ever admitted from 1."""
         return int(self._numbers[-1]) if len(self._numbers) else 0
 
-    def add(self, steps: Sequence[Step], end: EpisodeEnd) -> bool:
+    @property
+    def position(self) -> int:
+        """Position of the inbox up to which episodes were admitted; 0 if none came from an inbox."""
+        return int(self._positions[-1]) if len(self._positions) else 0
+
+    def add(self, steps: Sequence[Step], end: EpisodeEnd, position: int | None = None) -> bool:
         """Admit one finished episode; return False for one that is there already (a higher revision relabels it).
 
+        `position` is where the episode ends in an inbox; the word that makes the episode visible makes it count too.
         Raises ArtifactError, and stores nothing, for a step that does not fit the specification, is not finite or is out of
         bounds, and for an episode that is empty or longer than the store.
         """
@@ -174,6 +180,7 @@ class Replay:
             rows[name] = column
         record = self._table[number % self._header.slots]
         record["number"] = 0
+        record["position"] = self.position if position is None else position
         record["first"], record["steps"] = first, len(steps)
         record["robot"], record["boot_epoch"], record["episode"] = end.robot.encode(), end.boot_epoch, end.episode
         record["final_observation"] = end.final_observation
@@ -311,6 +318,7 @@ class Replay:
         slots = np.flatnonzero(self._table["number"] > 0)
         table = np.array(self._table[slots[np.argsort(self._table["number"][slots])]])
         self._numbers, self._firsts, self._lengths = table["number"], table["first"], table["steps"]
+        self._positions = table["position"]
         self._ends: Integers = np.cumsum(self._lengths)
         self._finals, self._terminated, self._success = (
             table["final_observation"],
@@ -330,6 +338,7 @@ def _episode_record(specification: Specification) -> np.dtype[np.void]:
             ("number", "i8"),
             ("first", "i8"),
             ("steps", "i8"),
+            ("position", "i8"),
             ("boot_epoch", "i8"),
             ("episode", "i8"),
             ("robot", "S64"),

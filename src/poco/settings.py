@@ -135,6 +135,24 @@ class SwapSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     offer_bytes_max: Annotated[int, msgspec.Meta(ge=1 << 16)]
 
 
+class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The journal of the robot: its folder (empty: beside the run folders), size, and what happens when that is used up.
+
+    `wait`: no new episode begins until there is room; `drop_autonomous`: the oldest episodes without human steps are dropped whole.
+    """
+
+    folder: str
+    quota_bytes: Annotated[int, msgspec.Meta(ge=1 << 20, le=1 << 44)]
+    when_full: Literal["wait", "drop_autonomous"]
+
+
+class LinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The way to the learner: its address, such as tcp://127.0.0.1:7766 (empty: none), and the folder of the keys (empty: none)."""
+
+    learner: str
+    keys: str
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything a run needs besides the policy."""
 
@@ -143,6 +161,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     guards: GuardSettings
     servo: ServoSettings
     task: TaskSettings
+    journal: JournalSettings
+    link: LinkSettings
     emulator: EmulatorSettings
     swap: SwapSettings
 

@@ -1,0 +1,148 @@
+"""Puts the streams of many robots together to finished episodes: whole, in order, each once, or not at all and counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+
+from poco.journal.records import Boot, Ended, Missing, Stepped, Written
+from poco.records import EpisodeEnd, Step
+
+EpisodeKey = tuple[str, int, int]
+"""Robot, boot epoch, episode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """An episode that begins at `first_position` of the inbox and ends at `position`; without steps it is only labelled anew."""
+
+    first_position: int
+    position: int
+    steps: tuple[Step, ...]
+    end: EpisodeEnd
+
+
+class BootState(msgspec.Struct):
+    """What is known of one policy process of a robot: whether it has our specification, the newest episode that ended."""
+
+    ours: bool
+    ended: int = -1
+
+
+class GatheringState(msgspec.Struct):
+    """What of the past matters for what follows: the boots of every robot by boot epoch, the episodes by how they came in."""
+
+    boots: dict[str, dict[int, BootState]] = {}
+    counts: dict[str, int] = {}
+
+
+@dataclass
+class _Open:
+    position: int
+    journal: str
+    steps: list[Step] = field(default_factory=list)
+    whole: bool = True
+
+
+class Gathering:
+    """Fed with the entries of an inbox in order; the same entries give the same episodes."""
+
+    def __init__(self, specification_hash: str) -> None:
+        self._specification_hash = specification_hash
+        self._open: dict[EpisodeKey, _Open] = {}
+        self._boots: dict[str, dict[int, BootState]] = {}
+        self.counts: Counter[str] = Counter()
+
+    def restore(self, state: GatheringState) -> None:
+        """Begin where `state` was taken."""
+        self._boots = state.boots
+        self.counts = Counter(state.counts)
+
+    @property
+    def state(self) -> GatheringState:
+        """What of the past matters for what follows."""
+        return GatheringState(boots=self._boots, counts=dict(self.counts))
+
+    @property
+    def oldest_open(self) -> int | None:
+        """Position of the first step of the oldest unfinished episode."""
+        return min((episode.position for episode in self._open.values()), default=None)
+
+    def take(self, position: int, robot: str, journal: str, written: Written | None) -> Iterator[Finished]:
+        """Take the entry at `position` that `robot` sent from `journal`; None is one that no longer decodes."""
+        match written and written.record:
+            case None:
+                self.counts["unreadable"] += 1
+                self._spoil(robot, journal)
+            case Missing(reason=reason) as missing:
+                self.counts[f"missing: {reason}"] += 1
+                self._spoil(robot, journal, missing)
+            case Boot() as boot if boot.robot == robot:
+                ours = boot.specification_hash == self._specification_hash
+                self._boots.setdefault(robot, {}).setdefault(boot.boot_epoch, BootState(ours))
+            case Stepped(step=step) if step.key.robot == robot:
+                self._step(position, journal, step)
+            case Ended(end=end) if end.robot == robot:
+                yield from self._end(position, end)
+            case Boot() | Stepped() | Ended():
+                self.counts["of another robot"] += 1
+            case _:
+                self.counts["events"] += 1
+
+    def _known(self, robot: str, boot_epoch: int) -> BootState | None:
+        state = self._boots.get(robot, {}).get(boot_epoch)
+        if state is None or not state.ours:
+            self.counts["of another specification"] += 1
+            return None
+        return state
+
+    def _step(self, position: int, journal: str, step: Step) -> None:
+        robot, boot_epoch, episode, number = step.key.robot, step.key.boot_epoch, step.key.episode, step.key.step
+        boot = self._known(robot, boot_epoch)
+        if boot is None:
+            return
+        if episode <= boot.ended:
+            self.counts["steps again"] += 1
+            return
+        opened = self._open.setdefault((robot, boot_epoch, episode), _Open(position, journal))
+        opened.journal = journal
+        if number < len(opened.steps):
+            self.counts["steps again"] += 1
+        elif number > len(opened.steps):
+            opened.whole = False
+        else:
+            opened.steps.append(step)
+            self.counts["steps"] += 1
+
+    def _end(self, position: int, end: EpisodeEnd) -> Iterator[Finished]:
+        boot = self._known(end.robot, end.boot_epoch)
+        if boot is None:
+            return
+        opened = self._open.pop((end.robot, end.boot_epoch, end.episode), None)
+        if end.episode <= boot.ended:
+            self.counts["labels"] += 1
+            yield Finished(position, position, (), end)
+            return
+        boot.ended = end.episode
+        if opened is not None and opened.whole:
+            self.counts["episodes"] += 1
+            yield Finished(opened.position, position, tuple(opened.steps), end)
+        else:
+            self.counts["episodes not whole"] += 1
+
+    def spoil_all(self) -> None:
+        """An entry of the inbox itself no longer checks: no open episode is known to be whole."""
+        self.counts["damaged in the inbox"] += 1
+        for opened in self._open.values():
+            opened.whole = False
+
+    def _spoil(self, robot: str, journal: str, missing: Missing | None = None) -> None:
+        """Entries of `journal` are not there: the open episodes they may belong to are not whole."""
+        for (owner, boot_epoch, episode), opened in self._open.items():
+            named = missing is not None and missing.episode is not None
+            other = missing is not None and (missing.boot_epoch, missing.episode) != (boot_epoch, episode)
+            if owner == robot and opened.journal == journal and not (named and other):
+                opened.whole = False

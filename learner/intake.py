@@ -1,0 +1,42 @@
+"""From the inbox into the replay: every finished episode once, in the order in which it ended, labels by revision."""
+
+from __future__ import annotations
+
+import msgspec
+
+from poco.errors import ArtifactError
+from poco.learner.gathering import Finished
+from poco.learner.replay import Replay
+
+
+class Admitted(msgspec.Struct, kw_only=True):
+    """What became of the episodes since this process began; `last_refusal` says why the replay would not take one."""
+
+    episodes: int = 0
+    steps: int = 0
+    relabelled: int = 0
+    refused: int = 0
+    last_refusal: str = ""
+
+
+def admit(finished: Finished, replay: Replay, admitted: Admitted) -> bool:
+    """Admit or relabel `finished` unless `replay` has it already, and count it; return whether the replay has changed.
+
+    The replay remembers the position of the newest episode in the very record that makes it visible, so an episode that comes out
+    of the inbox again after a crash is known. The thread that trains calls it.
+    """
+    if not finished.steps:
+        changed = replay.relabel(finished.end)
+        admitted.relabelled += changed
+        return changed
+    if finished.position <= replay.position:
+        return False
+    try:
+        changed = replay.add(finished.steps, finished.end, finished.position)
+    except ArtifactError as error:
+        admitted.refused += 1
+        admitted.last_refusal = str(error)
+        return False
+    admitted.episodes += 1
+    admitted.steps += len(finished.steps)
+    return changed

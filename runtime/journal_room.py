@@ -1,0 +1,79 @@
+"""Room in a full journal: the oldest autonomous episode is dropped whole, and what stood there says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from poco.journal.log import Log
+from poco.journal.records import Ended, Missing, Stepped, Written, decode, encode
+from poco.journal.segments import Entry
+from poco.surroundings import Surroundings
+
+HUMAN_LABELS = ("demonstration", "intervention")
+"""Labels of an episode that a person had a part in; those are never dropped, nor are episodes with a step in `intervened`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """An episode that was dropped."""
+
+    boot_epoch: int
+    episode: int
+    steps: int
+
+
+@dataclass
+class _Candidate:
+    sequences: list[int] = field(default_factory=list)
+    starts: set[int] = field(default_factory=set)
+    human: bool = False
+
+
+def drop_oldest_episode(log: Log, surroundings: Surroundings) -> Dropped | None:
+    """Drop the oldest finished episode of `log` without human steps; None if there is none. Raises OSError.
+
+    The segment that is being written is left alone. Each run of its entries becomes one Missing that stands for them.
+    """
+    found = _find(log)
+    if found is None:
+        return None
+    boot_epoch, episode, candidate = found
+    doomed = frozenset(candidate.sequences)
+    for start in sorted(candidate.starts):
+        kept: list[Entry] = []
+        for entry in log.entries(start):
+            if entry.sequence not in doomed:
+                kept.append(entry)
+            elif kept and kept[-1].sequence in doomed and kept[-1].following == entry.sequence:
+                kept[-1] = _missing(kept[-1].sequence, kept[-1].span + 1, boot_epoch, episode, surroundings)
+            else:
+                kept.append(_missing(entry.sequence, 1, boot_epoch, episode, surroundings))
+        log.rewrite(start, kept)
+    return Dropped(boot_epoch, episode, len(doomed) - 1)
+
+
+def _find(log: Log) -> tuple[int, int, _Candidate] | None:
+    candidates: dict[tuple[int, int], _Candidate] = {}
+    for start in log.starts[:-1]:
+        for entry in log.entries(start):
+            written = decode(entry.payload)
+            match written and written.record:
+                case Stepped(step=step):
+                    candidate = candidates.setdefault((step.key.boot_epoch, step.key.episode), _Candidate())
+                    candidate.sequences.append(entry.sequence)
+                    candidate.starts.add(start)
+                    candidate.human |= step.intervened
+                case Ended(end=end):
+                    ended = candidates.pop((end.boot_epoch, end.episode), None)
+                    if ended is None or ended.human or any(label in end.labels for label in HUMAN_LABELS):
+                        continue
+                    ended.sequences.append(entry.sequence)
+                    ended.starts.add(start)
+                    return end.boot_epoch, end.episode, ended
+    return None
+
+
+def _missing(sequence: int, span: int, boot_epoch: int, episode: int, surroundings: Surroundings) -> Entry:
+    record = Missing(reason="dropped", count=span, boot_epoch=boot_epoch, episode=episode)
+    now = surroundings.monotonic_ns(), surroundings.unix_ns()
+    return Entry(sequence, span, encode(Written("link", 0, *now, record)))

@@ -1,0 +1,236 @@
+"""The link process: writes the journal of a run and streams it to the learner, so that the policy never waits for either.
+
+Started by the supervisor as `python -m poco.runtime.link`. It may be killed, stopped or without a disk at any time: the policy
+keeps what is not yet durable and offers it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal as signals
+import socket
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+import zmq
+
+from poco.clock import monotonic_ns
+from poco.errors import PocoError, exit_with
+from poco.journal.disk import FolderDisk
+from poco.link.download import Download
+from poco.link.keys import LEARNER, KeyFolder
+from poco.link.robot_side import LinkStatus, RobotSide
+from poco.link.sockets import Network
+from poco.runtime.entrance import PACKET_BYTES, address_of, peer_user
+from poco.runtime.journal import Journal, JournalStatus
+from poco.runtime.link_core import LinkCore
+from poco.runtime.run_folder import RunFolder
+from poco.runtime.run_options import RunOptions
+from poco.surroundings import RealSurroundings
+
+POLL_MS = 10
+STATUS_NS = 1_000_000_000
+DRAIN_NS = 2_000_000_000
+PACKETS_A_TURN = 256
+MAX_SNAPSHOT_BYTES = 1 << 30
+STATUS_FILE = "link_status.json"
+
+
+class LinkReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How journal and link stand, once a second in the run folder; `link` is None for a run without a learner."""
+
+    journal: JournalStatus
+    link: LinkStatus | None
+
+
+class LinkProcess:
+    """Sockets and files around the link core and the robot's side of the link."""
+
+    def __init__(self, options: RunOptions) -> None:
+        """Open the journal, listen to the writers, connect to the learner; raises PocoError or OSError."""
+        settings = options.settings
+        self._folder = RunFolder.open(Path(options.folder))
+        facts = self._folder.facts()
+        self._disk = FolderDisk(journal_folder(options))
+        journal = Journal(
+            self._disk,
+            settings.robot.name,
+            RealSurroundings(),
+            quota_bytes=settings.journal.quota_bytes,
+            drop_autonomous=settings.journal.when_full == "drop_autonomous",
+        )
+        self._core: LinkCore[int] = LinkCore(journal)
+        self._poller = zmq.Poller()
+        self._connections: dict[int, socket.socket] = {}
+        self._listener = self._listen(options.run_name)
+        self._side: RobotSide | None = None
+        self._learner: zmq.Socket[bytes] | None = None
+        if settings.link.learner:
+            keys = Path(settings.link.keys).expanduser() if settings.link.keys else None
+            self._network = Network(KeyFolder(keys) if keys else None)
+            self._address = settings.link.learner
+            download = Download(facts.generation, self._keep, MAX_SNAPSHOT_BYTES)
+            self._side = RobotSide(journal, facts.specification_hash, download)
+            self._connect()
+        self._told = ""
+        self._report_ns = 0
+        self.stopping = False
+
+    def _listen(self, name: str) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        listener.bind(address_of(name))
+        listener.listen()
+        self._poller.register(listener.fileno(), zmq.POLLIN)
+        return listener
+
+    def _connect(self) -> None:
+        if self._learner is not None:
+            self._poller.unregister(self._learner)
+            self._learner.close(linger=0)
+        self._learner = self._network.connect(self._address, LEARNER)
+        self._poller.register(self._learner, zmq.POLLIN)
+
+    def run(self) -> None:
+        """Serve until a signal comes, then give the learner a moment to take the rest."""
+        deadline_ns = None
+        while True:
+            ready = dict(self._poller.poll(POLL_MS))
+            self._accept(ready)
+            self._read(ready)
+            now_ns = monotonic_ns()
+            for connection, receipt in self._core.poll(now_ns):
+                self._answer(connection, receipt)
+            self._exchange(now_ns)
+            self._tell(now_ns)
+            if self.stopping:
+                deadline_ns = deadline_ns or now_ns + DRAIN_NS
+                if self._drained() or now_ns > deadline_ns:
+                    return
+
+    def _accept(self, ready: dict[object, int]) -> None:
+        if self._listener.fileno() in ready:
+            connection, _ = self._listener.accept()
+            if peer_user(connection) != os.getuid():
+                connection.close()
+                return
+            connection.setblocking(False)
+            self._connections[connection.fileno()] = connection
+            self._poller.register(connection.fileno(), zmq.POLLIN)
+
+    def _read(self, ready: dict[object, int]) -> None:
+        for number, connection in list(self._connections.items()):
+            if number not in ready or not self._core.willing:
+                continue
+            try:
+                for _ in range(PACKETS_A_TURN):
+                    packet = connection.recv(PACKET_BYTES)
+                    if not packet or not self._core.receive(number, packet):
+                        self._close(number)
+                        break
+            except BlockingIOError:
+                continue
+            except OSError:
+                self._close(number)
+
+    def _answer(self, number: int, receipt: bytes) -> None:
+        try:
+            self._connections[number].send(receipt)
+        except BlockingIOError:
+            return  # a writer that does not read gets the next one
+        except OSError:
+            self._close(number)
+
+    def _close(self, number: int) -> None:
+        self._core.closed(number)
+        self._poller.unregister(number)
+        self._connections.pop(number).close()
+
+    def _exchange(self, now_ns: int) -> None:
+        if self._side is None or self._learner is None:
+            return
+        try:
+            while True:
+                self._side.receive(self._learner.recv_multipart(zmq.NOBLOCK), now_ns)
+        except zmq.Again:
+            pass
+        if self._side.silent(now_ns):
+            self._connect()
+            self._side.reopened(now_ns)
+        for frames in self._side.poll(now_ns):
+            try:
+                self._learner.send_multipart(frames, zmq.NOBLOCK)
+            except zmq.Again:
+                return  # nobody there, or slow: what was not sent is sent again from the journal
+
+    def _keep(self, generation: int, content: bytes) -> None:
+        """Leave a snapshot for the process that checks it."""
+        folder = self._folder.path / "offered"
+        folder.mkdir(exist_ok=True)
+        part = folder / f"{generation:012d}.part"
+        part.write_bytes(content)
+        part.rename(part.with_suffix(".snapshot"))
+
+    def _drained(self) -> bool:
+        if self._core.journal.pending_bytes:
+            return False
+        if self._side is None or self._side.status.state != "streaming":
+            return True
+        return self._side.status.waiting == 0
+
+    def _tell(self, now_ns: int) -> None:
+        """Say on standard output what a person should know, once, and leave the status in the run folder."""
+        if now_ns < self._report_ns:
+            return
+        self._report_ns = now_ns + STATUS_NS
+        status = self._core.journal.status
+        link = self._side.status if self._side is not None else None
+        words = [status.trouble or (f"the journal is {status.state}" if status.state != "recording" else "")]
+        words += [link.trouble] if link else []
+        said = "; ".join(filter(None, words))
+        if said != self._told:
+            self._told = said
+            print(f"note {said or 'journal and link are well again'}", flush=True)
+        part = self._folder.path / f"{STATUS_FILE}.part"
+        try:
+            part.write_bytes(msgspec.json.encode(LinkReport(journal=status, link=link)))
+            part.rename(self._folder.path / STATUS_FILE)
+        except OSError:
+            return  # the status can be missed
+
+
+def journal_folder(options: RunOptions) -> Path:
+    """Return the folder of the robot's journal: the one of the settings, or one beside the run folder."""
+    folder = options.settings.journal.folder
+    return (
+        Path(folder).expanduser() if folder else Path(options.folder).parent / f"journal-{options.settings.robot.name}"
+    )
+
+
+def main() -> None:
+    """Entry point of the link process; arguments come from the supervisor."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--options", required=True, help="JSON file of RunOptions")
+    arguments = parser.parse_args()
+    signals.signal(signals.SIGINT, signals.SIG_IGN)
+    options = msgspec.json.decode(Path(arguments.options).read_bytes(), type=RunOptions)
+    try:
+        process = LinkProcess(options)
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            process.stopping = True
+
+        signals.signal(signals.SIGTERM, stop)
+        print("ready", flush=True)
+        process.run()
+    except PocoError as error:
+        exit_with(error)
+    except OSError as error:
+        exit_with(
+            PocoError(f"the journal in {journal_folder(options)} cannot be opened ({error.strerror}): free space there")
+        )
+
+
+if __name__ == "__main__":
+    main()

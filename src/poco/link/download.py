@@ -1,0 +1,62 @@
+"""Fetches the newest snapshot a learner offers, part by part; a newer offer takes the place of one that is under way."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from poco.link.messages import PART_BYTES, Fetch, Offered, Part
+
+Take = Callable[[int, bytes], None]
+"""Called with generation and content of every snapshot that arrived whole; the content is to be checked by whoever takes it."""
+
+RETRY_NS = 1_000_000_000
+
+
+class Download:
+    """Robot side of the way back; holds at most one snapshot of at most `max_bytes`."""
+
+    def __init__(self, generation: int, take: Take, max_bytes: int) -> None:
+        self.generation = generation
+        self.refused = 0
+        self._take, self._max_bytes = take, max_bytes
+        self._offered: Offered | None = None
+        self._content = bytearray()
+        self._asked_ns: int | None = None
+
+    def offer(self, offered: Offered) -> None:
+        """Take note of a snapshot; an older one, the same one and one that is too large change nothing."""
+        newest = self.generation if self._offered is None else self._offered.generation
+        if offered.generation <= newest:
+            return
+        if offered.size > self._max_bytes:
+            self.refused += 1
+            self.generation = offered.generation
+            return
+        self._offered, self._content, self._asked_ns = offered, bytearray(), None
+
+    def poll(self, now_ns: int) -> Fetch | None:
+        """Return what to ask for now, if anything."""
+        if self._offered is None or (self._asked_ns is not None and now_ns - self._asked_ns < RETRY_NS):
+            return None
+        self._asked_ns = now_ns
+        return Fetch(digest=self._offered.digest, offset=len(self._content))
+
+    def arrived(self, part: Part, content: bytes) -> None:
+        """Add a part; one that was not asked for, or is longer than it may be, changes nothing."""
+        offered = self._offered
+        if offered is None or part.digest != offered.digest or part.offset != len(self._content):
+            return
+        expected = min(PART_BYTES, offered.size - part.offset)
+        if len(content) != expected:
+            return
+        self._content += content
+        self._asked_ns = None
+        if len(self._content) < offered.size:
+            return
+        self.generation, self._offered = offered.generation, None
+        whole, self._content = bytes(self._content), bytearray()
+        if hashlib.sha256(whole).hexdigest() == offered.digest:
+            self._take(offered.generation, whole)
+        else:
+            self.refused += 1

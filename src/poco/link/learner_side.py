@@ -1,0 +1,196 @@
+"""The learner's side of the link without any socket: fed with frames and time, it says what to send to whom.
+
+An entry is taken in the order of its journal or not at all, and acknowledged once the inbox has it on the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from poco.journal.segments import Entry, decode
+from poco.link.messages import (
+    PART_BYTES,
+    PROTOCOL,
+    Acknowledged,
+    Batch,
+    Fetch,
+    Frames,
+    FromLearner,
+    Greet,
+    Hello,
+    Offered,
+    Part,
+    Ping,
+    Refused,
+    Welcome,
+    from_robot,
+    pack,
+)
+
+WINDOW_BYTES = 2 << 20
+MAX_PENDING_BYTES = 64 << 20
+
+Outgoing = tuple[bytes, list[bytes]]
+"""A peer's routing identity and the frames for it."""
+
+
+class Inbox(Protocol):
+    """Where the learner keeps what it was sent."""
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes taken and not yet durable."""
+        ...
+
+    def meet(self, robot: str, generation: int) -> None:
+        """A robot came, and has seen policies up to `generation`."""
+        ...
+
+    def taken(self, robot: str, journal: str) -> int:
+        """Return the newest sequence number taken, durable or not."""
+        ...
+
+    def durable(self, robot: str, journal: str) -> int:
+        """Return the newest sequence number that would survive a power cut."""
+        ...
+
+    def take(self, robot: str, journal: str, entries: Sequence[Entry]) -> None:
+        """Take entries that follow what was taken before."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One connection that said Hello; `user` is the name of the key it authenticated with."""
+
+    user: str
+    robot: str
+    journal: str
+
+
+class LearnerSide:
+    """All robots of one learner."""
+
+    def __init__(self, inbox: Inbox, specification_hash: str, *, authenticated: bool) -> None:
+        """`authenticated`: connections have names, and a robot must have that of its key."""
+        self._inbox, self._specification_hash, self._authenticated = inbox, specification_hash, authenticated
+        self._sessions: dict[bytes, Session] = {}
+        self._waiting: set[bytes] = set()
+        self._snapshot = b""
+        self._offered: Offered | None = None
+        self.rejected = 0
+
+    @property
+    def sessions(self) -> list[Session]:
+        """The robots that are connected, as far as is known."""
+        return list(self._sessions.values())
+
+    def receive(self, peer: bytes, user: str, frames: Frames) -> list[Outgoing]:
+        """Take one message of `peer`, which authenticated as `user`; return the answers. What is no message is counted only."""
+        received = from_robot(frames)
+        if received is None:
+            self.rejected += 1
+            return []
+        message, content = received
+        if isinstance(message, Hello):
+            return [(peer, pack(self._hello(peer, user, message)))]
+        session = self._sessions.get(peer)
+        if session is None or session.user != user:
+            return [(peer, pack(Greet()))]
+        match message:
+            case Batch():
+                return [(peer, pack(answer)) for answer in self._batch(peer, session, message, content)]
+            case Ping():
+                return [(peer, pack(answer)) for answer in self._pong(session, message)]
+            case Fetch():
+                return [(peer, pack(part, piece)) for part, piece in self._part(message)]
+
+    def _hello(self, peer: bytes, user: str, hello: Hello) -> FromLearner:
+        if hello.protocol != PROTOCOL:
+            return Refused(
+                reason=f"it speaks protocol {PROTOCOL}, the robot {hello.protocol}: install the same poco on both"
+            )
+        if self._authenticated and hello.robot != user:
+            return Refused(reason=f"robot {hello.robot} came with the key of {user}: use a key of its own")
+        if hello.specification_hash != self._specification_hash:
+            return Refused(
+                reason=f"it learns under specification {self._specification_hash[:12]}, the robot runs "
+                f"{hello.specification_hash[:12]}: start both from the same artifact"
+            )
+        for other in [other for other, session in self._sessions.items() if session.robot == hello.robot]:
+            del self._sessions[other]
+        self._sessions[peer] = Session(user, hello.robot, hello.journal)
+        self._inbox.meet(hello.robot, hello.generation)
+        sequence = self._inbox.durable(hello.robot, hello.journal)
+        return Welcome(journal=hello.journal, sequence=sequence, window_bytes=WINDOW_BYTES)
+
+    def _batch(self, peer: bytes, session: Session, batch: Batch, content: bytes) -> list[FromLearner]:
+        if batch.journal != session.journal:
+            return [Greet()]
+        entries = decode(content)
+        if not entries:
+            self.rejected += 1
+            return []
+        if self._inbox.pending_bytes > MAX_PENDING_BYTES:
+            return []
+        taken = self._inbox.taken(session.robot, session.journal)
+        if entries[0].sequence > taken + 1:
+            return [self._acknowledgement(session, gap=True)]
+        new = [_from(entry, taken + 1) for entry in entries if entry.following > taken + 1]
+        if not new:
+            return [self._acknowledgement(session)]
+        self._inbox.take(session.robot, session.journal, new)
+        self._waiting.add(peer)
+        return []
+
+    def _pong(self, session: Session, ping: Ping) -> list[FromLearner]:
+        answers: list[FromLearner] = [self._acknowledgement(session)]
+        if self._offered is not None and self._offered.generation > ping.generation:
+            answers.append(self._offered)
+        return answers
+
+    def _part(self, fetch: Fetch) -> list[tuple[Part, bytes]]:
+        if self._offered is None or fetch.digest != self._offered.digest or fetch.offset >= self._offered.size:
+            return []
+        piece = self._snapshot[fetch.offset : fetch.offset + PART_BYTES]
+        return [(Part(digest=fetch.digest, offset=fetch.offset), piece)]
+
+    def _acknowledgement(self, session: Session, *, gap: bool = False) -> Acknowledged:
+        robot, journal = session.robot, session.journal
+        durable, taken = self._inbox.durable(robot, journal), self._inbox.taken(robot, journal)
+        return Acknowledged(journal=journal, sequence=durable, expected=taken + 1, gap=gap)
+
+    def committed(self) -> list[Outgoing]:
+        """The inbox has committed: return the acknowledgements that waited for it."""
+        waiting, self._waiting = self._waiting, set()
+        return [
+            (peer, pack(self._acknowledgement(session)))
+            for peer in sorted(waiting)
+            if (session := self._sessions.get(peer)) is not None
+        ]
+
+    def publish(self, generation: int, content: bytes) -> list[Outgoing]:
+        """Make `content` the newest snapshot, in place of any before; return the offers to all that are connected."""
+        self._snapshot = content
+        self._offered = Offered(generation=generation, digest=hashlib.sha256(content).hexdigest(), size=len(content))
+        return [(peer, pack(self._offered)) for peer in sorted(self._sessions)]
+
+    def forget(self, user: str) -> None:
+        """The key of `user` is no longer welcome."""
+        for peer in [peer for peer, session in self._sessions.items() if session.user == user]:
+            del self._sessions[peer]
+
+    def forget_all(self) -> None:
+        """Every connection was closed; the robots will come again."""
+        self._sessions.clear()
+        self._waiting.clear()
+
+
+def _from(entry: Entry, sequence: int) -> Entry:
+    """Return the part of `entry` that stands for `sequence` and what follows."""
+    if entry.sequence >= sequence:
+        return entry
+    return Entry(sequence, entry.following - sequence, entry.payload)

@@ -28,7 +28,7 @@ class Layer:
 FOR_ALL = frozenset({"numpy", "numba", "yaml", "tyro", "msgspec", "safetensors", "cryptography"})
 VOCABULARY = frozenset({"vocabulary"})
 LAYERS = {
-    "vocabulary": Layer(ROOT / "src/poco"),
+    "vocabulary": Layer(ROOT / "src/poco", third_party=frozenset({"zmq"})),
     "hw": Layer(ROOT / "hw", VOCABULARY, frozenset({"mujoco", "gymnasium", "pylibfranka", "PIL"})),
     "runtime": Layer(
         ROOT / "runtime",
@@ -115,6 +115,17 @@ def test_imports_follow_the_table(layer: str) -> None:
 def test_table_refuses(layer: str, name: str) -> None:
     """The rule itself catches a sample of each forbidden direction."""
     assert refused(layer, name)
+
+
+def test_sockets_of_the_link_are_in_one_place() -> None:
+    """In the vocabulary only the link's own sockets and keys touch ZeroMQ: a socket made elsewhere would not be authenticated."""
+    users = {
+        str(path.relative_to(ROOT))
+        for path in sources(LAYERS["vocabulary"].folder)
+        for _, name in imports(path)
+        if within(name, "zmq")
+    }
+    assert users == {"src/poco/link/sockets.py", "src/poco/link/keys.py"}
 
 
 def test_nothing_runs_a_strangers_bytes() -> None:

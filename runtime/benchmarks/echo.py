@@ -51,7 +51,7 @@ def zeromq(observation: bytes, chunk: bytes) -> Iterator[RoundTrip]:
     try:
         import zmq
     except ImportError as error:
-        raise PocoError("pyzmq is not installed, it is a competitor: pip install 'poco-robot[bench]'") from error
+        raise PocoError("pyzmq is not installed, it is a competitor: pip install 'poco-robot[robot]'") from error
     with tempfile.TemporaryDirectory() as folder:
         address = f"ipc://{Path(folder) / 'echo'}"
 

@@ -5,6 +5,8 @@
 PYTHON ?= python3.11
 TORCH_INDEX ?=
 EPISODES ?= 20
+MINUTES ?= 30
+POLICY ?= operator
 WORKERS ?= 2
 
 VENV := .venv
@@ -21,7 +23,7 @@ NATIVE := $(wildcard hw/native/*.cpp hw/native/*.hpp)
 TEST_FOLDERS := tests:tests/hw/native:tests/hw/emulator
 BUILD_FILES := pyproject.toml constraints.txt CMakeLists.txt $(NATIVE)
 
-.PHONY: help venv demo demo-policy test check proof build bench clean
+.PHONY: help venv demo demo-policy test check proof build bench soak clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -63,6 +65,9 @@ bench: $(VENV)/test.stamp ## run the benchmarks; each prints percentiles and wri
 	$(BIN)/poco-bench observe-to-chunk
 	$(BIN)/poco-bench franka
 	$(BIN)/poco-bench loop
+
+soak: $(VENV)/robot.stamp ## run the task for MINUTES=30 with POLICY=operator and say whether anything grows, slows down or stops
+	$(BIN)/python -m poco.runtime.soak --minutes $(MINUTES) --policy $(POLICY)
 
 clean: ## remove .venv, builds and caches; keeps runs/
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

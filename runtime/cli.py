@@ -20,7 +20,7 @@ from poco.errors import ArtifactError, PocoError, UsageError, guard
 from poco.runtime import doctor
 from poco.runtime.report import print_summary, write_report
 from poco.runtime.run_folder import RunFacts, RunFolder, host_facts
-from poco.runtime.run_options import RunOptions
+from poco.runtime.run_options import OPERATOR, RunOptions
 from poco.runtime.status import Status
 from poco.runtime.supervisor import Supervisor
 from poco.settings import Settings, nearest, read_settings, settings_keys
@@ -30,6 +30,7 @@ DESCRIPTION = "Run a chunk policy on an FR3: the simulated one or a real one, th
 EPILOG = """examples:
   poco-runtime --robot sim --policy artifacts/peg_in_hole --episodes 20
   poco-runtime --robot sim --policy artifacts/peg_in_hole --emulator.clearance_mm 1.2 --seed 7
+  poco-runtime --robot sim --policy operator --episodes 20
   poco-runtime --robot franka --robot.host 127.0.0.2 --sensors emulator://127.0.0.2 --policy artifacts/peg_in_hole
   poco-runtime --robot franka --robot.host 172.16.0.2 --sensors URL --policy artifacts/peg_in_hole --speed 0.2
   poco-runtime doctor --robot.kind franka --robot.host 172.16.0.2
@@ -55,7 +56,11 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     parser.add_argument(
         "--robot", choices=("sim", "franka"), help="sim starts the emulated arm; franka uses one that is there"
     )
-    parser.add_argument("--policy", metavar="PATH", help="artifact folder, as poco-export makes it")
+    parser.add_argument(
+        "--policy",
+        metavar="PATH",
+        help="artifact folder, as poco-export makes it, or operator: the scripted operator of peg-in-hole",
+    )
     parser.add_argument("--episodes", type=int, default=1, metavar="N", help="how many episodes to run (default 1)")
     parser.add_argument(
         "--speed", type=float, default=1.0, metavar="S", help="time scale of the motion, 0.05 to 1 (default 1)"
@@ -67,13 +72,16 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     parser.add_argument("--sensors", metavar="URL", help="task signals, such as emulator://127.0.0.2")
     parser.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/<time>)")
     parser.add_argument(
+        "--keep-minutes", type=int, default=10, metavar="N", help="keep the ticks of the last N minutes (default 10)"
+    )
+    parser.add_argument(
         "--recover", action="store_true", help="recover an arm that stands in a reflex, after looking at it"
     )
     flags, rest = parser.parse_known_args(words)
     known = [word for action in parser._actions for word in action.option_strings]
     overrides = _overrides(rest, [*known, *(f"--{key}" for key in settings_keys())])
     if flags.policy is None:
-        raise UsageError("--policy is missing: give an artifact folder, for example artifacts/peg_in_hole")
+        raise UsageError("--policy is missing: give an artifact folder, for example artifacts/peg_in_hole, or operator")
     return flags, overrides
 
 
@@ -114,14 +122,19 @@ def options_of(flags: argparse.Namespace, overrides: dict[str, str]) -> RunOptio
         raise UsageError(f"--speed is {flags.speed:g}, must lie in 0.05 to 1: 1 is the speed the policy was trained at")
     if flags.seed < 0:
         raise UsageError(f"--seed is {flags.seed}, must be 0 or more")
+    if not 1 <= flags.keep_minutes <= 10_000:
+        raise UsageError(
+            f"--keep-minutes is {flags.keep_minutes}, must lie in 1 to 10000: a minute is 46 MB, at most twice as many are kept"
+        )
     started = datetime.now(UTC)
     return RunOptions(
         settings=settings,
-        policy=str(Path(flags.policy).resolve()),
+        policy=OPERATOR if flags.policy == OPERATOR else str(Path(flags.policy).resolve()),
         episodes=flags.episodes,
         speed=flags.speed,
         seed=flags.seed,
         recover=flags.recover,
+        keep_minutes=flags.keep_minutes,
         run_name=f"{started:%Y%m%d-%H%M%S}-{os.getpid()}",
         boot_epoch=time.time_ns() // 1_000_000,
         folder=str((flags.out or Path("runs") / f"{started:%Y%m%d-%H%M%S}-{os.getpid()}").resolve()),
@@ -139,16 +152,17 @@ def _forbid_automatic_recovery(settings: Settings, asked_for: bool) -> Settings:
     return msgspec.structs.replace(settings, robot=msgspec.structs.replace(settings.robot, automatic_recovery=False))
 
 
-def prepare(options: RunOptions, artifact: Artifact) -> RunFolder:
+def prepare(options: RunOptions, artifact: Artifact | None) -> RunFolder:
     """Make the run folder with facts and options; raises UsageError if it cannot be made."""
     settings = options.settings
+    specification = artifact.specification if artifact else options.specification()
     facts = RunFacts(
         robot=settings.robot.kind,
         host=settings.robot.host,
         artifact=options.policy,
-        generation=artifact.manifest.generation,
-        specification=artifact.specification,
-        specification_hash=artifact.manifest.specification_hash,
+        generation=artifact.manifest.generation if artifact else 0,
+        specification=specification,
+        specification_hash=specification.digest(),
         speed=options.speed,
         pacing=settings.emulator.pacing if settings.robot.kind == "sim" else "hardware",
         started_utc=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -159,14 +173,18 @@ def prepare(options: RunOptions, artifact: Artifact) -> RunFolder:
     return folder
 
 
-def refuse_expired(artifact: Artifact) -> None:
-    """Raise ArtifactError if the artifact's time is over."""
+def open_artifact(policy: str) -> Artifact | None:
+    """Read the artifact of a run, None for the operator; raises ArtifactError also if the artifact's time is over."""
+    if policy == OPERATOR:
+        return None
+    artifact = read_artifact(Path(policy))
     expires_unix_s = artifact.manifest.expires_unix_s
     if expires_unix_s is not None and time.time() > expires_unix_s:
         expired = datetime.fromtimestamp(expires_unix_s, UTC)
         raise ArtifactError(
             f"artifact {artifact.path} expired on {expired:%Y-%m-%d %H:%M} UTC: export the policy again"
         )
+    return artifact
 
 
 def run(words: Sequence[str], console: Console) -> int:
@@ -174,8 +192,7 @@ def run(words: Sequence[str], console: Console) -> int:
     if words[:1] == ["doctor"]:
         return doctor.run(words[1:], PACKAGED_CONFIG, console)
     options = options_of(*parse(words))
-    artifact = read_artifact(Path(options.policy))
-    refuse_expired(artifact)
+    artifact = open_artifact(options.policy)
     sweep()
     folder = prepare(options, artifact)
     memory = RunMemory.create(options.run_name)
@@ -196,13 +213,14 @@ def run(words: Sequence[str], console: Console) -> int:
     return code
 
 
-def show_report(folder: RunFolder, artifact: Artifact, settings: Settings, console: Console) -> None:
+def show_report(folder: RunFolder, artifact: Artifact | None, settings: Settings, console: Console) -> None:
     """Write the report and pictures of the run in `folder` and print what a person wants to know at once."""
     facts, paths = write_report(folder)
     if settings.robot.kind == "sim":
         paths += draw_strip(folder, settings.emulator.clearance_mm, console)
     print_summary(facts, paths, console)
-    console.print(evaluations(artifact), highlight=False)
+    if artifact:
+        console.print(evaluations(artifact), highlight=False)
 
 
 def evaluations(artifact: Artifact) -> str:

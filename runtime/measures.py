@@ -21,12 +21,13 @@ from poco.runtime.run_folder import (
     Event,
     Fault,
     Hold,
+    Minute,
     Recovery,
     Reflex,
     RunFacts,
     RunFolder,
 )
-from poco.statistics import wilson_interval
+from poco.statistics import Percentiles, percentiles, wilson_interval
 from poco.trouble import TROUBLES
 
 Floats = npt.NDArray[np.float64]
@@ -46,17 +47,18 @@ STAGES = ("sense", "inference", "planning", "total")
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Everything of one run in memory: facts, TICK records [n], chunks and events in order of writing."""
+    """Everything of one run in memory: facts, TICK records [n] as kept, chunks, events and minutes in order of writing."""
 
     facts: RunFacts
     ticks: npt.NDArray[np.void]
     chunks: list[ChunkRecord]
     events: list[Event]
+    minutes: list[Minute]
 
     @classmethod
     def read(cls, folder: RunFolder) -> Recording:
         """Read `folder`; raises ArtifactError where a file is not readable."""
-        return cls(folder.facts(), folder.ticks(), folder.chunks(), folder.events())
+        return cls(folder.facts(), folder.ticks(), folder.chunks(), folder.events(), folder.minutes())
 
     def of_kind(self, kind: type[Kind]) -> list[Kind]:
         """Return the events of one kind in order."""
@@ -95,16 +97,6 @@ class Recording:
         return specification.delay_steps * specification.period_ticks / self.facts.speed
 
 
-class Percentiles(msgspec.Struct, frozen=True, kw_only=True):
-    """Distribution of `count` values in the unit of the field that holds it."""
-
-    count: int
-    p50: float
-    p99: float
-    p99_9: float
-    maximum: float
-
-
 class EpisodeReport(msgspec.Struct, frozen=True, kw_only=True):
     """One episode; outcome "unfinished" if the run ended before it did."""
 
@@ -136,6 +128,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     successes: int
     success_interval_95: tuple[float, float]
     ticks: int
+    ticks_let_go: int
     tick_gaps: int
     ticks_missing: int
     turnaround_us: Percentiles | None
@@ -178,6 +171,7 @@ def measure(recording: Recording) -> Report:
         successes=successes,
         success_interval_95=wilson_interval(successes, finished),
         ticks=len(ticks),
+        ticks_let_go=max(0, sum(minute.ticks for minute in recording.minutes) - len(ticks)),
         tick_gaps=int((gaps > 0).sum()),
         ticks_missing=int(gaps.sum()),
         turnaround_us=percentiles(turnaround / 1e3),
@@ -212,16 +206,6 @@ def headline(report: Report) -> str:
     return (
         f"{report.successes} of {report.finished} episodes succeeded: {rate:.0%} "
         f"(95 % interval {low:.0%} to {high:.0%})"
-    )
-
-
-def percentiles(values: Floats) -> Percentiles | None:
-    """Describe `values` [n], None if there are none."""
-    if values.size == 0:
-        return None
-    p50, p99, p99_9 = np.percentile(values, [50.0, 99.0, 99.9])
-    return Percentiles(
-        count=values.size, p50=float(p50), p99=float(p99), p99_9=float(p99_9), maximum=float(values.max())
     )
 
 

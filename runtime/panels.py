@@ -11,8 +11,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from poco.clock import TICK_S
 from poco.kinematics import forward
 from poco.limits import PLANNING_MARGINS, STEP_MARGINS
-from poco.runtime.measures import LIMIT_KINDS, SUCCESS, Percentiles, Recording, Report, latency_ms
+from poco.runtime.measures import LIMIT_KINDS, SUCCESS, Recording, Report, latency_ms
 from poco.runtime.run_folder import EpisodeEnded, EpisodeStarted
+from poco.statistics import Percentiles
 
 Floats = npt.NDArray[np.float64]
 
@@ -124,14 +125,18 @@ def episode_strip(axes: Axes, report: Report) -> None:
     axes.set_ylim(-0.4, 1.0)
 
 
-def window(recording: Recording, episode: int) -> slice:
-    """Return the rows of the ticks of `episode`; without its end, all from its start."""
+def windows(recording: Recording) -> dict[int, slice]:
+    """Return the rows of the ticks of every episode that is kept whole; without its end, all from its start."""
     numbers = recording.ticks["state"]["tick"]
-    starts = [event.tick for event in recording.of_kind(EpisodeStarted) if event.episode == episode]
-    ends = [event.tick for event in recording.of_kind(EpisodeEnded) if event.episode == episode]
-    first = int(np.searchsorted(numbers, starts[-1])) if starts else 0
-    last = int(np.searchsorted(numbers, ends[-1], side="right")) if ends else len(numbers)
-    return slice(first, last)
+    ends = {event.episode: event.tick for event in recording.of_kind(EpisodeEnded)}
+    found = {}
+    for event in recording.of_kind(EpisodeStarted):
+        first = int(np.searchsorted(numbers, event.tick))
+        ended = event.episode in ends
+        last = int(np.searchsorted(numbers, ends[event.episode], side="right")) if ended else len(numbers)
+        if last > first and numbers[0] <= event.tick:
+            found[event.episode] = slice(first, last)
+    return found
 
 
 def tip_path(recording: Recording, rows: slice) -> Floats:
@@ -146,8 +151,8 @@ def tip_paths(axes: Axes, recording: Recording, report: Report, horizontal: int,
     """Draw the measured tip path of every episode, seen along the third axis of the base frame."""
     names = "xyz"
     axes.set_title(f"Tip path, {'side' if vertical == 2 else 'top'} view")
-    paths = [(episode.outcome, tip_path(recording, window(recording, episode.episode))) for episode in report.episodes]
-    paths = [(outcome, path) for outcome, path in paths if len(path)]
+    outcomes = {episode.episode: episode.outcome for episode in report.episodes}
+    paths = [(outcomes[episode], tip_path(recording, rows)) for episode, rows in windows(recording).items()]
     if not paths:
         note(axes, "no episode was recorded")
         return

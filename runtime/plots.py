@@ -114,10 +114,12 @@ def latency(recording: Recording, report: Report) -> Figure:
 
 
 def joints(recording: Recording, report: Report) -> Figure:
-    """Draw commanded against measured joints of one episode: the first that succeeded, else the first, else the whole run."""
+    """Draw commanded against measured joints: the first kept episode that succeeded, else the first, else the whole run."""
     figure, grid = plt.subplots(4, 2, figsize=(13.0, 10.0), sharex=True, layout="constrained")
-    order = sorted(report.episodes, key=lambda episode: episode.outcome != SUCCESS)
-    rows = panels.window(recording, order[0].episode) if order else slice(None)
+    windows = panels.windows(recording)
+    kept = [episode for episode in report.episodes if episode.episode in windows]
+    order = sorted(kept, key=lambda episode: episode.outcome != SUCCESS)
+    rows = windows[order[0].episode] if order else slice(None)
     ticks = recording.ticks[rows]
     name = f"episode {order[0].episode} ({order[0].outcome})" if order else "the whole run"
     figure.suptitle(f"Commanded against measured joints, {name}", fontsize=12, fontweight="bold", x=0.012, ha="left")

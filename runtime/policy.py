@@ -1,4 +1,4 @@
-"""The policy process: observe at the servo's ticks, run the session, plan, publish; episode after episode.
+"""The policy process: observe at the servo's ticks, let the actor choose, plan, publish; episode after episode.
 
 Started by the supervisor as `python -m poco.runtime.policy`. No torch here.
 """
@@ -14,7 +14,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from poco.artifact import read_artifact
 from poco.chunks import ChunkSequence
 from poco.clock import monotonic_ns
 from poco.episodes import write_episode
@@ -22,15 +21,14 @@ from poco.errors import ArmError, PocoError, exit_with
 from poco.hw.task_driver import TaskDriver
 from poco.limits import PLANNING_MARGINS, fr3_limits
 from poco.motion import warm_up
-from poco.noise import NoiseSource
-from poco.observation import check_sources, observe
+from poco.observation import observe
 from poco.records import ROBOT_STATE, Step
 from poco.rollout import Outcome, Rollout, Transition
+from poco.runtime.actors import Moment, open_actor
 from poco.runtime.plant import RobotPlant, Stopped
 from poco.runtime.reset import ATTACH_DELAY_TICKS, SETTLE_TICKS, plan_reset
 from poco.runtime.run_folder import ChunkRecord, EpisodeEnded, EpisodeStarted, RunFolder
 from poco.runtime.run_options import RunOptions
-from poco.runtime.session import Session
 from poco.shm import RunMemory
 
 RESET_TRIES = 5
@@ -44,13 +42,8 @@ class PolicyProcess:
         self.options = options
         self.settings = options.settings
         self.memory = memory
-        artifact = read_artifact(Path(options.policy))
-        self.specification = artifact.specification
-        check_sources(self.specification)
-        self.generation = artifact.manifest.generation
-        self.session = Session(artifact)
-        self.session.warm_up()
-        self.noise = NoiseSource(options.seed)
+        self.actor = open_actor(options)
+        self.specification = self.actor.specification
         self.limits = fr3_limits(PLANNING_MARGINS, self.settings.guards.guards(), self.specification.tip)
         warm_up(self.limits)
         self.folder = RunFolder.open(Path(options.folder))
@@ -62,12 +55,13 @@ class PolicyProcess:
         self._rehearse()
 
     def _rehearse(self) -> None:
-        """Go once through observing, inferring and planning at the start pose, so that nothing is loaded during motion."""
+        """Go once through observing, choosing and planning at the start pose, so that nothing is loaded during motion."""
         rest = np.array(self.specification.rest_q)
         state = np.zeros((), ROBOT_STATE)
         state["q"] = state["q_c"] = rest
-        observation = observe(state, self.plant.signal(), self.specification)
-        actions = self.session.run(observation, self.noise.sample(0, 0, self.session.noise_shape))
+        signal = self.plant.signal()
+        observation = observe(state, signal, self.specification)
+        actions = self.actor.choose(Moment(0, 0, observation, state, signal))
         sequence = ChunkSequence(self.specification, self.limits)
         sequence.begin(0, rest)
         sequence.plan(actions)
@@ -116,7 +110,7 @@ class PolicyProcess:
             self.specification,
             self.limits,
             speed=self.options.speed,
-            generation=self.generation,
+            generation=self.actor.generation,
             last_chunk_id=self.chunk_id,
         )
         rollout = Rollout(
@@ -138,7 +132,7 @@ class PolicyProcess:
                 outcome, observation = rollout.hold()
                 continue
             observed_tick, woken_ns, sensed_ns = self.plant.tick, self.plant.woken_ns, self.plant.sensed_ns
-            actions = self.session.run(observation, self.noise.sample(episode, chunk, self.session.noise_shape))
+            actions = self.actor.choose(Moment(episode, chunk, observation, rollout.state, rollout.signal))
             inferred_ns = monotonic_ns()
             transition = rollout.step(actions)
             self._log(transition, episode, observed_tick, woken_ns, sensed_ns, inferred_ns)

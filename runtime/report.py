@@ -13,8 +13,9 @@ from rich.table import Table
 from poco.command_line import run_command
 from poco.episodes import write_durably
 from poco.errors import guard
-from poco.runtime.measures import Percentiles, Recording, Report, headline, measure
+from poco.runtime.measures import Recording, Report, headline, measure
 from poco.runtime.run_folder import RunFolder
+from poco.statistics import Percentiles
 
 REPORT = "report.json"
 
@@ -58,6 +59,10 @@ def _rows(report: Report) -> list[tuple[str, str]]:
     if report.dilation_total_s > 0.0:
         waited = f"{report.dilation_total_s:.3f} s in total, {report.dilation_longest_s * 1e3:.0f} ms at the longest"
         rows.append(("arm waited", waited))
+    if report.ticks_let_go:
+        rows.append(
+            ("kept", f"the last {report.ticks} ticks, timing and limits are of them; {report.ticks_let_go} let go")
+        )
     if report.tick_gaps:
         rows.append(("not recorded", f"{report.ticks_missing} ticks of the arm in {report.tick_gaps} gaps"))
     rows += [("fault", text) for text in report.faults]

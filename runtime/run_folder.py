@@ -3,6 +3,8 @@
 ```
 run.json        RunFacts, written before motion
 ticks.bin       TICK records back to back, one per robot tick that was recorded
+ticks.old.bin   those before them; earlier ones are not kept (`poco.runtime.recorder`)
+minutes.jsonl   one Minute per minute of motion, of the whole run
 chunks.jsonl    one ChunkRecord per planned chunk
 events.jsonl    one Event per line
 episodes/       one episode file each (`poco.episodes`)
@@ -27,9 +29,12 @@ from poco.episodes import write_durably
 from poco.errors import ArtifactError, UsageError
 from poco.records import SCHEMA_VERSION, TICK
 from poco.specification import Specification
+from poco.statistics import Percentiles
 
 FACTS = "run.json"
 TICKS = "ticks.bin"
+OLD_TICKS = "ticks.old.bin"
+MINUTES = "minutes.jsonl"
 CHUNKS = "chunks.jsonl"
 EVENTS = "events.jsonl"
 EPISODES = "episodes"
@@ -79,6 +84,16 @@ class ChunkRecord(msgspec.Struct, frozen=True, kw_only=True):
     stretched: bool
     stopped_first: bool
     late: bool
+
+
+class Minute(msgspec.Struct, frozen=True, kw_only=True):
+    """Timing of the `ticks` recorded ticks up to `tick`: state received to command sent, and between states (us)."""
+
+    tick: int
+    ticks: int
+    turnaround_us: Percentiles | None
+    turnaround_over_1_ms: int
+    period_us: Percentiles | None
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
@@ -173,6 +188,10 @@ class RunFolder:
         """Return an unbuffered stream that appends to the ticks; write whole TICK arrays as bytes (recorder only)."""
         return (self.path / TICKS).open("ab", buffering=0)
 
+    def append_minute(self, minute: Minute) -> None:
+        """Append one minute (recorder only)."""
+        _append(self.path / MINUTES, minute)
+
     def append_chunk(self, chunk: ChunkRecord) -> None:
         """Append one chunk (policy process)."""
         _append(self.path / CHUNKS, chunk)
@@ -192,11 +211,10 @@ class RunFolder:
         return facts
 
     def ticks(self) -> npt.NDArray[np.void]:
-        """Read all whole TICK records [n]; an incomplete one at the end is left out."""
-        path = self.path / TICKS
-        if not path.is_file():
-            return np.zeros(0, TICK)
-        return np.fromfile(path, TICK, count=path.stat().st_size // TICK.itemsize)
+        """Read all whole TICK records [n] that are kept; an incomplete one at the end is left out."""
+        kept = [path for name in (OLD_TICKS, TICKS) if (path := self.path / name).is_file()]
+        parts = [np.fromfile(path, TICK, count=path.stat().st_size // TICK.itemsize) for path in kept]
+        return np.concatenate(parts) if parts else np.zeros(0, TICK)
 
     def chunks(self) -> list[ChunkRecord]:
         """Read all chunks in order of writing; raises ArtifactError naming a line that is not one."""
@@ -206,6 +224,25 @@ class RunFolder:
         """Read all events in order of writing; raises ArtifactError naming a line that is not one."""
         decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
         return _read(self.path / EVENTS, decoder)
+
+    def minutes(self) -> list[Minute]:
+        """Read all minutes in order of writing; raises ArtifactError naming a line that is not one."""
+        return _read(self.path / MINUTES, msgspec.json.Decoder(Minute))
+
+
+class EventReader:
+    """Reads the events of a run as they are appended, each once; for one reader."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._path = folder.path / EVENTS
+        self._decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+        self._offset = 0
+
+    def new(self) -> list[Event]:
+        """Return the whole events since the last call; raises ArtifactError naming a line that is not one."""
+        events, length = _decode(self._path, self._decoder, self._offset)
+        self._offset += length
+        return events
 
 
 def host_facts() -> HostFacts:
@@ -225,16 +262,24 @@ def _append(path: Path, record: msgspec.Struct) -> None:
 
 
 def _read(path: Path, decoder: msgspec.json.Decoder[_Line]) -> list[_Line]:
+    return _decode(path, decoder, 0)[0]
+
+
+def _decode(path: Path, decoder: msgspec.json.Decoder[_Line], offset: int) -> tuple[list[_Line], int]:
+    """Return the records on the whole lines of `path` from byte `offset` on, and the length of those lines in bytes."""
     if not path.is_file():
-        return []
-    *lines, _incomplete = path.read_bytes().split(b"\n")
+        return [], 0
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        *lines, incomplete = (payload := stream.read()).split(b"\n")
     records = []
     for number, line in enumerate(lines, start=1):
         try:
             records.append(decoder.decode(line))
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise ArtifactError(f"line {number} of {path} is not readable ({error}): remove that line") from error
-    return records
+            place = f"line {number}" + (f" after byte {offset}" if offset else "")
+            raise ArtifactError(f"{place} of {path} is not readable ({error}): remove that line") from error
+    return records, len(payload) - len(incomplete)
 
 
 def _cpu() -> str:

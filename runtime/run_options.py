@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
+import poco
+from poco.artifact import read_artifact
 from poco.settings import Settings
+from poco.specification import Specification, read_specification
+
+OPERATOR = "operator"
+"""In place of an artifact's folder: the scripted operator of peg-in-hole."""
+
+OPERATOR_SPECIFICATION = Path(poco.__file__).parent / "configs" / "peg_in_hole_specification.yaml"
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """One run: its settings, policy artifact, number of episodes, speed, seed and where its memory and folder are."""
+    """One run: its settings, policy (an artifact's folder or OPERATOR), number of episodes, speed, seed, memory, folder and
+    how many minutes of ticks to keep at least."""
 
     settings: Settings
     policy: str
@@ -19,3 +30,10 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     run_name: str
     boot_epoch: int
     folder: str
+    keep_minutes: int
+
+    def specification(self) -> Specification:
+        """Read what the policy sees and does; raises ArtifactError. Any process, before motion."""
+        if self.policy == OPERATOR:
+            return read_specification(OPERATOR_SPECIFICATION)
+        return read_artifact(Path(self.policy)).specification

@@ -17,7 +17,6 @@ from pathlib import Path
 import msgspec
 
 from poco._core import Servo, realtime_setup
-from poco.artifact import read_artifact
 from poco.clock import monotonic_ns
 from poco.errors import ArmError, PocoError, RealtimeError, exit_with
 from poco.hw.franka import FrankaArm, mode_number, tick_of
@@ -110,7 +109,7 @@ def main() -> None:
     arm = FrankaArm(settings.robot)
     try:
         memory = RunMemory.attach(options.run_name)
-        specification = read_artifact(Path(options.policy)).specification
+        specification = options.specification()
         limits = fr3_limits(STEP_MARGINS, settings.guards.guards(), specification.tip)
         limits["hold_timeout_ticks"] = round(settings.servo.hold_timeout_s * 1000.0)
         servo = Servo(memory.native, limits, SUPERVISOR_TIMEOUT_S, settings.servo.orphan_hold_s)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from poco.runtime.run_folder import Dilation, EpisodeEnded, RunFolder
+from poco.runtime.run_folder import Dilation, EpisodeEnded, EventReader, RunFolder
 from poco.shm import RunMemory
 from poco.trouble import TROUBLES, Mode
 
@@ -23,12 +23,13 @@ class Status:
     """Collects the figures of a run and shows them; supervisor only."""
 
     def __init__(self, folder: RunFolder, episodes: int, console: Console) -> None:
-        self._folder = folder
+        self._new_events = EventReader(folder).new
         self._episodes = episodes
         self._console = console
-        self._turnaround_us: deque[float] = deque(maxlen=WINDOW)
+        self._turnaround_us = np.zeros(WINDOW)
+        self._ticks = 0
         self._events: Counter[str] = Counter()
-        self._ended: list[EpisodeEnded] = []
+        self._finished = self._successes = 0
         self._dilation: Dilation | None = None
         self._next_s = 0.0
         self._notes: deque[str] = deque(maxlen=3)
@@ -38,7 +39,10 @@ class Status:
 
     def add(self, ticks: npt.NDArray[np.void]) -> None:
         """Take in drained TICK records [n]."""
-        self._turnaround_us.extend((ticks["sent_ns"] - ticks["state"]["received_ns"]) / 1e3)
+        newest = ticks[-WINDOW:]
+        rows = (self._ticks + np.arange(len(newest))) % WINDOW
+        self._turnaround_us[rows] = (newest["sent_ns"] - newest["state"]["received_ns"]) / 1e3
+        self._ticks += len(newest)
         codes, counts = np.unique(ticks["command"]["event"], return_counts=True)
         for code, count in zip(codes, counts, strict=True):
             if code:
@@ -59,13 +63,14 @@ class Status:
         if time.monotonic() < self._next_s:
             return
         self._next_s = time.monotonic() + REFRESH_S
-        events = self._folder.events()
-        ended = [event for event in events if isinstance(event, EpisodeEnded)]
-        self._dilation = next((event for event in reversed(events) if isinstance(event, Dilation)), None)
-        for event in ended[len(self._ended) :]:
-            if not self._live:
-                self._console.print(self._line(event, ended), highlight=False)
-        self._ended = ended
+        for event in self._new_events():
+            if isinstance(event, Dilation):
+                self._dilation = event
+            elif isinstance(event, EpisodeEnded):
+                self._finished += 1
+                self._successes += event.outcome == "success"
+                if not self._live:
+                    self._console.print(self._line(event), highlight=False)
         if self._live:
             self._live.update(self._table(memory))
 
@@ -76,11 +81,10 @@ class Status:
         if self._live:
             self._live.stop()
 
-    def _line(self, event: EpisodeEnded, ended: list[EpisodeEnded]) -> str:
-        successes = sum(item.outcome == "success" for item in ended[: event.episode + 1])
+    def _line(self, event: EpisodeEnded) -> str:
         return (
             f"episode {event.episode + 1}/{self._episodes}: {event.outcome} after {event.ticks / 1000:.1f} s, "
-            f"{successes} successes so far, turnaround p99 {self._turnaround(99):.0f} us"
+            f"{self._successes} successes so far, turnaround p99 {self._turnaround(99):.0f} us"
         )
 
     def _chunk(self, state: npt.NDArray[np.void], memory: RunMemory) -> str:
@@ -92,15 +96,13 @@ class Status:
         return f"{int(state['chunk_id'])}, {attached}"
 
     def _turnaround(self, percentile: float) -> float:
-        return float(np.percentile(self._turnaround_us, percentile)) if self._turnaround_us else 0.0
+        return float(np.percentile(self._turnaround_us[: self._ticks], percentile)) if self._ticks else 0.0
 
     def _table(self, memory: RunMemory) -> Table:
         state = memory.read_state()
         table = Table(title="poco-runtime  (Ctrl-C brakes and stops)", show_header=False)
-        successes = sum(item.outcome == "success" for item in self._ended)
-        table.add_row(
-            "episode", f"{len(self._ended) + 1} of {self._episodes}, {successes} of {len(self._ended)} succeeded"
-        )
+        succeeded = f"{self._successes} of {self._finished} succeeded"
+        table.add_row("episode", f"{self._finished + 1} of {self._episodes}, {succeeded}")
         if state is not None:
             mode = Mode(int(state["mode"])).name.lower()
             table.add_row("servo", f"{mode}, robot time {int(state['tick']) / 1000:.1f} s")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import signal as signals
 import time
 from types import FrameType
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +15,12 @@ from poco.errors import ArmError, FaultError, PocoError
 from poco.hw.task_driver import EMULATOR
 from poco.hw.task_signals import EmulatorSignals
 from poco.runtime.child import Child
+from poco.runtime.recorder import TickRecorder
 from poco.runtime.run_folder import Dilation, Fault, Hold, Recovery, Reflex, RunFolder
 from poco.runtime.run_options import RunOptions
 from poco.runtime.status import Status
 from poco.shm import RunMemory
-from poco.trouble import BY_NAME, TROUBLES, Grade, Mode, Request, describe
+from poco.trouble import BY_NAME, TROUBLES, Grade, Request, describe
 
 BEAT_S = 0.02
 START_LIMIT_S = 120.0
@@ -46,7 +45,7 @@ class Supervisor:
     def __init__(self, options: RunOptions, folder: RunFolder, memory: RunMemory, status: Status) -> None:
         self.options, self.folder, self.memory, self.status = options, folder, memory, status
         self.interrupted = False
-        self._ticks: BinaryIO = folder.open_ticks()
+        self._recorder = TickRecorder(folder, options.keep_minutes)
         self._children: list[Child] = []
         self._servo: Child | None = None
         self._in_motion = False
@@ -116,9 +115,7 @@ class Supervisor:
         try:
             ticks = self.memory.drain_ticks()
             if len(ticks):
-                payload = ticks.tobytes()
-                if self._ticks.write(payload) < len(payload):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                self._recorder.add(ticks)
                 self.status.add(ticks)
                 self._log_holds(ticks)
             self._log_stops()
@@ -140,7 +137,7 @@ class Supervisor:
         if self._servo is not None and not self._servo.running:
             raise self._servo.error()
         state = self.memory.read_state()
-        if state is None or Mode(int(state["mode"])) != Mode.FAULT:
+        if state is None or int(state["fault"]) == 0:
             self._fault_seen_s, self._recoveries = 0.0, 0
             return
         now_s = time.monotonic()
@@ -244,7 +241,7 @@ class Supervisor:
             if name in by_name:
                 by_name[name].end()
         self._beat()
-        self._ticks.close()
+        self._recorder.close()
         self.status.close(self.memory)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:

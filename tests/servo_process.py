@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float64]
 Records = npt.NDArray[np.void]
 
 ATTACH_DELAY_TICKS = 60
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 SWING_RAD = np.array([0.12, 0.0, 0.0, 0.0, 0.1, 0.0, 0.2])
 
 
@@ -48,6 +48,7 @@ class ServoProcess:
             speed=1.0,
             seed=0,
             recover=recover,
+            keep_minutes=1,
             run_name=f"test-{host}-{os.getpid()}-{time.monotonic_ns()}",
             boot_epoch=1,
             folder=str(folder),

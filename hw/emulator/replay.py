@@ -57,7 +57,7 @@ class Episode:
 
 
 def read_episode(run: Path) -> Episode:
-    """Return the first episode of `run` that succeeded, else the first of which ticks were recorded.
+    """Return the first episode of `run` that succeeded and of which all ticks are kept, else the first of which they are.
 
     Raises UsageError if `run` holds no such episode and ArtifactError if its events are not readable.
     """
@@ -75,8 +75,10 @@ def read_episode(run: Path) -> Episode:
     numbers = ticks["state"]["tick"]
     for start in starts:
         end = ends.get(start.episode, start)
-        running = numbers >= start.tick if end is start else (numbers >= start.tick) & (numbers <= end.tick)
-        if running.any():
+        first = int(np.searchsorted(numbers, start.tick))
+        last = len(numbers) if end is start else int(np.searchsorted(numbers, end.tick, side="right"))
+        running = slice(first, last)
+        if last > first and numbers[0] <= start.tick:
             seconds = (numbers[running] - numbers[running][0]) * TICK_S
             return Episode(start.episode, start.seed, end.outcome, ticks["state"]["q"][running], seconds)
     raise UsageError(f"{run} holds no recorded episode: run one first")

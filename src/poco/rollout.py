@@ -63,13 +63,22 @@ class Rollout:
         self._episode_steps = episode_steps
         self._count = 0
         self._state: State
+        self._signal: TaskSignal
         self._observation: Observation
+
+    @property
+    def state(self) -> State:
+        """The ROBOT_STATE record that the newest observation was made from."""
+        return self._state
+
+    @property
+    def signal(self) -> TaskSignal:
+        """The task signal that the newest observation was made from."""
+        return self._signal
 
     def begin(self, tick: int) -> Observation:
         """Start the episode from rest at robot tick `tick`; return the first observation."""
-        self._state = self._plant.wait(tick)
-        self._sequence.begin(int(self._state["tick"]), self._state["q_c"])
-        self._observation = observe(self._state, self._plant.signal(), self._sequence.specification)
+        self._rest(self._plant.wait(tick))
         return self._observation
 
     def step(self, actions: npt.ArrayLike) -> Transition:
@@ -86,9 +95,8 @@ class Rollout:
         interrupted = False
         for period in periods:
             after = self._plant.wait(period.end_tick)
-            signal = self._plant.signal()
-            steps.append(self._record(period, after, signal))
-            outcome, interrupted = self._judge(after, signal, period)
+            steps.append(self._record(period, after, self._plant.signal()))
+            outcome, interrupted = self._judge(after, period)
             if outcome != "running" or interrupted:
                 break
         if interrupted and outcome == "running":
@@ -138,16 +146,24 @@ class Rollout:
             reward=1.0 if signal.outcome == "success" else 0.0,
         )
         self._count += 1
-        self._state = after
-        self._observation = observe(after, signal, specification)
+        self._look(after, signal)
         return step
 
-    def _judge(self, after: State, signal: TaskSignal, period: Period) -> tuple[Outcome, bool]:
+    def _look(self, state: State, signal: TaskSignal) -> None:
+        self._state, self._signal = state, signal
+        self._observation = observe(state, signal, self._sequence.specification)
+
+    def _rest(self, state: State) -> None:
+        """Go on from `state`, in which the arm is held."""
+        self._sequence.begin(int(state["tick"]), state["q_c"])
+        self._look(state, self._plant.signal())
+
+    def _judge(self, after: State, period: Period) -> tuple[Outcome, bool]:
         mode = Mode(int(after["mode"]))
         if mode == Mode.FAULT:
             return "fault", True
-        if signal.outcome in ("success", "failure"):
-            return ("success" if signal.outcome == "success" else "failure"), False
+        if self._signal.outcome in ("success", "failure"):
+            return ("success" if self._signal.outcome == "success" else "failure"), False
         if self._count >= self._episode_steps:
             return "truncated", False
         if mode == Mode.FOLLOWING:
@@ -164,8 +180,7 @@ class Rollout:
                 break
             if mode == Mode.FAULT or int(self._state["tick"]) - first > RESUME_LIMIT_TICKS:
                 return "fault"
-        self._sequence.begin(int(self._state["tick"]), self._state["q_c"])
-        self._observation = observe(self._state, self._plant.signal(), self._sequence.specification)
+        self._rest(self._state)
         return "running"
 
 

@@ -24,6 +24,7 @@ from poco.errors import (
     UsageError,
 )
 from poco.runtime.cli import EPILOG, main, options_of, parse
+from poco.runtime.run_options import OPERATOR
 from programs import ARTIFACT, ROOT, Program, is_sentence, shared_memory
 
 CONFIG = ROOT / "configs" / "fr3_peg_in_hole.yaml"
@@ -65,6 +66,8 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         ([*POLICY, "--seed", "-1"], UsageError, "--seed is -1"),
         ([*POLICY, *NOBODY, "--robot.automatic_recovery", "true"], UsageError, "--recover"),
         ([*POLICY, "--robot", "franka"], UsageError, "--sensors"),
+        (["--policy", "operator", "--robot", "franka"], UsageError, "--sensors"),
+        ([*POLICY, "--keep-minutes", "0"], UsageError, "--keep-minutes is 0, must lie in 1 to 10000"),
         ([*POLICY, "--config", "absent.yaml"], SettingsError, "absent.yaml does not exist"),
         ([*POLICY, "--servo.hold_timeout_s", "-1"], SettingsError, "hold_timeout_s"),
         ([*POLICY, "--servo.hold_timeout_s", "[1"], SettingsError, "is not YAML"),
@@ -98,7 +101,7 @@ def test_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     examples = [line.split()[1:] for line in EPILOG.splitlines() if line.startswith("  poco-runtime --")]
     assert len(examples) >= 3
     for words in examples:
-        assert options_of(*parse(words)).policy.endswith("artifacts/peg_in_hole")
+        assert options_of(*parse(words)).policy.endswith(("artifacts/peg_in_hole", OPERATOR))
 
 
 def test_unknown_key_in_the_file(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +36,8 @@ from servo_process import PATIENCE_S, ServoProcess
 Records = npt.NDArray[np.void]
 
 SEEDS = 30
-PROOF_SEEDS = 1000
+PROOF_BLOCKS = 20
+BLOCK_SEEDS = 50
 FAULTS_MAX = 4
 SPREAD_TICKS = 300
 STOPPED_FOR_TICKS = 60
@@ -111,9 +113,11 @@ def suffer(servo: ServoProcess, signals: EmulatorSignals, seed: int) -> list[Ent
 
 def run_seeds(servo: ServoProcess, signals: EmulatorSignals, seeds: range) -> None:
     """Suffer one seed after the other and check what must hold after all of them."""
+    suffered: Counter[str] = Counter()
     for seed in seeds:
         printed = len(servo.printed)
         entries = suffer(servo, signals, seed)
+        suffered.update(type(entry.fault).__name__ for entry in entries)
         injected = {entry.fault.error for entry in entries if isinstance(entry.fault, Reflex)}
         found = set(re.findall(r'"(\w+)"', servo.printed[printed:])) - injected
         assert found <= {"communication_constraints_violation"}, f"seed {seed}: the arm found {found}"
@@ -129,6 +133,9 @@ def run_seeds(servo: ServoProcess, signals: EmulatorSignals, seeds: range) -> No
     latched = np.unique(ticks["command"]["fault"])
     assert all(TROUBLES[int(code)].grade is Grade.LATCHED for code in latched.tolist() if code)
     assert not counts[BY_NAME["arm_silent"].code]
+    print(
+        f"seeds {seeds[0]} to {seeds[-1]}: {len(ticks)} ticks, {servo.printed.count('stopped')} stops, {dict(suffered)}"
+    )
 
 
 def stretches(ticks: Records) -> list[Records]:
@@ -161,6 +168,8 @@ def test_random_faults(emulator: tuple[str, EmulatorSignals], servo: ServoProces
 
 
 @pytest.mark.proof
-def test_many_random_faults(emulator: tuple[str, EmulatorSignals], servo: ServoProcess) -> None:
-    """The same for a thousand further scripts."""
-    run_seeds(servo, emulator[1], range(SEEDS, SEEDS + PROOF_SEEDS))
+@pytest.mark.parametrize("block", range(PROOF_BLOCKS))
+def test_many_random_faults(emulator: tuple[str, EmulatorSignals], servo: ServoProcess, block: int) -> None:
+    """The same for a thousand further scripts, fifty to a servo."""
+    first = SEEDS + block * BLOCK_SEEDS
+    run_seeds(servo, emulator[1], range(first, first + BLOCK_SEEDS))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from poco.errors import ArtifactError, UsageError
-from poco.runtime.run_folder import CHUNKS, EVENTS, FACTS, TICKS, Dilation, EpisodeStarted, RunFolder
+from poco.runtime.run_folder import CHUNKS, EVENTS, FACTS, TICKS, Dilation, EpisodeStarted, EventReader, RunFolder
 from synthetic_run import EPISODE_TICKS, OUTCOMES, episode_chunks, episode_ticks, facts, latched, make_run
 
 
@@ -49,6 +49,25 @@ def test_empty_run(tmp_path: Path) -> None:
     """A run that ended before motion has no ticks, chunks or events."""
     folder = RunFolder.create(tmp_path, facts())
     assert (len(folder.ticks()), folder.chunks(), folder.events()) == (0, [], [])
+
+
+def test_events_are_read_as_they_come(tmp_path: Path) -> None:
+    """A reader gets every event once, one that is half written only when it is whole, and names a line that is none."""
+    folder = RunFolder.create(tmp_path, facts())
+    reader = EventReader(folder)
+    assert reader.new() == []
+    folder.append_event(latched("first"))
+    assert [event.tick for event in reader.new()] == [1]
+    assert reader.new() == []
+    line = msgspec.json.encode(Dilation(tick=7, total_s=1.0, longest_s=0.5)) + b"\n"
+    with (tmp_path / EVENTS).open("ab", buffering=0) as stream:
+        stream.write(line[:9])
+        assert reader.new() == []
+        stream.write(line[9:])
+        assert [event.tick for event in reader.new()] == [7]
+        stream.write(b"nonsense\n")
+    with pytest.raises(ArtifactError, match="line 1 after byte"):
+        reader.new()
 
 
 def test_refuses_a_second_run(tmp_path: Path) -> None:

@@ -14,12 +14,13 @@ import pytest
 from oracle import Share, judge
 from poco.artifact import read_artifact
 from poco.errors import ArmError, FaultError
+from poco.hw.fault_script import Entry, Stall
 from poco.hw.task_signals import EmulatorSignals
 from poco.runtime.measures import Report
 from poco.runtime.report import REPORT
-from poco.runtime.run_folder import EpisodeEnded, EpisodeStarted, Recovery, Reflex, RunFolder
+from poco.runtime.run_folder import EpisodeEnded, EpisodeStarted, Fault, Recovery, Reflex, RunFolder
 from poco.shm import RunMemory
-from poco.trouble import Mode
+from poco.trouble import BY_NAME, Mode
 from programs import ARTIFACT, Program, gone, is_sentence, kill, shared_memory, wait_gone
 
 INTERRUPTED_EXIT = 130
@@ -155,6 +156,22 @@ def test_killed_emulator(run: StartProgram, tmp_path: Path) -> None:
     assert is_sentence(program.err), program.err
     assert all(gone(child) for child in children.values())
     assert run_name(folder) not in shared_memory()
+
+
+def test_a_stalled_emulator_is_one_fault(run: StartProgram, tmp_path: Path) -> None:
+    """An emulated arm that stands still for longer than the servo waits is told once, recovered from once, and the run goes on."""
+    host, folder = "127.0.2.17", tmp_path / "run"
+    program = run(host, "--robot", "sim", "--episodes", "2", "--servo.emulated_silence_s", "0.4")
+    program.until(chunks_made(folder, 2))
+    with EmulatorSignals(host) as signals:
+        signals.inject([Entry(fault=Stall(milliseconds=800), at=0)])
+    assert (program.wait(), program.err) == (0, "")
+    events = RunFolder.open(folder).events()
+    kinds = [type(event) for event in events if isinstance(event, Fault | Recovery | Reflex)]
+    assert kinds == [Fault, Recovery]
+    assert [event.code for event in events if isinstance(event, Fault)] == [BY_NAME["arm_silent"].code]
+    report = report_of(folder)
+    assert (report.finished, [item.outcome for item in report.episodes].count("fault")) == (2, 1)
 
 
 def test_reflex_in_simulation(run: StartProgram, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from poco.observation import scene
 from poco.rollout import Rollout
 from poco.specification import Specification, read_specification
 
-from .operator import Operator, Sight
+from ...scripted_operator import Operator, Sight
 from .peg_in_hole import GUARDS, PegInHole, Variant, parameters
 from .plant import SimulatedPlant
 

@@ -1,4 +1,4 @@
-"""A scripted operator for peg-in-hole: sees the true scene, misjudges it by a bias, moves with a trembling hand.
+"""A scripted operator for peg-in-hole: looks at the scene, misjudges it by a bias, moves with a trembling hand.
 
 It goes above the hole, turns, descends; where the peg meets the rim it presses lightly and searches along a spiral until
 the peg drops, then pushes it home.
@@ -16,8 +16,6 @@ import numpy.typing as npt
 from poco.errors import UsageError
 from poco.observation import Scene, wrap
 from poco.specification import Specification, scale, unscale
-
-from .peg_in_hole import HOLE_DEPTH_M
 
 Floats = npt.NDArray[np.float64]
 
@@ -37,6 +35,9 @@ PRESS_M = 0.0035
 
 DROPPED_M = 0.0006
 """Below the rim by this much, the peg is in the hole."""
+
+PUSH_DEPTH_M = 0.047
+"""How far below the rim it pushes, a little beyond the bottom of the hole."""
 
 AT_RIM_M = 0.0020
 TOUCHING_M = 0.0010
@@ -59,7 +60,7 @@ STEADINESS = 0.55
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What the operator looks at: the scene at an observation tick and where the hole truly is (m, rad, base frame)."""
+    """What the operator looks at: the scene at an observation tick and where the hole is (m, rad, base frame)."""
 
     episode: int
     view: Scene
@@ -187,6 +188,6 @@ class Operator:
         """Push down and give way sideways, so that the walls guide the peg."""
         sideways = sight.view.tip_position[:2] + 0.3 * lead[:2] - position[:2]
         distance = float(np.hypot(*sideways))
-        bottom = sight.hole_position[2] - HOLE_DEPTH_M - 0.002
+        bottom = sight.hole_position[2] - PUSH_DEPTH_M
         down = float(np.clip(bottom - position[2], -INSERT_M, INSERT_M))
         return np.array([*(sideways * min(1.0, LOWER_M / max(distance, 1e-9))), down])

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from poco.episodes import Episode, read_episode
+from poco.episodes import read_episode
 from poco.errors import ArtifactError
+from poco.records import EpisodeEnd
 from poco.specification import Specification, scale
 
 Floats = npt.NDArray[np.float32]
@@ -18,12 +20,57 @@ Floats = npt.NDArray[np.float32]
 EPISODE_SUFFIX = ".safetensors"
 
 
+class EpisodeColumns(Protocol):
+    """What learning needs of one finished episode; an `episodes.Episode` has it too."""
+
+    @property
+    def specification(self) -> Specification:
+        """Contract under which it was recorded."""
+        ...
+
+    @property
+    def observations(self) -> Floats:
+        """Observations [steps, observation_size] in [-1, 1]."""
+        ...
+
+    @property
+    def actions_policy(self) -> Floats:
+        """What was asked for, [steps, action_size] in action units."""
+        ...
+
+    @property
+    def rewards(self) -> Floats:
+        """Raw rewards [steps]."""
+        ...
+
+    @property
+    def end(self) -> EpisodeEnd:
+        """How it ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recorded:
+    """One finished episode in columns, without what only the robot's records hold; a tenth of the size of its steps."""
+
+    specification: Specification
+    observations: Floats
+    actions_policy: Floats
+    rewards: Floats
+    end: EpisodeEnd
+
+    @classmethod
+    def of(cls, episode: EpisodeColumns) -> Recorded:
+        """Return the columns of `episode`."""
+        return cls(episode.specification, episode.observations, episode.actions_policy, episode.rewards, episode.end)
+
+
 @dataclass(frozen=True, slots=True)
 class Demonstrations:
     """Episodes recorded under one specification, in the order of their file names."""
 
     specification: Specification
-    episodes: tuple[Episode, ...]
+    episodes: tuple[EpisodeColumns, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +92,7 @@ def read_demonstrations(folder: Path) -> Demonstrations:
         raise ArtifactError(
             f"no episode files (*{EPISODE_SUFFIX}) in {folder}: make some with `poco-learner make-data`"
         )
-    episodes = tuple(read_episode(file) for file in files)
+    episodes = tuple(Recorded.of(read_episode(file)) for file in files)
     digests = [episode.specification.digest() for episode in episodes]
     for file, digest in zip(files, digests, strict=True):
         if digest != digests[0]:
@@ -56,7 +103,7 @@ def read_demonstrations(folder: Path) -> Demonstrations:
     return Demonstrations(episodes[0].specification, episodes)
 
 
-def windows(episodes: Sequence[Episode], specification: Specification) -> Windows:
+def windows(episodes: Sequence[EpisodeColumns], specification: Specification) -> Windows:
     """Cut every episode into windows: the observation of step k and the actions of steps k + delay_steps and following.
 
     A window never crosses the end of its episode: what lies beyond is zero motion and marked invalid; windows without a
@@ -74,7 +121,7 @@ def windows(episodes: Sequence[Episode], specification: Specification) -> Window
     )
 
 
-def _episode_windows(episode: Episode, specification: Specification) -> Windows:
+def _episode_windows(episode: EpisodeColumns, specification: Specification) -> Windows:
     actions = episode.actions_policy.reshape(-1, specification.action_size)
     count = max(0, len(actions) - specification.delay_steps)
     padded = np.concatenate([actions, _no_motion(actions, specification)])

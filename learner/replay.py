@@ -19,8 +19,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from poco.episodes import write_durably
+from poco.episodes import Episode, write_durably
 from poco.errors import ArtifactError
+from poco.learner.demonstrations import EpisodeColumns
+from poco.learner.replay_index import Integers, ReplayIndex
 from poco.records import EpisodeEnd, Step
 from poco.specification import Specification, scale
 
@@ -32,10 +34,9 @@ EPISODES_FILE = "episodes.bin"
 STEPS_PER_EPISODE = 10
 """The episode table has one slot for so many rows; shorter episodes fill it before the rows are used up."""
 
+BLOCK = 65536
 TOLERANCE = 1e-5
 REWARD_MAX = 1e4
-
-Integers = npt.NDArray[np.int64]
 
 
 class ReplayHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,7 +85,7 @@ class Replay:
         self._table = np.memmap(
             folder / EPISODES_FILE, _episode_record(header.specification), "r+", shape=(header.slots,)
         )
-        self._index()
+        self._index = ReplayIndex(self._table)
 
     @classmethod
     def create(cls, folder: Path, specification: Specification, max_bytes: int) -> Replay:
@@ -145,22 +146,22 @@ class Replay:
 
     def __len__(self) -> int:
         """Return the number of steps that can be sampled."""
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return len(self._index)
 
     @property
     def episodes(self) -> int:
         """Number of episodes that can be sampled."""
-        return len(self._ends)
+        return len(self._index.ends)
 
     @property
     def watermark(self) -> int:
         """Number of the newest episode, counting every one ever admitted from 1."""
-        return int(self._numbers[-1]) if len(self._numbers) else 0
+        return int(self._index.numbers[-1]) if len(self._index.numbers) else 0
 
     @property
     def position(self) -> int:
         """Position of the inbox up to which episodes were admitted; 0 if none came from an inbox."""
-        return int(self._positions[-1]) if len(self._positions) else 0
+        return int(self._table["position"][self.watermark % self._header.slots]) if self.episodes else 0
 
     def add(self, steps: Sequence[Step], end: EpisodeEnd, position: int | None = None) -> bool:
         """Admit one finished episode; return False for one that is there already (a higher revision relabels it).
@@ -169,45 +170,61 @@ class Replay:
         Raises ArtifactError, and stores nothing, for a step that does not fit the specification, is not finite or is out of
         bounds, and for an episode that is empty or longer than the store.
         """
-        if self._slot_of(end) is not None:
+        return self.admit(Episode(self.specification, tuple(steps), end), position)
+
+    def admit(self, episode: EpisodeColumns, position: int | None = None) -> bool:
+        """Admit one finished episode in columns; otherwise as `add`."""
+        end = episode.end
+        if self._index.slot_of(end) is not None:
             self.relabel(end)
             return False
-        columns = self._checked(steps, end)
+        columns = self._checked(episode)
+        count = len(columns["reward"])
         number = self.watermark + 1
-        first = self._make_room(number, len(steps))
-        rows = self._steps[first : first + len(steps)]
+        first = self._make_room(number, count)
+        rows = self._steps[first : first + count]
         for name, column in columns.items():
             rows[name] = column
         record = self._table[number % self._header.slots]
         record["number"] = 0
         record["position"] = self.position if position is None else position
-        record["first"], record["steps"] = first, len(steps)
+        record["first"], record["steps"] = first, count
         record["robot"], record["boot_epoch"], record["episode"] = end.robot.encode(), end.boot_epoch, end.episode
         record["final_observation"] = end.final_observation
         self._label(record, end)
         record["number"] = number
-        self._index()
+        self._index.append(record)
         return True
+
+    def begin_with(self, episodes: Sequence[EpisodeColumns]) -> None:
+        """Admit demonstrations; raises ArtifactError for a misfit, and if they do not all fit into the store together."""
+        for episode in episodes:
+            self.admit(episode)
+        if self.watermark > self.episodes:
+            needed = sum(len(episode.rewards) for episode in episodes)
+            raise ArtifactError(
+                f"the demonstrations have {needed} steps in {len(episodes)} episodes, the replay has room for "
+                f"{self._header.rows} and {self._header.slots}: raise replay_bytes"
+            )
 
     def relabel(self, end: EpisodeEnd) -> bool:
         """Take over outcome and kind of ending from a higher revision; the sparse reward of the last step follows the outcome.
 
         Returns whether anything changed: an episode that is not there or a revision not higher than the known one changes nothing.
         """
-        slot = self._slot_of(end)
+        slot = self._index.slot_of(end)
         if slot is None or end.revision <= int(self._table[slot]["revision"]):
             return False
         record = self._table[slot]
         if bool(record["success"]) != (end.outcome == "success"):
             self._steps[int(record["first"]) + int(record["steps"]) - 1]["reward"] = float(end.outcome == "success")
         self._label(record, end)
-        self._index()
+        self._index.relabel(record)
         return True
 
     def rewind(self, watermark: int) -> None:
         """Forget the episodes admitted after `watermark`, so that a resumed run goes on where its checkpoint was."""
-        self._table["number"][self._table["number"] > watermark] = 0
-        self._index()
+        self._forget(self._index.numbers > watermark)
 
     def flush(self) -> None:
         """Return when everything admitted so far is on the disk."""
@@ -222,22 +239,30 @@ class Replay:
             )
         return self.windows(torch.randint(len(self), (count,), generator=generator).numpy())
 
+    def observation_moments(self) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation [observation_size] over all stored steps; needs two steps at least."""
+        total = np.zeros((2, self.specification.observation_size))
+        for first in range(0, len(self), BLOCK):
+            rows = self._rows(np.arange(first, min(first + BLOCK, len(self))))[0]
+            seen = self._steps["observation"][rows].astype(np.float64)
+            total += seen.sum(0), np.square(seen).sum(0)
+        mean, square = total / len(self)
+        variance = np.maximum(square - np.square(mean), 0.0) * len(self) / (len(self) - 1)
+        return torch.from_numpy(mean).float(), torch.from_numpy(np.sqrt(variance)).float()
+
     def windows(self, index: Integers) -> Batch:
         """Return the windows that start at the stored steps `index` [B], counted over episodes from the oldest on."""
         spec = self.specification
         delay, execute = spec.delay_steps, spec.execute_steps
-        episode = np.searchsorted(self._ends, index, side="right")
-        length = self._lengths[episode]
-        step = index - (self._ends[episode] - length)
-        start = self._firsts[episode] + step
-        left = length - step
+        stored = self._index
+        start, left, episode = self._rows(index)
         chunk, valid = self._actions(start, left, delay, spec.chunk_steps)
         actions, known = self._actions(start, left, 0, delay + execute)
         ahead = np.arange(execute)
         rewards = self._steps["reward"][start[:, None] + np.minimum(ahead, left[:, None] - 1)]
         following = self._steps["observation"][start + np.minimum(execute, left - 1)]
         ended = left <= execute
-        following[ended] = self._finals[episode[ended]]
+        following[ended] = self._table["final_observation"][stored.numbers[episode[ended]] % self._header.slots]
         arrays: dict[str, npt.NDArray[Any]] = {
             "observation": self._steps["observation"][start],
             "chunk": chunk,
@@ -248,10 +273,17 @@ class Replay:
             "following": following,
             "complete": left >= execute,
             "last": ended,
-            "terminated": ended & self._terminated[episode],
-            "success": self._success[episode],
+            "terminated": ended & stored.terminated[episode],
+            "success": stored.success[episode],
         }
         return Batch(**{name: torch.from_numpy(array.astype(np.float32)) for name, array in arrays.items()})
+
+    def _rows(self, index: Integers) -> tuple[Integers, Integers, Integers]:
+        """Row, steps left up to the end of the episode, and place of the episode, of the stored steps `index` [B]."""
+        stored = self._index
+        episode = np.searchsorted(stored.ends, index, side="right")
+        step = index - (stored.ends[episode] - stored.lengths[episode])
+        return stored.firsts[episode] + step, stored.lengths[episode] - step, episode
 
     def _actions(
         self, start: Integers, left: Integers, offset: int, count: int
@@ -264,67 +296,56 @@ class Replay:
             actions[~real] = scale(self.specification.action, np.zeros(self.specification.action_size))
         return actions, real
 
-    def _checked(self, steps: Sequence[Step], end: EpisodeEnd) -> dict[str, npt.NDArray[np.float32]]:
+    def _checked(self, episode: EpisodeColumns) -> dict[str, npt.NDArray[np.float32]]:
+        end, spec = episode.end, self.specification
         name = f"episode {end.robot}/{end.boot_epoch}/{end.episode}"
-        if not 1 <= len(steps) <= self._header.rows:
-            raise ArtifactError(f"{name} has {len(steps)} steps, the replay takes 1 to {self._header.rows}: discard it")
+        if episode.specification is not spec and episode.specification.digest() != spec.digest():
+            raise ArtifactError(
+                f"{name} has specification {episode.specification.digest()[:12]}, the replay {spec.digest()[:12]}: record it "
+                "under the specification of the run"
+            )
         if len(end.robot.encode()) > 64:
             raise ArtifactError(f"{name}: the robot's name takes {len(end.robot.encode())} bytes, the limit is 64")
         try:
             columns = {
-                "observation": np.array([step.observation for step in steps], np.float64),
-                "action": np.array([step.action_policy for step in steps], np.float64),
-                "reward": np.array([step.reward for step in steps], np.float64),
+                "observation": episode.observations,
+                "action": episode.actions_policy,
+                "reward": episode.rewards,
             }
-            final = np.array(end.final_observation, np.float64)
+            final = np.array(end.final_observation, np.float32)
         except ValueError as error:
             raise ArtifactError(f"{name} has rows of different length ({error}): discard it") from error
-        spec = self.specification
+        count = len(columns["reward"])
+        if not 1 <= count <= self._header.rows:
+            raise ArtifactError(f"{name} has {count} steps, the replay takes 1 to {self._header.rows}: discard it")
         expected = {
-            "observation": (len(steps), spec.observation_size),
-            "action": (len(steps), spec.action_size),
-            "reward": (len(steps),),
+            "observation": (count, spec.observation_size),
+            "action": (count, spec.action_size),
+            "reward": (count,),
         }
         bounds = {"observation": 1.0 + TOLERANCE, "action": 1.0 + TOLERANCE, "reward": REWARD_MAX}
         for key, column in columns.items():
             _check(f"{name}: {key}", column, expected[key], bounds[key])
         _check(f"{name}: final observation", final, (spec.observation_size,), 1.0 + TOLERANCE)
-        return {key: column.astype(np.float32) for key, column in columns.items()}
+        return columns
 
     def _make_room(self, number: int, steps: int) -> int:
         """Return the first row for `steps` new ones, contiguous behind the newest episode; episodes in the way are forgotten."""
-        first = int(self._firsts[-1] + self._lengths[-1]) if len(self._firsts) else 0
+        stored = self._index
+        first = int(stored.firsts[-1] + stored.lengths[-1]) if stored.numbers.size else 0
         wrapped = first + steps > self._header.rows
         beyond, first = (first, 0) if wrapped else (self._header.rows, first)
-        live = self._table["number"] > 0
-        starts = self._table["first"]
-        overlap = (starts < first + steps) & (starts + self._table["steps"] > first)
-        doomed = live & (overlap | (starts >= beyond) | (self._table["number"] <= number - self._header.slots))
-        self._table["number"][doomed] = 0
+        overlap = (stored.firsts < first + steps) & (stored.firsts + stored.lengths > first)
+        self._forget(overlap | (stored.firsts >= beyond) | (stored.numbers <= number - self._header.slots))
         return first
 
-    def _slot_of(self, end: EpisodeEnd) -> int | None:
-        table = self._table
-        same = (table["number"] > 0) & (table["episode"] == end.episode) & (table["boot_epoch"] == end.boot_epoch)
-        slots = np.flatnonzero(same & (table["robot"] == end.robot.encode()))
-        return int(slots[0]) if len(slots) else None
+    def _forget(self, doomed: npt.NDArray[np.bool_]) -> None:
+        self._table["number"][self._index.numbers[doomed] % self._header.slots] = 0
+        self._index.forget(doomed)
 
     def _label(self, record: np.void, end: EpisodeEnd) -> None:
         record["success"], record["terminated"] = end.outcome == "success", end.terminated
         record["revision"] = end.revision
-
-    def _index(self) -> None:
-        """Read the episode table into arrays, oldest episode first; it is the only source of what is stored."""
-        slots = np.flatnonzero(self._table["number"] > 0)
-        table = np.array(self._table[slots[np.argsort(self._table["number"][slots])]])
-        self._numbers, self._firsts, self._lengths = table["number"], table["first"], table["steps"]
-        self._positions = table["position"]
-        self._ends: Integers = np.cumsum(self._lengths)
-        self._finals, self._terminated, self._success = (
-            table["final_observation"],
-            table["terminated"].astype(bool),
-            table["success"],
-        )
 
 
 def _step_record(specification: Specification) -> np.dtype[np.void]:
@@ -357,7 +378,7 @@ def _allocate(path: Path, size: int) -> None:
         os.posix_fallocate(stream.fileno(), 0, size)
 
 
-def _check(what: str, values: npt.NDArray[np.float64], shape: tuple[int, ...], bound: float) -> None:
+def _check(what: str, values: npt.NDArray[np.float32], shape: tuple[int, ...], bound: float) -> None:
     if values.shape != shape:
         raise ArtifactError(f"{what} has shape {list(values.shape)}, expected {list(shape)}: discard the episode")
     worst = float(np.max(np.abs(values)))

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from poco.episodes import Episode
 from poco.errors import ArtifactError
 from poco.learner import assembly, training_state
 from poco.learner.acting import chunk_actor
@@ -21,6 +20,7 @@ from poco.learner.agent import Phase
 from poco.learner.checkpoint import Checkpoint, write_checkpoint
 from poco.learner.cloning import SMALLEST_STD
 from poco.learner.critic import ChunkCritic
+from poco.learner.demonstrations import EpisodeColumns
 from poco.learner.metrics import EpisodeFigures, append_figures, keep_figures
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.recipe import TrainingSettings
@@ -48,7 +48,7 @@ class Run:
     settings: TrainingSettings
     seed: int
     out: Path
-    demonstrations: tuple[Episode, ...] = ()
+    demonstrations: tuple[EpisodeColumns, ...] = ()
     start: Checkpoint | None = None
 
 
@@ -193,11 +193,11 @@ class Learner:
             networks.append(self.policy)
         else:
             self.policy.load_state_dict(self.run.start.policy.state_dict())
-        if len(self.replay):
-            observations = self.replay.windows(np.arange(len(self.replay))).observation
+        if len(self.replay) > 1:
+            mean, std = self.replay.observation_moments()
             for network in networks:
-                network.mean.copy_(observations.mean(0))
-                network.std.copy_(observations.std(0).clamp_min(SMALLEST_STD))
+                network.mean.copy_(mean)
+                network.std.copy_(std.clamp_min(SMALLEST_STD))
         self.best = copy.deepcopy(self.policy.state_dict())
         self.checkpoint()
 
@@ -214,8 +214,7 @@ class Learner:
         if resume:
             return Replay.open(folder, self.specification)
         replay = Replay.create(folder, self.specification, self.run.settings.replay_bytes)
-        for episode in self.run.demonstrations:
-            replay.add(episode.steps, episode.end)
+        replay.begin_with(self.run.demonstrations)
         return replay
 
     def _identity(self, state: TrainingState | None) -> Identity:

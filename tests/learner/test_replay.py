@@ -12,7 +12,7 @@ import torch
 
 from poco.episodes import Episode
 from poco.errors import ArtifactError
-from poco.learner.demonstrations import windows
+from poco.learner.demonstrations import Recorded, windows
 from poco.learner.replay import STEPS_FILE, Replay
 from poco.records import EpisodeEnd, Step, StepKey
 from poco.specification import Specification
@@ -112,6 +112,34 @@ def test_sampling_is_uniform_over_all_steps(specification: Specification, tmp_pa
     assert float(((counts - 1000.0) ** 2 / 1000.0).sum()) < 29.6
 
 
+def test_columns_are_admitted_like_steps(
+    specification: Specification, demonstrations: tuple[Episode, ...], tmp_path: Path
+) -> None:
+    """The same windows, and moments that are those of all observations; data of another specification stay out."""
+    by_steps, by_columns = (Replay.create(tmp_path / name, specification, BYTES) for name in ("steps", "columns"))
+    add(by_steps, *demonstrations)
+    by_columns.begin_with([Recorded.of(episode) for episode in demonstrations])
+    everything = np.arange(len(by_steps))
+    for name in ("observation", "chunk", "rewards", "following", "terminated", "success"):
+        assert torch.equal(getattr(by_columns.windows(everything), name), getattr(by_steps.windows(everything), name))
+    seen = by_steps.windows(everything).observation
+    mean, std = by_columns.observation_moments()
+    torch.testing.assert_close(mean, seen.mean(0))
+    torch.testing.assert_close(std, seen.std(0))
+    with pytest.raises(ArtifactError, match="has specification"):
+        by_columns.admit(
+            replace(counted(specification, 77, 3), specification=msgspec.structs.replace(specification, name="other"))
+        )
+
+
+def test_demonstrations_that_do_not_fit_are_refused(
+    specification: Specification, demonstrations: tuple[Episode, ...], tmp_path: Path
+) -> None:
+    """180 steps do not begin a replay of 100: nothing is silently left out."""
+    with pytest.raises(ArtifactError, match=r"180 steps in 12 episodes.*raise replay_bytes"):
+        Replay.create(tmp_path, specification, 6000).begin_with(demonstrations)
+
+
 def test_size_is_capped_and_the_oldest_make_room(specification: Specification, tmp_path: Path) -> None:
     """400 episodes of random length against a list in memory: the newest stay, in order, unharmed, and the files never grow."""
     bytes_ = 20_000
@@ -127,6 +155,8 @@ def test_size_is_capped_and_the_oldest_make_room(specification: Specification, t
         expected = [one / 1000 + step / 100 for one in kept for step in range(lengths[one])]
         stored = replay.windows(np.arange(len(replay))).observation[:, 0].numpy()
         np.testing.assert_allclose(stored, expected, atol=1e-6)
+    again = Replay.open(tmp_path, specification)
+    assert torch.equal(again.windows(np.arange(len(again))).observation[:, 0], torch.from_numpy(stored))
     assert sum(file.stat().st_size for file in tmp_path.glob("*.bin")) == size
     assert 5 < replay.episodes < 100
     assert replay.watermark == 400

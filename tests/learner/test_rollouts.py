@@ -67,7 +67,7 @@ def test_the_three_commands_end_in_a_measured_checkpoint(tmp_path: Path, capsys:
     make_data(data, episodes=3, noise=0.1)
     read = read_demonstrations(data)
     assert len(read.episodes) == 3
-    assert all(episode.end.outcome == "success" and episode.steps[-1].reward == 1.0 for episode in read.episodes)
+    assert all(episode.end.outcome == "success" and episode.rewards[-1] == 1.0 for episode in read.episodes)
     assert np.ptp([episode.observations[0] for episode in read.episodes], axis=0).max() > 0
     clone(data, out, steps=20, hidden_sizes=(16,))
     assert {item.name for item in out.iterdir()} == {"policy.safetensors", "training.json", "loss.png"}

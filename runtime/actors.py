@@ -1,23 +1,24 @@
-"""Who chooses the actions of a chunk at an observation tick: a policy's session or the scripted operator.
+"""Who chooses the actions of a chunk at an observation tick: a policy's session, a policy that is replaced, the scripted operator.
 
 Whatever chooses is an Actor; planning, publishing, waiting and recording are the same for all. Policy process only.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from poco.artifact import Artifact, read_artifact
+from poco.artifact import Artifact
 from poco.hw.scripted_operator import Operator, Sight
+from poco.motion import Plan
 from poco.noise import NoiseSource
 from poco.observation import check_sources, scene, wrap
 from poco.records import TaskSignal
-from poco.runtime.run_options import OPERATOR, RunOptions
 from poco.runtime.session import Session
 from poco.specification import Specification
 
@@ -39,35 +40,75 @@ class Moment:
     signal: TaskSignal
 
 
+@dataclass(frozen=True, slots=True)
+class ChunkFigures:
+    """How one chunk went: planned slower than it was meant, arm brought to rest first, too late for its attach tick, held."""
+
+    stretched: bool
+    stopped_first: bool
+    late: bool
+    interrupted: bool
+
+
+Rehearse = Callable[[Actions], Plan]
+"""Plans a chunk from where the newest one began, without publishing it."""
+
+
 class Actor(Protocol):
-    """Turns a moment into the actions of a chunk."""
+    """Turns a moment into the actions of a chunk; one that can be replaced while it acts also looks at how that goes."""
 
     @property
+    @abstractmethod
     def specification(self) -> Specification:
         """What is seen and done."""
-        ...
 
     @property
+    @abstractmethod
     def generation(self) -> int:
-        """Which policy this is, 0 for none."""
-        ...
+        """Which policy chose the newest chunk, 0 for none."""
 
+    @property
+    def speed(self) -> float:
+        """Factor on the speed of the motion, in (0, 1]."""
+        return 1.0
+
+    @abstractmethod
     def choose(self, moment: Moment) -> Actions:
         """Return the actions [chunk_steps, action_size] in action units; never raises, whatever the moment holds."""
-        ...
+
+    def meanwhile(self, rehearse: Rehearse, live: Plan) -> None:
+        """Use the time in which the arm moves on: the chunk chosen last is published as `live`."""
+        return
+
+    def chunk(self, figures: ChunkFigures) -> None:
+        """Take in how the chunk chosen last went."""
+        return
+
+    def episode(self, success: bool, fault: bool) -> None:
+        """Take in how the episode ended."""
+        return
 
 
-class PolicyActor:
+class PolicyActor(Actor):
     """A policy artifact under its session, with the seeded noise of each chunk."""
 
     def __init__(self, artifact: Artifact, seed: int) -> None:
         """Open and warm up the session; raises ArtifactError."""
-        self.specification = artifact.specification
-        self.generation = artifact.manifest.generation
+        self._artifact = artifact
         check_sources(self.specification)
         self._session = Session(artifact)
         self._session.warm_up()
         self._noise = NoiseSource(seed)
+
+    @property
+    def specification(self) -> Specification:
+        """What the artifact says."""
+        return self._artifact.specification
+
+    @property
+    def generation(self) -> int:
+        """What the artifact says."""
+        return self._artifact.manifest.generation
 
     def choose(self, moment: Moment) -> Actions:
         """Run the graph on the observation."""
@@ -75,16 +116,21 @@ class PolicyActor:
         return self._session.run(moment.observation, noise)
 
 
-class OperatorActor:
+class OperatorActor(Actor):
     """The scripted operator with a steady hand; it knows of the hole what the task's sensor says, averaged over the episode."""
 
     generation = 0
 
     def __init__(self, specification: Specification, seed: int) -> None:
-        self.specification = specification
+        self._specification = specification
         self._operator = Operator(specification, lambda: self._sight, noise=0.0, bias_m=0.0, seed=seed)
         self._sight: Sight
         self._readings: list[Floats] = []
+
+    @property
+    def specification(self) -> Specification:
+        """What was asked for."""
+        return self._specification
 
     def choose(self, moment: Moment) -> Actions:
         """Look again and go on towards the hole."""
@@ -98,10 +144,3 @@ class OperatorActor:
         view = scene(moment.state, signal, self.specification)
         self._sight = Sight(moment.episode, view, hole_position=mean[:3], hole_yaw=float(mean[3]))
         return self._operator()
-
-
-def open_actor(options: RunOptions) -> Actor:
-    """Return who chooses the chunks of a run, ready to do so; raises ArtifactError."""
-    if options.policy == OPERATOR:
-        return OperatorActor(options.specification(), options.seed)
-    return PolicyActor(read_artifact(Path(options.policy)), options.seed)

@@ -22,6 +22,7 @@ from poco.runtime.report import print_summary, write_report
 from poco.runtime.run_folder import RunFacts, RunFolder, host_facts
 from poco.runtime.run_options import OPERATOR, RunOptions
 from poco.runtime.status import Status
+from poco.runtime.store import FLOOR_FILE, ArtifactStore
 from poco.runtime.supervisor import Supervisor
 from poco.settings import Settings, nearest, read_settings, settings_keys
 from poco.shm import RunMemory, sweep
@@ -33,14 +34,21 @@ EPILOG = """examples:
   poco-runtime --robot sim --policy operator --episodes 20
   poco-runtime --robot franka --robot.host 127.0.0.2 --sensors emulator://127.0.0.2 --policy artifacts/peg_in_hole
   poco-runtime --robot franka --robot.host 172.16.0.2 --sensors URL --policy artifacts/peg_in_hole --speed 0.2
+  poco-runtime --robot sim --policy artifacts/peg_in_hole --swap.trust ~/.poco/trust --episodes 100
+  poco-runtime veto --store runs/store-fr3
   poco-runtime doctor --robot.kind franka --robot.host 172.16.0.2
 
-doctor examines this computer and the way to the arm; poco-runtime doctor --help says more.
+doctor examines this computer and the way to the arm; poco-runtime doctor --help says more. veto and rollback throw out
+the generation of the policy that is on trial, or the active one, in a run that takes new generations (--swap.trust).
 Every key of the settings file can be overridden as --section.key VALUE. Ctrl-C brakes the arm and stops the run.
 Exit codes: 0 done, 2 usage, 3 settings, 4 artifact, 5 arm, 6 address, 7 real-time rights, 8 motion, 9 latched fault,
 130 stopped by Ctrl-C."""
 DEFAULT_CONFIG = "fr3_peg_in_hole.yaml"
 PACKAGED_CONFIG = Path(__file__).parent.parent / "configs" / DEFAULT_CONFIG
+REQUESTS = {
+    "veto": "Throw out the generation of the policy that is on trial; the run goes on with the one before.",
+    "rollback": "Return to the generation of the policy before the active one, while the run goes on.",
+}
 SUCCESS, EPISODES = "success_", "evaluation_episodes_"
 
 
@@ -187,12 +195,45 @@ def open_artifact(policy: str) -> Artifact | None:
     return artifact
 
 
+def stock(store: ArtifactStore, artifact: Artifact) -> Artifact:
+    """Return what the robot starts with: what `store` holds, else `artifact`, which then becomes the first in it.
+
+    Raises ArtifactError if the store belongs to another task.
+    """
+    held = store.boot()
+    if held is None:
+        store.adopt(artifact)
+        return artifact
+    if held.manifest.specification_hash != artifact.manifest.specification_hash:
+        raise ArtifactError(
+            f"the store {store.folder} holds generation {held.manifest.generation} of specification "
+            f"{held.manifest.specification_hash[:12]}, --policy has {artifact.manifest.specification_hash[:12]}: "
+            "give --swap.store another folder"
+        )
+    return held
+
+
+def ask(words: Sequence[str]) -> int:
+    """Leave the operator's request `veto` or `rollback` for the run that uses a store."""
+    parser = _Parser(f"poco-runtime {words[0]}", description=REQUESTS[words[0]], allow_abbrev=False)
+    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="such as runs/store-fr3")
+    folder = parser.parse_args(words[1:]).store
+    if not (folder / FLOOR_FILE).is_file():
+        raise UsageError(f"{folder} is not the store of a robot: it is beside the run folders, such as runs/store-fr3")
+    ArtifactStore(folder).ask("veto" if words[0] == "veto" else "rollback")
+    return 0
+
+
 def run(words: Sequence[str], console: Console) -> int:
     """Run the command line `words`; return the exit code. Raises PocoError before motion and after a latched fault."""
     if words[:1] == ["doctor"]:
         return doctor.run(words[1:], PACKAGED_CONFIG, console)
+    if words and words[0] in REQUESTS:
+        return ask(words)
     options = options_of(*parse(words))
     artifact = open_artifact(options.policy)
+    if artifact is not None and options.swaps:
+        artifact = stock(ArtifactStore(options.store), artifact)
     sweep()
     folder = prepare(options, artifact)
     memory = RunMemory.create(options.run_name)

@@ -1,7 +1,7 @@
 """The gate: what an offered policy must pass before the policy process hears of it; a low-priority process of its own.
 
-Started by the supervisor as `python -m poco.runtime.gate`. It takes the newest offer from the store's folder `incoming`, examines
-it, stores what passes and points `offered` at it. Every verdict is one line of `verdicts.jsonl`.
+Started by the supervisor as `python -m poco.runtime.gate` with the options of the run. It takes the newest offer from the folder
+`incoming` of the store, examines it, stores what passes and points `offered` at it. Every verdict is a line of `verdicts.jsonl`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal as signals
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from poco.errors import ArtifactError, PocoError, exit_with
 from poco.offer import Offer, unpack_offer
 from poco.refusal import Reason, Refused
 from poco.runtime.incoming import newest_offer
+from poco.runtime.run_options import RunOptions
 from poco.runtime.session import Session
 from poco.runtime.store import ArtifactStore
 from poco.trust import Publisher, Trust
@@ -41,6 +43,17 @@ class GateRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     specification_hash: str
     bytes_max: int
     generation_span: int
+
+    @classmethod
+    def of(cls, options: RunOptions) -> GateRules:
+        """Return the rules of the run with `options`."""
+        specification, swap = options.specification(), options.settings.swap
+        return cls(
+            robot_model=specification.robot,
+            specification_hash=specification.digest(),
+            bytes_max=swap.offer_bytes_max,
+            generation_span=swap.generation_span,
+        )
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -200,6 +213,7 @@ def watch(store: ArtifactStore, trust_folder: Path, rules: GateRules) -> None:
     """Judge the newest offer whenever there is one, until the process that started this one is gone."""
     parent = os.getppid()
     while os.getppid() == parent:
+        store.fulfil()
         packed = newest_offer(store.folder, rules.bytes_max)
         if packed is None:
             time.sleep(POLL_S)
@@ -207,7 +221,15 @@ def watch(store: ArtifactStore, trust_folder: Path, rules: GateRules) -> None:
         verdict = _judge_packed(packed, store, trust_folder, rules)
         with (store.folder / VERDICTS_FILE).open("ab") as stream:
             stream.write(msgspec.json.encode(verdict) + b"\n")
-        print(f"verdict {verdict.generation} {verdict.reason or 'passed'}", flush=True)
+        if verdict.reason:
+            print(f"note generation {verdict.generation} is refused ({verdict.reason}): {verdict.sentence}", flush=True)
+
+
+def read_verdicts(store: Path) -> list[Verdict]:
+    """Return what was said of every offer to the store in the folder `store`, in order; the process may be writing meanwhile."""
+    file = store / VERDICTS_FILE
+    lines = file.read_bytes().splitlines(keepends=True) if file.is_file() else []
+    return [msgspec.json.decode(line, type=Verdict) for line in lines if line.endswith(b"\n")]
 
 
 def _judge_packed(packed: bytes, store: ArtifactStore, trust_folder: Path, rules: GateRules) -> Verdict:
@@ -222,14 +244,14 @@ def _judge_packed(packed: bytes, store: ArtifactStore, trust_folder: Path, rules
 def main() -> None:
     """Entry point of the gate process; arguments come from the supervisor."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--store", required=True, type=Path, help="folder of the robot's artifacts")
-    parser.add_argument("--trust", required=True, type=Path, help="folder with root key and trust list")
-    parser.add_argument("--rules", required=True, help="JSON of GateRules")
+    parser.add_argument("--options", required=True, type=Path, help="JSON file of RunOptions")
     arguments = parser.parse_args()
+    signals.signal(signals.SIGINT, signals.SIG_IGN)
+    options = msgspec.json.decode(arguments.options.read_bytes(), type=RunOptions)
     os.nice(NICE)
     try:
-        rules = msgspec.json.decode(arguments.rules, type=GateRules)
-        watch(ArtifactStore(arguments.store), arguments.trust, rules)
+        trust = Path(options.settings.swap.trust).expanduser()
+        watch(ArtifactStore(options.store), trust, GateRules.of(options))
     except PocoError as error:
         exit_with(error)
 

@@ -9,11 +9,13 @@ import argparse
 import gc
 import signal as signals
 import sys
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from poco.artifact import read_artifact
 from poco.chunks import ChunkSequence
 from poco.clock import monotonic_ns
 from poco.episodes import write_episode
@@ -24,11 +26,14 @@ from poco.motion import warm_up
 from poco.observation import observe
 from poco.records import ROBOT_STATE, Step
 from poco.rollout import Outcome, Rollout, Transition
-from poco.runtime.actors import Moment, open_actor
+from poco.runtime.actors import Actor, ChunkFigures, Moment, OperatorActor, PolicyActor
 from poco.runtime.plant import RobotPlant, Stopped
 from poco.runtime.reset import ATTACH_DELAY_TICKS, SETTLE_TICKS, plan_reset
-from poco.runtime.run_folder import ChunkRecord, EpisodeEnded, EpisodeStarted, RunFolder
-from poco.runtime.run_options import RunOptions
+from poco.runtime.run_folder import ChunkRecord, EpisodeEnded, EpisodeStarted, GenerationMoved, RunFolder
+from poco.runtime.run_options import OPERATOR, RunOptions
+from poco.runtime.store import ArtifactStore
+from poco.runtime.swap import Moved
+from poco.runtime.swapping import SwappingActor
 from poco.shm import RunMemory
 
 RESET_TRIES = 5
@@ -42,17 +47,39 @@ class PolicyProcess:
         self.options = options
         self.settings = options.settings
         self.memory = memory
-        self.actor = open_actor(options)
+        self.folder = RunFolder.open(Path(options.folder))
+        self.actor = self._open_actor()
         self.specification = self.actor.specification
         self.limits = fr3_limits(PLANNING_MARGINS, self.settings.guards.guards(), self.specification.tip)
         warm_up(self.limits)
-        self.folder = RunFolder.open(Path(options.folder))
         task = self.settings.task
         driver = TaskDriver(task.sensors, task.outcome, task.reset)
         self.plant = RobotPlant(memory, driver, self.settings.servo.state_age_max_s)
         newest = memory.read_chunk()
         self.chunk_id = 0 if newest is None else int(newest["chunk_id"])
         self._rehearse()
+
+    def _open_actor(self) -> Actor:
+        """Return who chooses the chunks of this run, ready to do so; raises ArtifactError."""
+        options = self.options
+        if options.policy == OPERATOR:
+            return OperatorActor(options.specification(), options.seed)
+        if options.swaps:
+            return SwappingActor(ArtifactStore(options.store), self.settings.swap, options.seed, self._moved)
+        return PolicyActor(read_artifact(Path(options.policy)), options.seed)
+
+    def _moved(self, moved: Moved) -> None:
+        """Record that a generation has come further or was thrown out."""
+        tick = int(self.memory.control()["tick"])
+        self.folder.append_event(
+            GenerationMoved(
+                tick=tick,
+                generation=moved.generation,
+                before=moved.before,
+                after=moved.after,
+                reason=moved.reason,
+            )
+        )
 
     def _rehearse(self) -> None:
         """Go once through observing, choosing and planning at the start pose, so that nothing is loaded during motion."""
@@ -134,13 +161,17 @@ class PolicyProcess:
             observed_tick, woken_ns, sensed_ns = self.plant.tick, self.plant.woken_ns, self.plant.sensed_ns
             actions = self.actor.choose(Moment(episode, chunk, observation, rollout.state, rollout.signal))
             inferred_ns = monotonic_ns()
-            transition = rollout.step(actions)
+            sequence.generation = self.actor.generation
+            sequence.pace(self.options.speed * self.actor.speed)
+            transition = rollout.step(actions, partial(self.actor.meanwhile, sequence.rehearse))
+            self.actor.chunk(self._figures(transition))
             self._log(transition, episode, observed_tick, woken_ns, sensed_ns, inferred_ns)
             steps += transition.steps
             observation, outcome = transition.observation, transition.outcome
             chunk += 1
         if outcome != "fault":
             rollout.stop()
+        self.actor.episode(success=outcome == "success", fault=outcome == "fault")
         self.chunk_id = sequence.last_chunk_id
         write_episode(
             self.folder.episodes / f"{episode:06d}.safetensors", self.specification, steps, rollout.end(outcome)
@@ -150,6 +181,10 @@ class PolicyProcess:
         )
         self.folder.append_event(ended)
 
+    def _figures(self, transition: Transition) -> ChunkFigures:
+        plan = transition.plan
+        return ChunkFigures(plan.stretched, plan.stopped_first, self.plant.late, transition.interrupted)
+
     def _log(
         self, transition: Transition, episode: int, observed_tick: int, woken_ns: int, sensed_ns: int, inferred_ns: int
     ) -> None:
@@ -157,6 +192,7 @@ class PolicyProcess:
         record = ChunkRecord(
             chunk_id=int(spline["chunk_id"]),
             episode=episode,
+            generation=int(spline["generation"]),
             observation_tick=observed_tick,
             attach_tick=int(spline["attach_tick"]),
             sense_ns=sensed_ns - woken_ns,

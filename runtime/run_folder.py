@@ -75,6 +75,7 @@ class ChunkRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     chunk_id: int
     episode: int
+    generation: int
     observation_tick: int
     attach_tick: int
     sense_ns: int
@@ -149,7 +150,16 @@ class Dilation(_Event, frozen=True, kw_only=True, tag="dilation"):
     longest_s: float
 
 
-Event: TypeAlias = EpisodeStarted | EpisodeEnded | Fault | Hold | Reflex | Recovery | Dilation
+class GenerationMoved(_Event, frozen=True, kw_only=True, tag="generation"):
+    """A generation of the policy went from state `before` to `after` of the swap table, see docs/swap.md."""
+
+    generation: int
+    before: str
+    after: str
+    reason: str
+
+
+Event: TypeAlias = EpisodeStarted | EpisodeEnded | Fault | Hold | Reflex | Recovery | Dilation | GenerationMoved
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,17 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     folder: str
     keep_minutes: int
 
+    @property
+    def swaps(self) -> bool:
+        """Whether the policy may be replaced while it drives."""
+        return self.policy != OPERATOR and bool(self.settings.swap.trust)
+
+    @property
+    def store(self) -> Path:
+        """Folder of the robot's artifacts, the same for all its runs."""
+        folder = self.settings.swap.store
+        return Path(folder).expanduser() if folder else Path(self.folder).parent / f"store-{self.settings.robot.name}"
+
     def specification(self) -> Specification:
         """Read what the policy sees and does; raises ArtifactError. Any process, before motion."""
         if self.policy == OPERATOR:

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from poco.runtime.run_folder import Dilation, EpisodeEnded, EventReader, RunFolder
+from poco.runtime.run_folder import Dilation, EpisodeEnded, EventReader, GenerationMoved, RunFolder
+from poco.runtime.swap import SlotState
 from poco.shm import RunMemory
 from poco.trouble import TROUBLES, Mode
 
@@ -31,6 +32,7 @@ class Status:
         self._events: Counter[str] = Counter()
         self._finished = self._successes = 0
         self._dilation: Dilation | None = None
+        self._generations: dict[int, str] = {}
         self._next_s = 0.0
         self._notes: deque[str] = deque(maxlen=3)
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
@@ -71,6 +73,10 @@ class Status:
                 self._successes += event.outcome == "success"
                 if not self._live:
                     self._console.print(self._line(event), highlight=False)
+            elif isinstance(event, GenerationMoved):
+                self._generations[event.generation] = event.after
+                if event.after in (SlotState.PROBATION, SlotState.ACTIVE, SlotState.REJECTED):
+                    self.note(f"generation {event.generation}: {event.after}{event.reason and f' ({event.reason})'}")
         if self._live:
             self._live.update(self._table(memory))
 
@@ -107,6 +113,9 @@ class Status:
             mode = Mode(int(state["mode"])).name.lower()
             table.add_row("servo", f"{mode}, robot time {int(state['tick']) / 1000:.1f} s")
             table.add_row("chunk", self._chunk(state, memory))
+        if self._generations:
+            newest = list(self._generations.items())[-3:]
+            table.add_row("policy", ", ".join(f"generation {number} {state}" for number, state in newest))
         table.add_row("turnaround", f"p50 {self._turnaround(50):.0f} us, p99 {self._turnaround(99):.0f} us")
         table.add_row("events", ", ".join(f"{name} {count}" for name, count in self._events.most_common(5)) or "none")
         if self._dilation:

@@ -6,6 +6,9 @@ generations/000123-<hash of manifest>/   manifest, signature and links into file
 current, previous                    names of generations; what a robot starts with is current, else previous, else none
 floor.json                           highest generation ever taken and highest trust list ever seen
 offered                              newest generation that has passed the gate
+tried                                newest generation that was ever loaded here
+wanted                               what the policy process made active; the gate process makes it current
+request                              what an operator asks of the policy process: veto or rollback
 ```
 
 Everything is written beside, synced and renamed, so that a robot that loses its power anywhere has the old state or the new.
@@ -29,8 +32,10 @@ KEPT = 3
 """So many of the newest generations stay besides current, previous and offered."""
 
 FLOOR_FILE = "floor.json"
-Pointer = Literal["current", "previous", "offered"]
-POINTERS: tuple[Pointer, ...] = ("current", "previous", "offered")
+Pointer = Literal["current", "previous", "offered", "wanted"]
+POINTERS: tuple[Pointer, ...] = ("current", "previous", "offered", "wanted")
+Request = Literal["veto", "rollback"]
+REQUESTS: tuple[Request, ...] = ("veto", "rollback")
 
 
 class Floor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -107,10 +112,7 @@ class ArtifactStore:
 
     def pointer(self, name: Pointer) -> Path | None:
         """Return the folder that `name` points at, or None if it points nowhere or at something that is gone."""
-        try:
-            target = (self.folder / name).read_text().strip()
-        except (OSError, UnicodeDecodeError):
-            return None
+        target = _text(self.folder / name)
         folder = self._generations / target
         return folder if target and Path(target).name == target and folder.is_dir() else None
 
@@ -124,6 +126,48 @@ class ArtifactStore:
         if current is not None and current != folder:
             self.point("previous", current)
         self.point("current", folder)
+
+    def want(self, folder: Path) -> None:
+        """Ask the gate process to make `folder` current; the policy process calls it and waits for no disk."""
+        _replace(self.folder / "wanted", folder.name)
+
+    def fulfil(self) -> None:
+        """Make current, durably, what the policy process made active; the gate process calls it."""
+        folder = self.pointer("wanted")
+        if folder is not None and folder != self.pointer("current"):
+            self.activate(folder)
+
+    def newer(self) -> Path | None:
+        """Return the offered generation if it was never loaded here, else None; costs two short reads."""
+        folder = self.pointer("offered")
+        return folder if folder is not None and folder.name > _text(self.folder / "tried") else None
+
+    def trying(self, folder: Path) -> None:
+        """Remember that `folder` is being loaded, so that nothing is tried twice, not even one that ends the process."""
+        _replace(self.folder / "tried", folder.name)
+
+    def ask(self, request: Request) -> None:
+        """Leave an operator's request for the policy process."""
+        _replace(self.folder / "request", request)
+
+    def asked(self) -> Request | None:
+        """Take the operator's request away and return it."""
+        file = self.folder / "request"
+        text = _text(file)
+        if not text:
+            return None
+        file.unlink(missing_ok=True)
+        return text if text in REQUESTS else None
+
+    def adopt(self, artifact: Artifact) -> None:
+        """Take a local artifact in as the operator's own act, and start with it; nothing is asked of its signature."""
+        names = (*named_files(artifact.manifest), MANIFEST)
+        files = {name: (artifact.path / name).read_bytes() for name in names}
+        manifest = files.pop(MANIFEST)
+        signature = artifact.path / SIGNATURE
+        folder = self.add(manifest, signature.read_bytes() if signature.is_file() else b"", files)
+        self.raise_floor(artifact.manifest.generation, 0)
+        self.activate(folder)
 
     def boot(self) -> Artifact | None:
         """Return what a robot starts with: current if it is whole, else previous, else None: it holds."""
@@ -156,6 +200,21 @@ class ArtifactStore:
 
 def _name(manifest: Manifest, payload: bytes) -> str:
     return f"{manifest.generation:06d}-{sha256(payload)[:16]}"
+
+
+def _text(file: Path) -> str:
+    """Return the one line in `file`, empty if there is none."""
+    try:
+        return file.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _replace(file: Path, text: str) -> None:
+    """Replace the one line in `file` at once, without waiting for the disk."""
+    beside = file.with_name(file.name + ".part")
+    beside.write_text(text + "\n")
+    beside.rename(file)
 
 
 def _sync(folder: Path) -> None:

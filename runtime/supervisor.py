@@ -15,6 +15,7 @@ from poco.errors import ArmError, FaultError, PocoError
 from poco.hw.task_driver import EMULATOR
 from poco.hw.task_signals import EmulatorSignals
 from poco.runtime.child import Child
+from poco.runtime.companion import Companion
 from poco.runtime.recorder import TickRecorder
 from poco.runtime.run_folder import Dilation, Fault, Hold, Recovery, Reflex, RunFolder
 from poco.runtime.run_options import RunOptions
@@ -54,6 +55,7 @@ class Supervisor:
         self._fault_seen_s, self._recover_at_s, self._recoveries = 0.0, 0.0, 0
         self._next_dilation_s = 0.0
         self._emulator: EmulatorSignals | None = None
+        self._companions: list[Companion] = []
 
     def run(self) -> int:
         """Run all episodes and return the exit code; raises PocoError if a process cannot start or a fault stays."""
@@ -77,6 +79,9 @@ class Supervisor:
         """Start every process, let the motion begin and return the policy process."""
         if self.options.settings.robot.kind == "sim":
             self._start_emulator()
+        if self.options.swaps:
+            gate = Companion(lambda: self._start("gate"), self.status.note, "no new policy is taken")
+            self._companions.append(gate)
         self.status.note("starting servo and policy; the very first start compiles for about 20 s")
         servo, policy = self._start("servo"), self._start("policy")
         self.status.realtime(servo.wait_for("ready", START_LIMIT_S, self._beat_or_leave))
@@ -103,6 +108,8 @@ class Supervisor:
 
     def _look_around(self) -> None:
         self._beat()
+        for companion in self._companions:
+            companion.look()
         self._watch_servo()
         self._watch_dilation()
         time.sleep(BEAT_S)
@@ -237,7 +244,7 @@ class Supervisor:
         while servo is not None and servo.running and time.monotonic() < deadline_s:
             self._beat()
             time.sleep(BEAT_S)
-        for name in ("policy", "servo", "emulator"):
+        for name in ("policy", "gate", "servo", "emulator"):
             if name in by_name:
                 by_name[name].end()
         self._beat()

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from poco.runtime.session import Binding, Floats
+from poco.runtime.actors import ChunkFigures
+from poco.runtime.session import Binding, Floats, Session
 from poco.runtime.trial import Probation, Shadow
 from poco.settings import SwapSettings
 
@@ -50,13 +51,21 @@ NEXT: dict[SlotState, frozenset[SlotState]] = {
 """The only moves there are; RETIRED -> ACTIVE is the operator's rollback."""
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One set of weights, bound to the session of its graph."""
+
+    session: Session
+    binding: Binding
+
+
 @dataclass(slots=True)
 class Slot:
     """One generation with its bound weights; `folder` is where the store keeps it."""
 
     generation: int
     folder: Path
-    binding: Binding
+    bound: Bound
     state: SlotState = SlotState.VERIFIED
 
 
@@ -70,26 +79,16 @@ class Moved:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkFigures:
-    """How one live chunk went: planned slower than it was meant, arm brought to rest first, too late for its attach tick, held."""
-
-    stretched: bool
-    stopped_first: bool
-    late: bool
-    interrupted: bool
-
-
 @dataclass
 class Swap:
     """The generation in use, the one before it and a candidate; policy process only, one thread, between two inferences.
 
-    `rebind` lets the session use a binding; `moved` is told of every move; both return at once.
+    `use` makes weights those of the next inference; `moved` is told of every move; both return at once.
     """
 
     settings: SwapSettings
     active: Slot
-    rebind: Callable[[Binding], object]
+    use: Callable[[Bound], object]
     moved: Callable[[Moved], None]
     previous: Slot | None = None
     candidate: Slot | None = None
@@ -131,10 +130,12 @@ class Swap:
         else:
             self._flip(slot)
 
-    def shadowed(self, candidate: Floats, live: Floats, seconds: float, feasible: bool) -> None:
-        """Take in one shadow inference: both chunks [T, A], how long it took and whether the planner could execute it as it is."""
+    def shadowed(
+        self, candidate: Floats, live: Floats, seconds: float, *, stretched: bool, live_stretched: bool
+    ) -> None:
+        """Take in one shadow inference: both chunks [T, A], how long it took and whether the planner had to slow them down."""
         assert self.candidate is not None
-        self._shadow.add(candidate, live, seconds, feasible)
+        self._shadow.add(candidate, live, seconds, stretched, live_stretched)
         reason = self._shadow.objection()
         if reason:
             self._reject(reason)
@@ -159,6 +160,13 @@ class Swap:
         if self.driver is self.candidate and self._probation.served:
             self._promote()
 
+    def unusable(self, reason: str) -> bool:
+        """Take the arm away from a candidate whose chunk cannot be used; False if it is the active one that drives."""
+        if self.driver is self.active:
+            return False
+        self._reject(reason)
+        return True
+
     def veto(self, reason: str = "operator") -> None:
         """Throw the candidate out, at whatever state; the operator's act."""
         if self.candidate is not None:
@@ -172,11 +180,11 @@ class Swap:
         self._move(self.active, SlotState.REJECTED, "rolled back by the operator")
         self.active, self.previous = self.previous, None
         self._move(self.active, SlotState.ACTIVE, "rolled back by the operator")
-        self.rebind(self.active.binding)
+        self.use(self.active.bound)
         return True
 
     def _flip(self, slot: Slot) -> None:
-        self.rebind(slot.binding)
+        self.use(slot.bound)
         self._move(slot, SlotState.PROBATION)
         self._probation.begin()
         if self.settings.probation_episodes == 0:
@@ -197,7 +205,7 @@ class Swap:
     def _reject(self, reason: str) -> None:
         assert self.candidate is not None
         if self.driver is self.candidate:
-            self.rebind(self.active.binding)
+            self.use(self.active.bound)
         self._move(self.candidate, SlotState.REJECTED, reason)
         self.candidate = None
 

@@ -28,18 +28,19 @@ class Shadow:
     def __init__(self, settings: SwapSettings) -> None:
         self._settings = settings
         self.chunks = 0
-        self._infeasible = 0
+        self._stretched = self._live_stretched = 0
         self._finite = True
         self._square_distance = 0.0
         self._seconds: list[float] = []
         self._candidate: list[Floats] = []
         self._live: list[Floats] = []
 
-    def add(self, candidate: Floats, live: Floats, seconds: float, feasible: bool) -> None:
-        """Take in the chunks [T, A] of both, the candidate's inference time and whether its chunk can be executed as it is."""
+    def add(self, candidate: Floats, live: Floats, seconds: float, stretched: bool, live_stretched: bool) -> None:
+        """Take in the chunks [T, A] of both, the candidate's inference time, and whether the planner had to slow them down."""
         self.chunks += 1
         self._finite = self._finite and bool(np.isfinite(candidate).all())
-        self._infeasible += not feasible
+        self._stretched += stretched
+        self._live_stretched += live_stretched
         self._seconds.append(seconds)
         if self._finite:
             self._square_distance += float(np.mean((candidate.astype(np.float64) - live) ** 2))
@@ -58,9 +59,9 @@ class Shadow:
             return "not finite: its chunk holds a number that is not finite"
         if whole and (median_s := float(np.median(self._seconds))) > settings.inference_max_s:
             return f"slow: inference took {median_s * 1e3:.1f} ms, the limit is {settings.inference_max_s * 1e3:.1f} ms"
-        if whole and self._infeasible > settings.clip_margin * self.chunks + 1:
-            rate = f"{self._infeasible} of {self.chunks} chunks"
-            return f"limits: {rate} break the arm's limits, at most {settings.clip_margin:.0%} may"
+        if whole and self._stretched > self._live_stretched + settings.clip_margin * self.chunks + 1:
+            broken, live_broken = self._stretched, self._live_stretched
+            return f"limits: {broken} of {self.chunks} chunks break the arm's limits, {live_broken} of the live ones do"
         if whole and self.distance > settings.distance_max:
             return f"distance: its actions are {self.distance:.2f} off the live ones, the limit is {settings.distance_max:.2f}"
         spread, live = _spread(self._candidate), _spread(self._live)

@@ -125,6 +125,7 @@ def episode_chunks(episode: int, first: int) -> list[ChunkRecord]:
             ChunkRecord(
                 chunk_id=episode * 8 + 1 + number,
                 episode=episode,
+                generation=1,
                 observation_tick=attach - 50,
                 attach_tick=attach,
                 sense_ns=200_000,

@@ -11,6 +11,7 @@ PROGRAMS = {
     "poco-emulator": "from poco.hw.emulator.cli import main; main()",
     "poco-learner": "from poco.learner.cli import main; main()",
     "poco-export": "from poco.export.cli import main; main()",
+    "poco-trust": "from poco.trust_cli import main; main()",
 }
 
 

@@ -14,9 +14,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from poco.artifact import Artifact, Manifest
 from poco.offer import Offer
+from poco.runtime.cli import PACKAGED_CONFIG
 from poco.runtime.gate import GateRules
+from poco.runtime.run_options import RunOptions
 from poco.runtime.session import Session
 from poco.runtime.store import ArtifactStore
+from poco.settings import read_settings
 from poco.succession import Floats, Successor, next_generation
 from poco.trust import FORMAT, VERSION, Publisher, Purpose, Trust, TrustList, public_key, sign, write_trust
 
@@ -46,11 +49,24 @@ class Workshop:
     def __post_init__(self) -> None:
         write_trust(self.folder / "trust", trust_list(self.key), self.root)
         self.store = ArtifactStore(self.folder / "store")
-        self.rules = GateRules(
-            robot_model="fr3",
-            specification_hash=self.artifact.manifest.specification_hash,
-            bytes_max=1 << 26,
-            generation_span=100,
+        self.rules = GateRules.of(self.options)
+
+    @property
+    def options(self) -> RunOptions:
+        """A run on that robot."""
+        overrides = {"swap.trust": str(self.folder / "trust"), "swap.store": str(self.store.folder)}
+        overrides["swap.offer_bytes_max"], overrides["swap.generation_span"] = str(1 << 26), "100"
+        return RunOptions(
+            settings=read_settings(PACKAGED_CONFIG, overrides),
+            policy=str(self.artifact.path),
+            episodes=1,
+            speed=1.0,
+            seed=0,
+            recover=False,
+            run_name="workshop",
+            boot_epoch=1,
+            folder=str(self.folder / "run"),
+            keep_minutes=1,
         )
 
     @property

@@ -22,19 +22,35 @@ STOP_DELAY_TICKS = 20
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """One control period in robot ticks; `action` [action_size] in action units, None while the arm holds."""
+    """One control period in robot ticks; `action` [action_size] in action units, None while the arm holds.
+
+    `chunk_id` and `generation` are those of the chunk it belongs to.
+    """
 
     start_tick: int
     end_tick: int
     action: Floats | None
     chunk_id: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Attachment:
+    """Where a chunk begins: motion state of its predecessor at the tick where it attaches."""
+
+    tick: int
+    q: Floats
+    dq: Floats
+    ddq: Floats
+    predecessor_id: int
 
 
 class ChunkSequence:
     """Plans the chunks of one episode, each attached to its predecessor's planned motion.
 
     At `observation_tick` the policy observes; the chunk it then gives attaches at `attach_tick`. `speed` in (0, 1] stretches
-    every control period. Used by one thread of one process; never raises during motion.
+    every control period. `generation` and speed may change between two chunks. Used by one thread of one process; never raises
+    during motion.
     """
 
     def __init__(
@@ -48,7 +64,7 @@ class ChunkSequence:
     ) -> None:
         self.specification = specification
         self.limits = limits
-        self.period_ticks = round(specification.period_ticks / speed)
+        self.pace(speed)
         self.generation = generation
         self.last_chunk_id = last_chunk_id
         self.observation_tick = 0
@@ -56,6 +72,11 @@ class ChunkSequence:
         self._hold_q = np.array(specification.rest_q)
         self._plan: Plan | None = None
         self._tail: list[Period] = []
+        self._newest = _Attachment(0, self._hold_q, np.zeros(7), np.zeros(7), 0)
+
+    def pace(self, speed: float) -> None:
+        """Let the control periods of the chunks to come last as long as `speed` in (0, 1] asks for."""
+        self.period_ticks = round(self.specification.period_ticks / speed)
 
     def begin(self, tick: int, q_hold: npt.ArrayLike) -> None:
         """Start from rest at `q_hold` [7] (rad, the commanded joints): observe at `tick`, attach delay_steps later."""
@@ -64,7 +85,9 @@ class ChunkSequence:
         self._plan = None
         self.observation_tick = tick
         self.attach_tick = tick + delay * period
-        self._tail = [Period(tick + k * period, tick + (k + 1) * period, None, 0) for k in range(delay)]
+        self._tail = [
+            Period(tick + k * period, tick + (k + 1) * period, None, 0, self.generation) for k in range(delay)
+        ]
 
     def plan(self, actions: npt.ArrayLike) -> tuple[Plan, list[Period]]:
         """Plan the chunk `actions` [chunk_steps, action_size] in action units and move on to the next observation.
@@ -72,52 +95,61 @@ class ChunkSequence:
         Returns the plan, ready to publish, and the periods between this observation tick and the next; a plan that is not
         usable comes without periods and changes nothing, the arm then stops at the end of the chunk it has.
         """
-        specification = self.specification
-        start_q, start_dq, start_ddq, predecessor_id = self._start()
-        physical = unscale(specification.action, actions)
-        if specification.action_space == "tip_delta":
-            targets = tip_delta_targets(
-                physical, start_q, specification.tip, np.array(specification.rest_q), self.limits
-            )
-        else:
-            targets = physical
+        self._newest = self._attachment()
         self.last_chunk_id += 1
-        plan = plan_chunk(
-            targets,
-            start_q,
-            start_dq,
-            start_ddq,
-            self.period_ticks,
-            self.attach_tick,
-            self.last_chunk_id,
-            predecessor_id,
-            self.generation,
-            self.limits,
-        )
+        plan = self.rehearse(actions)
         if not plan.usable:
             return plan, []
         return plan, self._advance(plan, np.asarray(actions, dtype=np.float64))
+
+    def rehearse(self, actions: npt.ArrayLike) -> Plan:
+        """Return how `actions` [chunk_steps, action_size] would be moved where the newest chunk attaches; changes nothing."""
+        specification, start = self.specification, self._newest
+        physical = unscale(specification.action, actions)
+        if specification.action_space == "tip_delta":
+            targets = tip_delta_targets(
+                physical, start.q, specification.tip, np.array(specification.rest_q), self.limits
+            )
+        else:
+            targets = physical
+        return plan_chunk(
+            targets,
+            start.q,
+            start.dq,
+            start.ddq,
+            self.period_ticks,
+            start.tick,
+            self.last_chunk_id,
+            start.predecessor_id,
+            self.generation,
+            self.limits,
+        )
 
     def stop(self, tick: int) -> Plan | None:
         """Plan a stop soon after robot tick `tick` in place of what the last chunk still holds; None if the arm holds."""
         if self._plan is None:
             return None
         self.attach_tick = max(tick + STOP_DELAY_TICKS, int(self._plan.spline["attach_tick"]))
-        q, dq, ddq, predecessor_id = self._start()
+        at = self._attachment()
         self.last_chunk_id += 1
-        return plan_stop(q, dq, ddq, self.attach_tick, self.last_chunk_id, predecessor_id, self.generation, self.limits)
+        return plan_stop(
+            at.q, at.dq, at.ddq, at.tick, self.last_chunk_id, at.predecessor_id, self.generation, self.limits
+        )
 
-    def _start(self) -> tuple[Floats, Floats, Floats, int]:
+    def _attachment(self) -> _Attachment:
         if self._plan is None:
-            return self._hold_q, np.zeros(7), np.zeros(7), 0
+            return _Attachment(self.attach_tick, self._hold_q, np.zeros(7), np.zeros(7), 0)
         spline = self._plan.spline
         q, dq, ddq = sample(spline, self.attach_tick - int(spline["attach_tick"]))
-        return q, dq, ddq, int(spline["chunk_id"])
+        return _Attachment(self.attach_tick, q, dq, ddq, int(spline["chunk_id"]))
 
     def _advance(self, plan: Plan, actions: Floats) -> list[Period]:
         execute, delay = self.specification.execute_steps, self.specification.delay_steps
         ticks = self.attach_tick + plan.action_ticks
-        own = [Period(int(ticks[k]), int(ticks[k + 1]), actions[k], self.last_chunk_id) for k in range(execute)]
+        own = [
+            Period(int(ticks[k]), int(ticks[k + 1]), actions[k], self.last_chunk_id, self.generation)
+            for k in range(execute)
+        ]
         periods = self._tail + own[: execute - delay]
         self._plan, self._tail = plan, own[execute - delay :]
         self.observation_tick = int(ticks[execute - delay])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -81,8 +82,11 @@ class Rollout:
         self._rest(self._plant.wait(tick))
         return self._observation
 
-    def step(self, actions: npt.ArrayLike) -> Transition:
-        """Plan and publish the chunk `actions` [chunk_steps, action_size]; run on to the next observation tick."""
+    def step(self, actions: npt.ArrayLike, meanwhile: Callable[[Plan], None] | None = None) -> Transition:
+        """Plan and publish the chunk `actions` [chunk_steps, action_size]; run on to the next observation tick.
+
+        `meanwhile` is called with the plan once it is published, when nothing waits for this process; it must be quick.
+        """
         plan, periods = self._sequence.plan(actions)
         if not plan.usable:
             if not np.all(np.isfinite(actions)):
@@ -90,6 +94,8 @@ class Rollout:
             outcome, observation = self.hold()
             return Transition((), observation, outcome, plan, True)
         self._plant.publish(plan.spline)
+        if meanwhile is not None:
+            meanwhile(plan)
         steps: list[Step] = []
         outcome = "running"
         interrupted = False
@@ -138,7 +144,7 @@ class Rollout:
         step = Step(
             key=StepKey(self._robot, self._boot_epoch, self._episode, self._count),
             tick=int(self._state["tick"]),
-            generation=self._sequence.generation,
+            generation=period.generation,
             chunk_id=period.chunk_id,
             observation=[float(value) for value in self._observation],
             action_policy=[float(value) for value in asked],

@@ -115,6 +115,8 @@ class EmulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 class SwapSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a new generation must show before and while it drives the arm.
 
+    `trust` is the folder with the root key and the list of publishers (empty: the policy is never replaced), `store` the one of the
+    robot's artifacts (empty: store-<robot.name> beside the run folder).
     `shadow_chunks` it is run beside the live one (0: not at all), taking at most `inference_max_s` (s, median) and differing by
     at most `distance_max` (action units, root mean square); `probation_episodes` it drives on trial (0: none) at `probation_speed`,
     with at most `late_max` late chunks and `holds_max` unwanted holds. `clip_margin` is how many more chunks than under
@@ -122,6 +124,8 @@ class SwapSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     `generation_span` is how far ahead of the newest generation taken an offer may be, `offer_bytes_max` how large.
     """
 
+    trust: str
+    store: str
     shadow_chunks: Annotated[int, msgspec.Meta(ge=0, le=100_000)]
     inference_max_s: Positive
     distance_max: Positive

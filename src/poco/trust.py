@@ -116,7 +116,9 @@ def verify(payload: bytes, signature: bytes, purpose: Purpose, keys: set[str]) -
     try:
         document = msgspec.json.decode(signature, type=Signature)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise Refused(Reason.UNSIGNED, f"the signature is not one of poco's ({error}): sign with poco-keys") from error
+        raise Refused(
+            Reason.UNSIGNED, f"the signature is not one of poco's ({error}): sign with a key of poco-trust"
+        ) from error
     if document.key not in keys:
         raise Refused(
             Reason.UNKNOWN_KEY, f"signed by the key {document.key[:12]}, which is not in force: sign with a trusted key"
@@ -168,9 +170,9 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
     try:
         key = load_pem_private_key(pem, None)
     except (ValueError, TypeError) as error:
-        raise ArtifactError(f"private key {path} is malformed ({error}): make a new one with poco-keys") from error
+        raise ArtifactError(f"private key {path} is malformed ({error}): make a new one with poco-trust") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise ArtifactError(f"private key {path} is not an Ed25519 key: make one with poco-keys")
+        raise ArtifactError(f"private key {path} is not an Ed25519 key: make one with poco-trust")
     return key
 
 
@@ -189,7 +191,7 @@ def _signed(payload: bytes, purpose: Purpose) -> bytes:
 
 def _read(path: Path, bytes_max: int) -> bytes:
     if not path.is_file():
-        raise ArtifactError(f"{path} does not exist: make it with poco-keys")
+        raise ArtifactError(f"{path} does not exist: make it with poco-trust")
     with path.open("rb") as stream:
         payload = stream.read(bytes_max + 1)
     if len(payload) > bytes_max:

@@ -17,9 +17,10 @@ from mutations import NEW_GRAPHS, ON_THE_WAY, SIGNED_AGAIN
 from poco.artifact import Artifact
 from poco.offer import Offer, unpack_offer
 from poco.refusal import Reason, Refused
-from poco.runtime.gate import VERDICTS_FILE, Verdict, examine, judge
+from poco.runtime.gate import examine, judge, read_verdicts
 from poco.runtime.incoming import leave_offer
 from poco.trust import write_trust
+from programs import PATIENCE_S
 from workshop import Workshop, trust_list
 
 
@@ -152,27 +153,25 @@ def test_the_process_takes_the_newest_offer_and_outlives_garbage(workshop: Works
     """The real gate process refuses garbage and a stranger's offer, takes the newest of two sound ones, and says all of it."""
     store = workshop.store.folder
     leave_offer(store, b"garbage")
-    rules = msgspec.json.encode(workshop.rules).decode()
-    command = [
-        sys.executable,
-        "-m",
-        "poco.runtime.gate",
-        "--store",
-        str(store),
-        "--trust",
-        str(workshop.folder / "trust"),
-    ]
-    with subprocess.Popen([*command, "--rules", rules], stdout=subprocess.PIPE, text=True) as gate:
+    options = workshop.folder / "options.json"
+    options.write_bytes(msgspec.json.encode(workshop.options))
+    command = [sys.executable, "-m", "poco.runtime.gate", "--options", str(options)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as gate:
         assert gate.stdout is not None
-        assert gate.stdout.readline() == "verdict 0 malformed\n"
+        assert gate.stdout.readline().startswith("note generation 0 is refused (malformed): ")
         leave_offer(store, workshop.offer(2, key=Ed25519PrivateKey.generate()).pack())
-        assert gate.stdout.readline() == "verdict 2 unknown_key\n"
+        assert gate.stdout.readline().startswith("note generation 2 is refused (unknown_key): ")
         gate.send_signal(19)
         leave_offer(store, workshop.offer(3).pack())
         leave_offer(store, workshop.offer(4).pack())
         gate.send_signal(18)
-        assert gate.stdout.readline() == "verdict 4 passed\n"
+        deadline_s = time.monotonic() + PATIENCE_S
+        while len(verdicts := read_verdicts(store)) < 3 and time.monotonic() < deadline_s:
+            time.sleep(0.02)
         gate.kill()
-    verdicts = [msgspec.json.decode(line, type=Verdict) for line in (store / VERDICTS_FILE).read_bytes().splitlines()]
-    assert [verdict.reason for verdict in verdicts] == ["malformed", "unknown_key", ""]
+    assert [(verdict.generation, verdict.reason) for verdict in verdicts] == [
+        (0, "malformed"),
+        (2, "unknown_key"),
+        (4, ""),
+    ]
     assert workshop.store.pointer("offered") == workshop.store.folder / "generations" / verdicts[-1].folder

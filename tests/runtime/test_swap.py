@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from poco.artifact import Artifact
+from poco.runtime.actors import ChunkFigures
 from poco.runtime.cli import PACKAGED_CONFIG
 from poco.runtime.session import Session
-from poco.runtime.swap import NEXT, ChunkFigures, Moved, Slot, SlotState, Swap
+from poco.runtime.swap import NEXT, Moved, Slot, SlotState, Swap
 from poco.runtime.trial import at_least
 from poco.runtime.weights import map_tensors
 from poco.settings import SwapSettings, read_settings
@@ -40,21 +41,23 @@ class Bench:
     def __init__(self, settings: SwapSettings = SETTINGS) -> None:
         self.bound: Token = Token(1)
         self.moves: list[Moved] = []
-        self.swap = Swap(settings, self.slot(1), self._rebind, self.moves.append)
+        self.swap = Swap(settings, self.slot(1), self._use, self.moves.append)
         self.random = np.random.default_rng(0)
 
     def slot(self, generation: int) -> Slot:
         return Slot(generation, Path(f"{generation:06d}"), Token(generation))  # type: ignore[arg-type]
 
-    def _rebind(self, binding: object) -> None:
-        assert isinstance(binding, Token)
-        self.bound = binding
+    def _use(self, bound: object) -> None:
+        assert isinstance(bound, Token)
+        self.bound = bound
 
-    def shadow(self, change: float = 0.01, seconds: float = 0.001, feasible: bool = True, frozen: bool = False) -> None:
+    def shadow(
+        self, change: float = 0.01, seconds: float = 0.001, stretched: bool = False, frozen: bool = False
+    ) -> None:
         """One shadow inference on a fresh observation."""
         live = self.random.uniform(-1.0, 1.0, (5, 4)).astype(np.float32)
         candidate = np.full((5, 4), 0.1, np.float32) if frozen else live + np.float32(change)
-        self.swap.shadowed(candidate, live, seconds, feasible)
+        self.swap.shadowed(candidate, live, seconds, stretched=stretched, live_stretched=False)
 
     def through_shadow(self) -> None:
         while self.swap.wants_shadow:
@@ -94,7 +97,7 @@ def test_a_good_generation_goes_all_the_way() -> None:
         ({"change": float("nan")}, "not finite"),
         ({"change": 0.9}, "distance"),
         ({"seconds": 0.5}, "slow"),
-        ({"feasible": False}, "limits"),
+        ({"stretched": True}, "limits"),
         ({"frozen": True}, "frozen"),
     ],
 )
@@ -159,10 +162,10 @@ class AnyOrder(RuleBasedStateMachine):
         self.newest += 1
         self.bench.swap.load(self.bench.slot(self.newest))
 
-    @rule(change=st.sampled_from([0.0, 0.1, 0.9, float("nan")]), feasible=st.booleans())
-    def shadow(self, change: float, feasible: bool) -> None:
+    @rule(change=st.sampled_from([0.0, 0.1, 0.9, float("nan")]), stretched=st.booleans())
+    def shadow(self, change: float, stretched: bool) -> None:
         if self.bench.swap.wants_shadow:
-            self.bench.shadow(change, feasible=feasible)
+            self.bench.shadow(change, stretched=stretched)
 
     @rule(flags=st.lists(st.booleans(), min_size=4, max_size=4))
     def chunk(self, flags: list[bool]) -> None:

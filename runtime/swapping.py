@@ -1,0 +1,139 @@
+"""An actor whose policy is improved while it drives: takes in verified generations from the store, on trial first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from poco.artifact import MANIFEST, Artifact, parse_manifest, read_artifact
+from poco.errors import ArtifactError
+from poco.motion import Plan
+from poco.noise import NoiseSource
+from poco.observation import check_sources
+from poco.runtime.actors import Actions, Actor, ChunkFigures, Moment, Rehearse
+from poco.runtime.session import Session
+from poco.runtime.store import ArtifactStore
+from poco.runtime.swap import Bound, Moved, Slot, SlotState, Swap
+from poco.runtime.weights import map_generation
+from poco.settings import SwapSettings
+from poco.specification import Specification
+
+
+class SwappingActor(Actor):
+    """The policy in use and its successors; policy process only, one thread, everything between two inferences.
+
+    Raises ArtifactError at the start if nothing in the store can run. Later on a generation that cannot be loaded is rejected.
+    """
+
+    def __init__(self, store: ArtifactStore, settings: SwapSettings, seed: int, moved: Callable[[Moved], None]) -> None:
+        artifact = store.boot()
+        if artifact is None:
+            raise ArtifactError(f"the store {store.folder} holds no whole policy: give --policy ARTIFACT to begin with")
+        self._store, self._artifact = store, artifact
+        check_sources(self.specification)
+        self._noise = NoiseSource(seed)
+        self._session = Session(artifact)
+        self._session.warm_up()
+        bound = Bound(self._session, self._session.prepare(artifact.tensors))
+        self._tell = moved
+        self.swap = Swap(settings, Slot(artifact.manifest.generation, artifact.path, bound), self._use, self._moved)
+        self._moment: Moment
+        self._actions: Actions
+
+    @property
+    def specification(self) -> Specification:
+        """What all generations have in common."""
+        return self._artifact.specification
+
+    @property
+    def generation(self) -> int:
+        """The generation that drives."""
+        return self.swap.driver.generation
+
+    @property
+    def speed(self) -> float:
+        """Slower than usual only where the settings want it so for probation."""
+        return self.swap.speed
+
+    def choose(self, moment: Moment) -> Actions:
+        """Look for what is new, then run the graph on the observation."""
+        self._turn(resting=moment.chunk == 0)
+        self._moment = moment
+        self._actions = self._run(moment)
+        if not np.isfinite(self._actions).all() and self.swap.unusable("not finite: its chunk cannot be used"):
+            self._actions = self._run(moment)
+        return self._actions
+
+    def meanwhile(self, rehearse: Rehearse, live: Plan) -> None:
+        """Run a candidate in shadow on what the last chunk was chosen from; called while that chunk is under way.
+
+        `rehearse` plans a chunk from where the live one began without publishing it; `live` is the live plan.
+        """
+        candidate = self.swap.candidate
+        if not self.swap.wants_shadow or candidate is None:
+            return
+        driver = self.swap.driver.bound
+        self._use(candidate.bound)
+        before_s = time.monotonic()
+        actions = self._run(self._moment)
+        seconds = time.monotonic() - before_s
+        self._use(driver)
+        stretched = rehearse(actions).stretched
+        self.swap.shadowed(actions, self._actions, seconds, stretched=stretched, live_stretched=live.stretched)
+
+    def _run(self, moment: Moment) -> Actions:
+        noise = self._noise.sample(moment.episode, moment.chunk, self._session.noise_shape)
+        return self._session.run(moment.observation, noise)
+
+    def _turn(self, resting: bool) -> None:
+        """Obey the operator and take in an offer; a graph that is not the running one only while the arm rests."""
+        match self._store.asked():
+            case "veto":
+                self.swap.veto()
+            case "rollback":
+                self.swap.roll_back()
+        folder = self._store.newer()
+        if folder is None or (self.swap.candidate and self.swap.candidate.state == SlotState.PROBATION):
+            return
+        try:
+            slot = self._load(folder, resting)
+        except (ArtifactError, OSError) as error:
+            self._store.trying(folder)
+            self._tell(Moved(int(folder.name[:6]), SlotState.VERIFIED, SlotState.REJECTED, f"not loaded: {error}"))
+            return
+        if slot is not None:
+            self._store.trying(folder)
+            self.swap.load(slot)
+
+    def _load(self, folder: Path, resting: bool) -> Slot | None:
+        """Return the generation in `folder` with its weights bound, None where it has to wait for the arm to rest."""
+        manifest = parse_manifest((folder / MANIFEST).read_bytes(), str(folder))
+        if manifest.graph_hash == self._artifact.manifest.graph_hash:
+            tensors = map_generation(folder, manifest, self._artifact)
+            return Slot(manifest.generation, folder, Bound(self._session, self._session.prepare(tensors)))
+        if not resting:
+            return None
+        artifact: Artifact = read_artifact(folder)
+        session = Session(artifact)
+        session.warm_up()
+        return Slot(manifest.generation, folder, Bound(session, session.prepare(artifact.tensors)))
+
+    def _use(self, bound: Bound) -> None:
+        self._session = bound.session
+        self._session.rebind(bound.binding)
+
+    def _moved(self, moved: Moved) -> None:
+        if moved.after == SlotState.ACTIVE:
+            self._store.want(self.swap.active.folder if self.swap.candidate is None else self.swap.candidate.folder)
+        self._tell(moved)
+
+    def chunk(self, figures: ChunkFigures) -> None:
+        """Take in how the last chunk went."""
+        self.swap.chunk(figures)
+
+    def episode(self, success: bool, fault: bool) -> None:
+        """Take in how the episode ended."""
+        self.swap.episode(success, fault)

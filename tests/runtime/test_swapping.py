@@ -1,0 +1,159 @@
+"""Policies are replaced while the arm moves: all processes real, offers left as the link leaves them, keys and store real."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from oracle import Share, judge
+from poco.artifact import read_artifact
+from poco.episodes import read_episode
+from poco.runtime.gate import read_verdicts
+from poco.runtime.incoming import leave_offer
+from poco.runtime.run_folder import ChunkRecord, Fault, GenerationMoved, RunFolder
+from poco.succession import Floats
+from programs import ARTIFACT, Program, kill
+from workshop import Workshop
+
+SPEED_MAX_M_S = 0.25
+MANY = 1000
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Workshop:
+    """The keys and the store of a robot that runs the committed policy."""
+    return Workshop(read_artifact(ARTIFACT), tmp_path)
+
+
+class Watched:
+    """A run in lockstep whose policy is replaced by what a test offers."""
+
+    def __init__(self, workshop: Workshop, host: str, *flags: str) -> None:
+        self.workshop, folder = workshop, workshop.folder / "run"
+        options = workshop.options.settings.swap
+        where = ["--swap.trust", options.trust, "--swap.store", options.store, "--robot.host", host]
+        flags = (*flags, "--emulator.pacing", "lockstep", "--episodes", str(MANY))
+        self.program = Program("poco-runtime", "--policy", ARTIFACT, "--out", folder, *where, *flags, folder=folder)
+        self.path = folder
+        self.until(lambda: (folder / "run.json").is_file() and bool(self.chunks()))
+        self.first = workshop.artifact.manifest.generation
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        self.program.until(condition)
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder.open(self.path)
+
+    def chunks(self) -> list[ChunkRecord]:
+        return self.folder.chunks()
+
+    def moves(self, generation: int) -> list[str]:
+        """The states that `generation` has come to."""
+        return [one.after for one in self._moved() if one.generation == generation]
+
+    def reason(self, generation: int) -> str:
+        """Why `generation` was rejected."""
+        return self._moved_of(generation)[-1].reason
+
+    def _moved(self) -> list[GenerationMoved]:
+        return [event for event in self.folder.events() if isinstance(event, GenerationMoved)]
+
+    def _moved_of(self, generation: int) -> list[GenerationMoved]:
+        return [one for one in self._moved() if one.generation == generation]
+
+    def offer(self, generation: int, trained: dict[str, Floats] | None = None) -> None:
+        """Leave a sound offer of `generation` for the gate."""
+        ancestor = msgspec.structs.replace(self.workshop.artifact.manifest, generation=generation - 1)
+        made = self.workshop.offer(generation, trained=trained, ancestor=ancestor)
+        leave_offer(self.workshop.store.folder, made.pack())
+
+
+@pytest.fixture
+def watch(workshop: Workshop) -> Iterator[Callable[..., Watched]]:
+    """Start such a run; it is ended after the test."""
+    running: list[Watched] = []
+
+    def start(host: str, *flags: str) -> Watched:
+        running.append(Watched(workshop, host, *flags))
+        return running[-1]
+
+    yield start
+    for watched in running:
+        watched.program.end()
+
+
+def assert_no_mixture(folder: RunFolder) -> None:
+    """Every step, tick and chunk names one generation, the same for the same chunk, and generations only come in order."""
+    chunks = folder.chunks()
+    of = {chunk.chunk_id: chunk.generation for chunk in chunks}
+    assert all(before.generation <= after.generation for before, after in pairwise(chunks))
+    named = 0
+    for path in sorted(folder.episodes.glob("*.safetensors")):
+        for step in read_episode(path).steps:
+            assert step.chunk_id == 0 or step.generation == of[step.chunk_id]
+            named += 1
+    assert named
+    commands = folder.ticks()["command"]
+    pairs = zip(commands["chunk_id"].tolist(), commands["generation"].tolist(), strict=True)
+    for chunk_id, generation in set(pairs):
+        assert chunk_id not in of or generation == of[chunk_id]
+
+
+def test_generations_take_over_while_the_arm_moves(watch: Callable[..., Watched], workshop: Workshop) -> None:
+    """Eight generations drive one after the other without a hold, a fault or a limit broken; a killed gate costs nothing."""
+    watched = watch("127.0.44.1", "--swap.shadow_chunks", "3", "--swap.probation_episodes", "0")
+    last = watched.first
+    for last in range(watched.first + 1, watched.first + 9):
+        watched.offer(last)
+        watched.until(lambda: watched.chunks()[-1].generation == last)  # noqa: B023
+        if last == watched.first + 4:
+            kill(watched.program.children()["gate"])
+    seen = len(watched.chunks())
+    watched.until(lambda: len(watched.chunks()) > seen + 20)
+    watched.program.end()
+    assert_no_mixture(watched.folder)
+    ticks = watched.folder.ticks()
+    verdict = judge(np.array(ticks["command"]["q"]), Share(), workshop.artifact.specification.tip, SPEED_MAX_M_S)
+    assert not any(verdict.violations.values())
+    assert not [event for event in watched.folder.events() if isinstance(event, Fault)]
+    assert watched.moves(last) == ["loaded", "shadow", "probation", "active"]
+    assert {one.reason for one in read_verdicts(workshop.store.folder)} == {""}
+    started_with = workshop.store.boot()
+    assert started_with is not None
+    assert started_with.manifest.generation == last
+
+
+def test_what_does_badly_never_keeps_the_arm(watch: Callable[..., Watched], workshop: Workshop) -> None:
+    """A frozen policy stays in shadow; one that a killed process was trying is not tried again; the operator is obeyed."""
+    watched = watch("127.0.44.2", "--swap.shadow_chunks", "8", "--swap.probation_episodes", str(MANY))
+    frozen, good, tried, newest = range(watched.first + 1, watched.first + 5)
+    still: dict[str, Floats] = {
+        key: (tensor * (tensor.ndim < 2)).astype(np.float32) for key, tensor in workshop.artifact.tensors.items()
+    }
+    watched.offer(frozen, still)
+    watched.until(lambda: "rejected" in watched.moves(frozen))
+    assert watched.reason(frozen).startswith(("frozen", "distance"))
+    assert "probation" not in watched.moves(frozen)
+
+    watched.offer(good)
+    watched.until(lambda: watched.chunks()[-1].generation == good)
+    veto = Program("poco-runtime", "veto", "--store", workshop.store.folder, folder=workshop.folder / "veto")
+    assert veto.wait() == 0
+    watched.until(lambda: "rejected" in watched.moves(good))
+    watched.until(lambda: watched.chunks()[-1].generation == watched.first)
+    assert watched.reason(good) == "operator"
+
+    watched.offer(tried)
+    watched.until(lambda: watched.chunks()[-1].generation == tried)
+    kill(watched.program.children()["policy"])
+    watched.until(lambda: watched.chunks()[-1].generation == watched.first)
+    watched.offer(newest)
+    watched.until(lambda: watched.chunks()[-1].generation == newest)
+    assert watched.moves(tried) == ["loaded", "shadow", "probation"]
+    assert not [event for event in watched.folder.events() if isinstance(event, Fault)]

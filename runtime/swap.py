@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from poco.artifact import Artifact
 from poco.runtime.actors import ChunkFigures
 from poco.runtime.session import Binding, Floats, Session
 from poco.runtime.trial import Probation, Shadow
@@ -53,10 +54,11 @@ NEXT: dict[SlotState, frozenset[SlotState]] = {
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """One set of weights, bound to the session of its graph."""
+    """One set of weights, bound to the session of its graph; `artifact` is the first one with that graph."""
 
     session: Session
     binding: Binding
+    artifact: Artifact
 
 
 @dataclass(slots=True)

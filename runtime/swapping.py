@@ -32,13 +32,10 @@ class SwappingActor(Actor):
         artifact = store.boot()
         if artifact is None:
             raise ArtifactError(f"the store {store.folder} holds no whole policy: give --policy ARTIFACT to begin with")
-        self._store, self._artifact = store, artifact
-        check_sources(self.specification)
-        self._noise = NoiseSource(seed)
-        self._session = Session(artifact)
-        self._session.warm_up()
-        bound = Bound(self._session, self._session.prepare(artifact.tensors))
-        self._tell = moved
+        check_sources(artifact.specification)
+        self._store, self._tell, self._noise = store, moved, NoiseSource(seed)
+        bound = _bind(artifact)
+        self._session = bound.session
         self.swap = Swap(settings, Slot(artifact.manifest.generation, artifact.path, bound), self._use, self._moved)
         self._moment: Moment
         self._actions: Actions
@@ -46,7 +43,7 @@ class SwappingActor(Actor):
     @property
     def specification(self) -> Specification:
         """What all generations have in common."""
-        return self._artifact.specification
+        return self.swap.active.bound.artifact.specification
 
     @property
     def generation(self) -> int:
@@ -110,16 +107,15 @@ class SwappingActor(Actor):
 
     def _load(self, folder: Path, resting: bool) -> Slot | None:
         """Return the generation in `folder` with its weights bound, None where it has to wait for the arm to rest."""
-        manifest = parse_manifest((folder / MANIFEST).read_bytes(), str(folder))
-        if manifest.graph_hash == self._artifact.manifest.graph_hash:
-            tensors = map_generation(folder, manifest, self._artifact)
-            return Slot(manifest.generation, folder, Bound(self._session, self._session.prepare(tensors)))
-        if not resting:
+        manifest, active = parse_manifest((folder / MANIFEST).read_bytes(), str(folder)), self.swap.active.bound
+        if manifest.graph_hash == active.artifact.manifest.graph_hash:
+            tensors = map_generation(folder, manifest, active.artifact)
+            bound = Bound(active.session, active.session.prepare(tensors), active.artifact)
+        elif resting:
+            bound = _bind(read_artifact(folder))
+        else:
             return None
-        artifact: Artifact = read_artifact(folder)
-        session = Session(artifact)
-        session.warm_up()
-        return Slot(manifest.generation, folder, Bound(session, session.prepare(artifact.tensors)))
+        return Slot(manifest.generation, folder, bound)
 
     def _use(self, bound: Bound) -> None:
         self._session = bound.session
@@ -137,3 +133,10 @@ class SwappingActor(Actor):
     def episode(self, success: bool, fault: bool) -> None:
         """Take in how the episode ended."""
         self.swap.episode(success, fault)
+
+
+def _bind(artifact: Artifact) -> Bound:
+    """Return `artifact` under a session of its own, warmed up; raises ArtifactError."""
+    session = Session(artifact)
+    session.warm_up()
+    return Bound(session, session.prepare(artifact.tensors), artifact)

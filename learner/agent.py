@@ -245,6 +245,11 @@ class Agent:
         return loss, figures
 
     @torch.no_grad()
+    def beliefs(self, batch: Batch) -> Tensor:
+        """Return what the target critic expects [B] of the actions that were executed in complete windows."""
+        return self.target.values(batch.observation, batch.actions.unsqueeze(1), self.settings.aggregate).squeeze(-1)
+
+    @torch.no_grad()
     def best(self, observation: Tensor, pending: Tensor, noise: Tensor) -> Tensor:
         """Return for each state the chunk [B, T, A] with the highest value among N samples.
 

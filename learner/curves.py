@@ -1,4 +1,4 @@
-"""Pictures of training runs: success with its 95 % band, evaluations, health of the posterior, losses."""
+"""Pictures of training runs: success with its 95 % band, evaluations, health of the posterior, losses, trust in the critic."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from poco.learner.critic_trust import discrimination, expectations
 from poco.learner.metrics import EpisodeFigures
 from poco.learner.rollouts import wilson
 
 WINDOW = 20
 """Episodes in one average of the success curve."""
 
+TRUST_WINDOW = 50
+"""Episodes over which beliefs of the critic are held against outcomes."""
+
 Curve = tuple[str, str]
 
 
 def draw(figures: list[EpisodeFigures], path: Path) -> None:
     """Draw the curves of one run to the PNG `path`."""
-    figure = Figure(figsize=(12, 7), layout="constrained")
+    figure = Figure(figsize=(17, 7), layout="constrained")
     FigureCanvasAgg(figure)
-    success, health, losses, values = figure.subplots(2, 2).ravel()
+    success, health, trust, losses, values, beliefs = figure.subplots(2, 3).ravel()
     _success(success, figures)
     _diagnostics(
         health,
@@ -56,6 +60,8 @@ def draw(figures: list[EpisodeFigures], path: Path) -> None:
         None,
     )
     values.set_title("Values")
+    _trust(trust, figures)
+    _expectations(beliefs, figures[-TRUST_WINDOW:])
     figure.savefig(path, dpi=110)
 
 
@@ -78,6 +84,26 @@ def _success(axes: Axes, figures: list[EpisodeFigures]) -> None:
         if one.verdict == "roll_back":
             axes.axvline(one.episode, color="tab:red", linestyle=":")
     axes.set(ylim=(-0.02, 1.02), xlabel="episode", title="Success")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+
+
+def _trust(axes: Axes, figures: list[EpisodeFigures]) -> None:
+    ends = range(1, len(figures) + 1)
+    points = [(figures[end - 1].episode, discrimination(figures[max(0, end - TRUST_WINDOW) : end])) for end in ends]
+    known = [point for point in points if point[1] is not None]
+    if known:
+        axes.plot(*np.array(known, np.float64).T, color="tab:purple")
+    axes.axhline(0.5, color="grey", linestyle=":")
+    axes.set(ylim=(-0.02, 1.02), xlabel="episode", title=f"Critic tells success from failure, last {TRUST_WINDOW}")
+    axes.set_ylabel("area under the curve (0.5: guessing)")
+    axes.grid(alpha=0.3)
+
+
+def _expectations(axes: Axes, figures: list[EpisodeFigures]) -> None:
+    for success, label, color in ((True, "succeeded", "tab:green"), (False, "failed", "tab:red")):
+        axes.plot(expectations(figures, success), "o-", markersize=3, label=label, color=color)
+    axes.set(xlabel="chunk of the episode", title=f"What the critic expected, last {len(figures)} episodes")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
 

@@ -14,7 +14,11 @@ METRICS_FILE = "metrics.jsonl"
 
 
 class EpisodeFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One line of metrics.jsonl: one training episode, means of the diagnostics of its updates, evaluation after it if any."""
+    """One line of metrics.jsonl: one training episode, means of the diagnostics of its updates, evaluation after it if any.
+
+    beliefs: what the target critic expected of the chunks executed from steps 0, E, 2E ... on, E = execute_steps, before it
+    learned from this episode. Against the outcomes they say how far to trust it.
+    """
 
     episode: int
     steps: int
@@ -25,6 +29,7 @@ class EpisodeFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     verdict: str
     diagnostics: dict[str, float]
     evaluation: dict[str, float] = {}
+    beliefs: list[float] = []
 
 
 def append_figures(folder: Path, figures: EpisodeFigures) -> None:

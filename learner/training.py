@@ -105,6 +105,7 @@ class Learner:
         number = progress.episodes
         (rolled,) = roll(self.environment, actor, range(number, number + 1), TRAINING_SEED * (self.run.seed + 1))
         self._admit(rolled)
+        beliefs = self._beliefs(len(rolled.steps))
         diagnostics = self._update(phase)
         verdict = judge(progress.guard, settings.guard, rolled.success, warming_up)
         if verdict == "best_so_far":
@@ -124,6 +125,7 @@ class Learner:
             verdict=verdict,
             diagnostics=diagnostics,
             evaluation=self._evaluate() if due else {},
+            beliefs=beliefs,
         )
         append_figures(self.run.out, figures)
         if self.finished or progress.episodes % settings.checkpoint_interval == 0:
@@ -136,6 +138,15 @@ class Learner:
                 f"episode {rolled.end.episode} is already in the replay: give every run a seed of its own"
             )
         self.progress.steps += len(rolled.steps)
+
+    def _beliefs(self, steps: int) -> list[float]:
+        """Return what the critic expected along the newest episode, which has `steps` of them, chunk after chunk."""
+        read = self.specification.delay_steps + self.specification.execute_steps
+        starts = np.arange(0, steps - read + 1, self.specification.execute_steps)
+        if not len(starts):
+            return []
+        newest = self.replay.windows(len(self.replay) - steps + starts)
+        return [float(value) for value in self.agent.beliefs(newest)]
 
     def _update(self, phase: Phase) -> dict[str, float]:
         """Take the updates that the new control steps allow; return the mean of each diagnostic over those not refused."""

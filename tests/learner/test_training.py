@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 import os
 import resource
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -119,6 +121,27 @@ def test_purely_online_from_a_fresh_actor_with_every_method(
         assert (learner.progress.steps, learner.progress.updates, learner.progress.refused) == (20, 12, 0)
         assert read_checkpoint(tmp_path / method).metrics["online_updates"] == 12.0
         assert set(read_figures(tmp_path / method)[1].evaluation) == {"plain", "best_of_8", "critic_trust"}
+
+
+def test_beliefs_of_an_episode_come_from_before_it_was_learned_from(
+    settings: TrainingSettings, environment: Environment, start: Checkpoint, tmp_path: Path
+) -> None:
+    """One belief for each executed chunk whose actions all took place, by the target critic as it was when the episode ended."""
+    recipe = msgspec.structs.replace(
+        settings, environment={**settings.environment, "episode_steps": 20}, episodes=1, warm_up_steps=0
+    )
+    longer = rollouts.make_environment(recipe.task, **recipe.environment)
+    learner = Learner(Run(recipe, 0, tmp_path, start=start), longer)
+    fresh = copy.deepcopy(learner.agent.target)
+    for _ in learner.episodes():
+        pass
+    windows = learner.replay.windows(np.array([0, 5, 10]))
+    with torch.no_grad():
+        expected = fresh.values(windows.observation, windows.actions[:, None], "mean")[:, 0]
+        later = learner.agent.beliefs(windows)
+    (figures,) = read_figures(tmp_path)
+    assert figures.beliefs == pytest.approx(expected.tolist(), abs=1e-6)
+    assert not torch.allclose(later, expected)
 
 
 def test_last_three_checkpoints_are_kept(settings: TrainingSettings, environment: Environment, tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ def test_a_chunk_that_is_not_finite_is_never_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.timeout(3600)
 def test_every_kind_of_bad_policy(tmp_path: Path) -> None:
     """Twenty kinds, five seeds each: prints what stopped each, and only harmless kinds become active."""
     stopped = defaultdict(list)

@@ -122,6 +122,7 @@ def test_hundreds_of_damaged_offers_leave_the_robot_as_it_was(workshop: Workshop
 
 
 @pytest.mark.proof
+@pytest.mark.timeout(7200)
 def test_a_hundred_thousand_damaged_offers(workshop: Workshop) -> None:
     """0 of 100,000 pass, more than half of them signed with a valid key; every stage refuses at least 1,000."""
     told = refuse_many(workshop, 4700, 1000)

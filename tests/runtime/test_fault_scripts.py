@@ -156,8 +156,13 @@ def reported(stretch: Records) -> npt.NDArray[np.float64]:
 
 @pytest.fixture
 def servo(emulator: tuple[str, EmulatorSignals], tmp_path: Path) -> Iterator[ServoProcess]:
-    """A servo that holds the arm; in lockstep nobody is ever silent."""
-    with ServoProcess(emulator[0], tmp_path, recover=True) as servo:
+    """A servo that holds the arm once that has noticed the end of the one before; in lockstep nobody is ever silent."""
+    host, signals = emulator
+    deadline_s = time.monotonic() + PATIENCE_S
+    while signals.status().mode == "move":
+        assert time.monotonic() < deadline_s, f"the arm stays in {signals.status().mode}"
+        time.sleep(RECOVERY_PAUSE_S)
+    with ServoProcess(host, tmp_path, recover=True) as servo:
         servo.arm(0.0)
         yield servo
 

@@ -47,5 +47,11 @@ def fill(policy: FlowPolicy, agent: Agent, state: TrainingState) -> None:
     agent.refused = state.progress.refused
 
 
+def forget_moments(policy: FlowPolicy, agent: Agent) -> None:
+    """Make the optimizer treat the weights of `policy` as if it had never stepped them."""
+    for parameter in policy.parameters():
+        agent.optimizer.state.pop(parameter, None)
+
+
 def _modules(policy: FlowPolicy, agent: Agent) -> dict[str, torch.nn.Module]:
     return {"actor.": policy, "critic.": agent.critic, "target.": agent.target}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
@@ -14,6 +15,8 @@ from poco.learner import assembly, training_state
 from poco.learner.acting import chunk_actor
 from poco.learner.agent import Agent
 from poco.learner.checkpoint import read_checkpoint, write_checkpoint
+from poco.learner.environment_pool import EnvironmentPool
+from poco.learner.environment_process import EnvironmentProcess
 from poco.learner.networks import FlowPolicy
 from poco.learner.recipe import TrainingSettings
 from poco.learner.rollouts import Actor, Environment, roll, specification_of, wilson
@@ -80,17 +83,26 @@ def read_subject(folder: Path) -> Subject:
 
 def evaluate(
     subject: Subject,
-    environment: Environment,
+    environments: Sequence[Environment],
     task: str,
     best_of: int,
     episodes: int,
     seed: int,
     advance: Callable[[str], None],
 ) -> Evaluation:
-    """Run `episodes` fresh ones from `seed` on in `environment`, calling `advance` after each; `task` labels the result."""
-    actor = subject.actor(environment, best_of, seed)
+    """Run `episodes` fresh ones from `seed` on, calling `advance` after each; `task` labels the result.
+
+    One environment plays them in turn, several processes at the same time with the same result.
+    """
+    first, *others = environments
+    actors = [subject.actor(environment, best_of, seed) for environment in environments]
+    if others:
+        pool = EnvironmentPool(cast(Sequence[EnvironmentProcess], environments), iter(actors).__next__, seed)
+        played = pool.roll(range(episodes))
+    else:
+        played = roll(first, actors[0], range(episodes), seed)
     successes = 0
-    for rolled in roll(environment, actor, range(episodes), seed):
+    for rolled in played:
         successes += rolled.success
         advance(f"{successes} succeeded")
     rate = wilson(successes, episodes)

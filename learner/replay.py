@@ -22,7 +22,7 @@ from torch import Tensor
 from poco.episodes import Episode, write_durably
 from poco.errors import ArtifactError
 from poco.learner.demonstrations import EpisodeColumns
-from poco.learner.replay_index import Integers, ReplayIndex
+from poco.learner.replay_index import Integers, ReplayIndex, Stored
 from poco.records import EpisodeEnd, Step
 from poco.specification import Specification, scale
 
@@ -157,6 +157,10 @@ class Replay:
     def watermark(self) -> int:
         """Number of the newest episode, counting every one ever admitted from 1."""
         return int(self._index.numbers[-1]) if len(self._index.numbers) else 0
+
+    def after(self, watermark: int) -> list[Stored]:
+        """Return the episodes that came after `watermark`, oldest first."""
+        return self._index.after(watermark)
 
     @property
     def position(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,15 @@ from poco.records import EpisodeEnd
 
 Integers = npt.NDArray[np.int64]
 Booleans = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An episode in the replay: its own number, how many steps it has and whether it was a success."""
+
+    episode: int
+    steps: int
+    success: bool
 
 
 class ReplayIndex:
@@ -37,6 +47,13 @@ class ReplayIndex:
         """Return the slot of the episode that `end` belongs to, None if it is not stored."""
         number = self._identities.get((end.robot.encode(), end.boot_epoch, end.episode))
         return None if number is None else number % self._slots
+
+    def after(self, watermark: int) -> list[Stored]:
+        """Return the episodes whose admission number is beyond `watermark`, oldest first."""
+        episodes = {number: episode for (_, _, episode), number in self._identities.items()}
+        later = np.flatnonzero(self.numbers > watermark)
+        columns = zip(self.numbers[later], self.lengths[later], self.success[later], strict=True)
+        return [Stored(episodes[int(number)], int(steps), bool(success)) for number, steps, success in columns]
 
     def append(self, record: np.void) -> None:
         """Take in the newest episode."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from poco.episodes import write_episode
 from poco.errors import UsageError
 from poco.learner.demonstrations import EPISODE_SUFFIX
+from poco.learner.environment_process import EnvironmentLost, EnvironmentProcess
 from poco.records import EpisodeEnd, Step
 from poco.specification import Specification
 
@@ -67,6 +68,11 @@ def make_environment(task: str, **parameters: Any) -> Environment:
         raise UsageError(f"the environment {task} cannot be made with {parameters} ({error}): check --task") from error
 
 
+def task_label(task: str, parameters: Mapping[str, Any]) -> str:
+    """Return what figures call the environment `task` made with `parameters`: its variant, otherwise its name."""
+    return str(parameters.get("variant", task.rpartition("/")[2]))
+
+
 def specification_of(environment: Environment) -> Specification:
     """Return the specification under which `environment` records."""
     specification: Specification = environment.unwrapped.specification  # type: ignore[attr-defined]
@@ -74,16 +80,29 @@ def specification_of(environment: Environment) -> Specification:
 
 
 def roll(environment: Environment, actor: Actor, episodes: range, seed: int) -> Iterator[Rolled]:
-    """Yield one finished episode for each number in `episodes`; episode e is reset with `seed` + e."""
+    """Yield one finished episode for each number in `episodes`; episode e is reset with `seed` + e.
+
+    An episode whose worker is lost is played again from the start by the next worker.
+    """
     for episode in episodes:
-        observation, _ = environment.reset(seed=seed + episode)
-        steps: list[Step] = []
-        chunk, running = 0, True
-        while running:
-            observation, _, terminated, truncated, info = environment.step(actor(observation, episode, chunk))
-            steps += info["steps"]
-            chunk, running = chunk + 1, not (terminated or truncated)
-        yield Rolled(tuple(steps), info["end"])
+        while True:
+            try:
+                rolled = _play(environment, actor, episode, seed)
+                break
+            except EnvironmentLost as lost:
+                cast(EnvironmentProcess, environment).restart(lost)
+        yield rolled
+
+
+def _play(environment: Environment, actor: Actor, episode: int, seed: int) -> Rolled:
+    observation, _ = environment.reset(seed=seed + episode)
+    steps: list[Step] = []
+    chunk, running = 0, True
+    while running:
+        observation, _, terminated, truncated, info = environment.step(actor(observation, episode, chunk))
+        steps += info["steps"]
+        chunk, running = chunk + 1, not (terminated or truncated)
+    return Rolled(tuple(steps), info["end"])
 
 
 def operator_actor(environment: Environment, noise: float, bias_m: float, seed: int) -> Actor:

@@ -10,7 +10,7 @@ Verdict = Literal["go_on", "best_so_far", "roll_back"]
 
 
 class GuardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Success is averaged over `window` episodes; `margin` below the level of the warm-up for longer than `span` is too low."""
+    """Success is averaged over `window` episodes; `margin` below the cloned level for more than `span` of them is too low."""
 
     window: Annotated[int, msgspec.Meta(ge=1, le=1000)]
     margin: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
@@ -18,10 +18,15 @@ class GuardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class GuardState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What the guard remembers: recent outcomes, level of the warm-up, best average since, episodes below in a row, returns."""
+    """What the guard remembers: recent outcomes, cloned level, best average since, episodes below in a row, returns.
+
+    `measured` is whether the cloned level was given, by an evaluation of the starting checkpoint; otherwise it is the success
+    of the warm-up.
+    """
 
     outcomes: list[bool] = []
     baseline: float = 0.0
+    measured: bool = False
     best: float = 0.0
     below: int = 0
     roll_backs: int = 0
@@ -35,11 +40,14 @@ class GuardState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 def judge(state: GuardState, settings: GuardSettings, success: bool, warming_up: bool) -> Verdict:
     """Enter one outcome into `state` and say what follows from it; the learner calls it after every episode.
 
-    During the warm-up the actor is still the one that was cloned: its success is the baseline.
+    During the warm-up the actor is still the one that was cloned: it is the best so far, and its success the cloned level. A
+    warm-up shorter than the window counts for the best average as if its missing episodes had failed.
     """
     state.outcomes = [*state.outcomes, success][-settings.window :]
     if warming_up:
-        state.baseline = state.best = state.recent
+        state.best = sum(state.outcomes) / settings.window
+        if not state.measured:
+            state.baseline = state.recent
         return "best_so_far"
     if len(state.outcomes) < settings.window:
         return "go_on"

@@ -1,6 +1,7 @@
 """Learning from the policy's own episodes: act, admit the episode to the replay, update, watch the success, keep checkpoints.
 
-Acting and learning take turns in one process, so a resumed run repeats what an unbroken one would have done.
+Acting and learning take turns, so a resumed run repeats what an unbroken one would have done; `training_beside` lets the
+acting go on meanwhile.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from poco.learner.metrics import EpisodeFigures, append_figures, keep_figures
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.recipe import TrainingSettings
 from poco.learner.replay import Replay
-from poco.learner.rollouts import Actor, Environment, Rolled, roll, specification_of, wilson
+from poco.learner.replay_index import Stored
+from poco.learner.rollouts import Actor, Environment, Rolled, roll, specification_of, task_label, wilson
 from poco.learner.success_guard import judge
 from poco.learner.training_state import Identity, Progress, TrainingState
 from poco.specification import Specification
@@ -50,6 +52,8 @@ class Run:
     out: Path
     demonstrations: tuple[EpisodeColumns, ...] = ()
     start: Checkpoint | None = None
+    beside: bool = False
+    """Whether acting goes on beside the learning: a resumed run then keeps every episode in the replay."""
 
 
 class Learner:
@@ -69,28 +73,45 @@ class Learner:
         self.generator = torch.Generator().manual_seed(run.seed)
         self.replay = self._replay(resume)
         self.policy, self.agent = assembly.assemble(self.identity)
+        self._refused_before = 0
         if state is None:
             self._begin()
         else:
             self._restore(state)
 
     def episodes(self) -> Iterator[EpisodeFigures]:
-        """Run until the recipe's number of episodes is reached, yielding the figures of each; the last one is in a checkpoint."""
+        """Act and learn in turns until the run has reached its end, yielding the figures of each episode."""
         while not self.finished:
-            yield self._episode()
+            phase = self.phase()
+            actor = self.actor(self.run.settings.best_of, self.run.seed)
+            for rolled in roll(self.environment, actor, range(self.begin(), self.progress.begun), self.first_seed):
+                beliefs = self.admit(rolled)
+                accepted = [figures for _ in range(self.owed) if (figures := self.update(phase))]
+                yield self.conclude(rolled.success, phase, accepted, beliefs)
 
     @property
     def finished(self) -> bool:
         """Whether the run has reached the episodes or control steps of its recipe."""
         return self.progress.reached(self.run.settings)
 
-    def actor(self, count: int, seed: int) -> Actor:
-        """Return the policy as an actor: one plain sample, or the best by the critic's value of `count` samples."""
-        return chunk_actor(self.policy, self.agent, self.specification, count, seed)
+    @property
+    def ending(self) -> bool:
+        """Whether the run has reached its end once the episode admitted last is counted."""
+        return self.progress.reached(self.run.settings, uncounted=1)
 
-    def measure(self, actor: Actor, episodes: int, seed: int) -> float:
-        """Return the success of `actor` over fresh `episodes`."""
-        return wilson(sum(one.success for one in roll(self.environment, actor, range(episodes), seed)), episodes).rate
+    @property
+    def first_seed(self) -> int:
+        """Seed with which its episode 0 is reset."""
+        return TRAINING_SEED * (self.run.seed + 1)
+
+    @property
+    def owed(self) -> int:
+        """Number of updates that the control steps so far allow and that were not taken yet."""
+        return int(self.run.settings.updates_per_step * self.progress.steps) - self.progress.updates
+
+    def actor(self, best_of: int, seed: int) -> Actor:
+        """Return the policy as an actor: one plain sample, or the best by the critic's value of `best_of` samples."""
+        return chunk_actor(self.policy, self.agent, self.specification, best_of, seed)
 
     def phase(self) -> Phase:
         """Return what updates do to the actor now."""
@@ -98,46 +119,19 @@ class Learner:
             return self.run.settings.warm_up
         return "frozen" if self.progress.steps < self.progress.frozen_until_step else "learning"
 
-    def _episode(self) -> EpisodeFigures:
-        settings, progress, phase = self.run.settings, self.progress, self.phase()
-        warming_up = progress.steps < settings.warm_up_steps
-        actor = self.actor(settings.best_of, self.run.seed)
-        number = progress.episodes
-        (rolled,) = roll(self.environment, actor, range(number, number + 1), TRAINING_SEED * (self.run.seed + 1))
-        self._admit(rolled)
-        beliefs = self._beliefs(len(rolled.steps))
-        diagnostics = self._update(phase)
-        verdict = judge(progress.guard, settings.guard, rolled.success, warming_up)
-        if verdict == "best_so_far":
-            self.best = copy.deepcopy(self.policy.state_dict())
-        elif verdict == "roll_back":
-            self.policy.load_state_dict(self.best)
-            progress.frozen_until_step = progress.steps + settings.warm_up_steps
-        progress.episodes += 1
-        due = settings.evaluation_interval and progress.episodes % settings.evaluation_interval == 0
-        figures = EpisodeFigures(
-            episode=progress.episodes,
-            steps=progress.steps,
-            updates=progress.updates,
-            phase=phase,
-            success=rolled.success,
-            recent_success=progress.guard.recent,
-            verdict=verdict,
-            diagnostics=diagnostics,
-            evaluation=self._evaluate() if due else {},
-            beliefs=beliefs,
-        )
-        append_figures(self.run.out, figures)
-        if self.finished or progress.episodes % settings.checkpoint_interval == 0:
-            self.checkpoint()
-        return figures
+    def begin(self) -> int:
+        """Return the number of the next episode to act."""
+        self.progress.begun += 1
+        return self.progress.begun - 1
 
-    def _admit(self, rolled: Rolled) -> None:
+    def admit(self, rolled: Rolled) -> list[float]:
+        """Take one finished episode into the replay and return what the critic believed along it, chunk after chunk."""
         if not self.replay.add(rolled.steps, rolled.end):
             raise ArtifactError(
                 f"episode {rolled.end.episode} is already in the replay: give every run a seed of its own"
             )
         self.progress.steps += len(rolled.steps)
+        return self._beliefs(len(rolled.steps))
 
     def _beliefs(self, steps: int) -> list[float]:
         """Return what the critic expected along the newest episode, which has `steps` of them, chunk after chunk."""
@@ -148,25 +142,57 @@ class Learner:
         newest = self.replay.windows(len(self.replay) - steps + starts)
         return [float(value) for value in self.agent.beliefs(newest)]
 
-    def _update(self, phase: Phase) -> dict[str, float]:
-        """Take the updates that the new control steps allow; return the mean of each diagnostic over those not refused."""
-        settings, progress = self.run.settings, self.progress
-        count = int(settings.updates_per_step * progress.steps) - progress.updates
-        refused = self.agent.refused
-        accepted: list[dict[str, float]] = []
-        for _ in range(count):
-            before = self.agent.refused
-            figures = self.agent.update(self.replay.sample(settings.batch, self.generator), phase, self.generator)
-            if self.agent.refused == before:
-                accepted.append(figures)
-            if self.agent.refused - refused > REFUSED_MAX:
-                raise ArtifactError(
-                    f"{REFUSED_MAX + 1} updates of one episode were not finite or exploded: lower the learning rates and "
-                    "resume from the last checkpoint"
-                )
-        progress.updates += count
+    def update(self, phase: Phase) -> dict[str, float]:
+        """Take one update and return its diagnostics, none if it was refused; raises ArtifactError if too many were."""
+        progress, batch = self.progress, self.replay.sample(self.run.settings.batch, self.generator)
+        figures = self.agent.update(batch, phase, self.generator)
+        progress.updates += 1
+        if self.agent.refused == progress.refused:
+            return figures
         progress.refused = self.agent.refused
-        return {key: float(np.mean([figures[key] for figures in accepted])) for key in (accepted or [{}])[0]}
+        if progress.refused - self._refused_before > REFUSED_MAX:
+            raise ArtifactError(
+                f"{REFUSED_MAX + 1} updates of one episode were not finite or exploded: lower the learning rates and "
+                "resume from the last checkpoint"
+            )
+        return {}
+
+    def conclude(
+        self, success: bool, phase: Phase, accepted: list[dict[str, float]], beliefs: list[float]
+    ) -> EpisodeFigures:
+        """Count an episode after its updates: ask the guard, evaluate, write figures and checkpoint where they are due."""
+        settings, progress = self.run.settings, self.progress
+        warming_up = phase != "learning" and progress.guard.roll_backs == 0
+        verdict = judge(progress.guard, settings.guard, success, warming_up)
+        if verdict == "best_so_far":
+            self.best = copy.deepcopy(self.policy.state_dict())
+        elif verdict == "roll_back":
+            self._roll_back()
+        progress.episodes += 1
+        self._refused_before = progress.refused
+        due = settings.evaluation_interval and progress.episodes % settings.evaluation_interval == 0
+        figures = EpisodeFigures(
+            episode=progress.episodes,
+            steps=progress.steps,
+            updates=progress.updates,
+            phase=phase,
+            success=success,
+            recent_success=progress.guard.recent,
+            verdict=verdict,
+            diagnostics=_means(accepted),
+            evaluation=self._evaluate() if due else {},
+            beliefs=beliefs,
+        )
+        append_figures(self.run.out, figures)
+        if self.finished or verdict == "roll_back" or progress.episodes % settings.checkpoint_interval == 0:
+            self.checkpoint()
+        return figures
+
+    def _roll_back(self) -> None:
+        """Return to the best actor, without the momentum that led away from it, and let the critic catch up with it."""
+        self.policy.load_state_dict(self.best)
+        assembly.forget_moments(self.policy, self.agent)
+        self.progress.frozen_until_step = self.progress.steps + self.run.settings.warm_up_steps
 
     def _evaluate(self) -> dict[str, float]:
         """Return the success of one plain sample and of the best of 8; their difference says how far to trust the critic."""
@@ -174,6 +200,10 @@ class Learner:
         seed = EVALUATION_SEED + 10_000 * self.progress.episodes
         plain, best = (self.measure(self.actor(count, seed), episodes, seed) for count in (1, BEST_OF))
         return {"plain": plain, f"best_of_{BEST_OF}": best, "critic_trust": best - plain}
+
+    def measure(self, actor: Actor, episodes: int, seed: int) -> float:
+        """Return the success of `actor` over fresh `episodes`."""
+        return wilson(sum(one.success for one in roll(self.environment, actor, range(episodes), seed)), episodes).rate
 
     def checkpoint(self) -> None:
         """Write the state of the run and the policy as it is, everything in the replay being on the disk first."""
@@ -204,6 +234,7 @@ class Learner:
             networks.append(self.policy)
         else:
             self.policy.load_state_dict(self.run.start.policy.state_dict())
+            self._expect(self.run.start)
         if len(self.replay) > 1:
             mean, std = self.replay.observation_moments()
             for network in networks:
@@ -212,13 +243,31 @@ class Learner:
         self.best = copy.deepcopy(self.policy.state_dict())
         self.checkpoint()
 
+    def _expect(self, start: Checkpoint) -> None:
+        """Give the guard the success that `poco-learner evaluate` has measured of `start`, if it has."""
+        settings, guard = self.run.settings, self.progress.guard
+        level = start.metrics.get(f"success_{task_label(settings.task, settings.environment)}")
+        if level is not None:
+            guard.baseline, guard.measured = level, True
+
     def _restore(self, state: TrainingState) -> None:
         assembly.fill(self.policy, self.agent, state)
         training_state.restore_generator(self.generator, state.tensors)
         self.best = training_state.under("best.", state.tensors)
         self.progress = state.progress
-        self.replay.rewind(state.replay_watermark)
+        self._refused_before = self.progress.refused
         keep_figures(self.run.out, self.progress.episodes)
+        if self.run.beside:
+            self._count(self.replay.after(state.replay_watermark))
+        else:
+            self.replay.rewind(state.replay_watermark)
+
+    def _count(self, later: list[Stored]) -> None:
+        """Count the episodes that were admitted after the checkpoint; the updates they allow are owed."""
+        for stored in later:
+            self.progress.steps += stored.steps
+            self.progress.begun = max(self.progress.begun, stored.episode - self.first_seed + 1)
+            self.conclude(stored.success, self.phase(), accepted=[], beliefs=[])
 
     def _replay(self, resume: bool) -> Replay:
         folder = self.run.out / "replay"
@@ -244,6 +293,10 @@ class Learner:
                 f"the run in {self.run.out} has other settings, seed or specification: resume it with its own"
             )
         return identity
+
+
+def _means(figures: list[dict[str, float]]) -> dict[str, float]:
+    return {key: float(np.mean([one[key] for one in figures])) for key in (figures or [{}])[0]}
 
 
 def _same_specification(run: Run, specification: Specification) -> None:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import itertools
 import json
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from poco.errors import UsageError
 
 if TYPE_CHECKING:
+    from poco.learner.metrics import EpisodeFigures
     from poco.learner.recipe import TrainingSettings
-    from poco.learner.training import Run
+    from poco.learner.rollouts import Environment
+    from poco.learner.training import Learner, Run
 
 TASK = "poco.hw.emulator.tasks:poco/PegInHole-v0"
 FRESH_SEED = 1_000_000
 """First seed of evaluation episodes, far from those of demonstrations and of training."""
+
+WORKERS = "workers"
+"""Folder of what the environments in processes of their own print."""
+
+_RESUME = "`poco-learner train --out {} --resume`"
+_ROLLED_BACK = (
+    "episode {}: success stayed too far below the cloned level of {:.0%}, the best actor is back and frozen for now"
+)
 
 Variant = Literal["easy", "hard"]
 Method = Literal["poco", "poco-noclip", "poco-noestep", "qc", "bc"]
@@ -31,6 +45,9 @@ def train(
     steps: int | None = None,
     seed: int = 0,
     resume: bool = False,
+    workers: int = 0,
+    env_python: Path | None = None,
+    tensorboard: bool = False,
 ) -> None:
     """Improve a policy by its own episodes: POCO, or one of its rivals by --method.
 
@@ -47,12 +64,20 @@ def train(
         steps: Replaces the number of control steps after which the recipe ends; 0 for no such limit.
         seed: Seed of the whole run.
         resume: Go on from the newest checkpoint in --out.
+        workers: Environments that act in processes of their own beside the learning; with 0 acting and learning take turns, and
+            only then the same seed gives the same run.
+        env_python: Python that runs the environment, for a suite that needs another one; it needs numpy, msgspec, pyyaml and
+            gymnasium besides the suite.
+        tensorboard: Write event files for TensorBoard to --out/tensorboard.
     """
     import torch
 
-    from poco.learner import curves, rollouts, training
+    from poco.learner import curves
+    from poco.learner.environment_pool import EnvironmentPool
+    from poco.learner.environments import environment_processes, one_environment
     from poco.learner.metrics import read_figures
-    from poco.learner.progress import track
+    from poco.learner.training import Learner
+    from poco.learner.training_beside import learn_beside
 
     torch.set_num_threads(1)
     run = (
@@ -60,16 +85,45 @@ def train(
         if resume
         else _new(out, config, data, start, method, episodes, steps, seed)
     )
-    environment = rollouts.make_environment(run.settings.task, **run.settings.environment)
-    learner = training.Learner(run, environment, resume)
-    limit, reached = run.settings.steps, learner.progress.steps
-    left = limit - reached if limit else run.settings.episodes - learner.progress.episodes
-    with track(run.settings.agent.method, max(0, left), "steps" if limit else "episodes") as advance:
-        for figures in learner.episodes():
-            advance(f"success {figures.recent_success:.2f} ({figures.phase})", figures.steps - reached if limit else 1)
-            reached = figures.steps
+    run = dataclasses.replace(run, beside=workers > 0)
+    task, parameters = run.settings.task, run.settings.environment
+    with contextlib.ExitStack() as stack:
+        environment = stack.enter_context(one_environment(task, parameters, out / WORKERS, env_python))
+        learner = Learner(run, environment, resume)
+        if workers:
+            processes = stack.enter_context(environment_processes(workers, task, parameters, out / WORKERS, env_python))
+            pool = EnvironmentPool(processes, lambda: learner.actor(run.settings.best_of, run.seed), learner.first_seed)
+        _learn(learner, learn_beside(learner, pool) if workers else learner.episodes(), tensorboard)
     curves.draw(read_figures(out), out / "curves.png")
     print(json.dumps({"out": str(out), **learner.metrics()}))
+
+
+def _learn(learner: Learner, episodes: Iterator[EpisodeFigures], tensorboard: bool) -> None:
+    """Learn to the end or until Ctrl-C, which ends after the episode with a checkpoint, showing how it goes."""
+    from poco.learner.interruption import stop_politely
+    from poco.learner.progress import track
+    from poco.learner.tensorboard_log import tensorboard_log
+
+    settings, out, reached = learner.run.settings, learner.run.out, learner.progress.steps
+    left = settings.steps - reached if settings.steps else settings.episodes - learner.progress.episodes
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(tensorboard_log(out / "tensorboard", reached)) if tensorboard else None
+        advance = stack.enter_context(
+            track(settings.agent.method, max(0, left), "steps" if settings.steps else "episodes")
+        )
+        stopping = stack.enter_context(stop_politely("ending after this episode; Ctrl-C again ends at once"))
+        for figures in episodes:
+            remark = f"success {figures.recent_success:.2f} ({figures.phase})"
+            advance(remark, figures.steps - reached if settings.steps else 1)
+            reached = figures.steps
+            if log is not None:
+                log(figures)
+            if figures.verdict == "roll_back":
+                print(_ROLLED_BACK.format(figures.episode, learner.progress.guard.baseline), file=sys.stderr)
+            if stopping() and not learner.finished:
+                learner.checkpoint()
+                print(f"stopped after episode {figures.episode}: go on with {_RESUME.format(out)}", file=sys.stderr)
+                raise KeyboardInterrupt
 
 
 def evaluate(
@@ -80,6 +134,8 @@ def evaluate(
     task: str | None = None,
     variant: Variant | None = None,
     seed: int = FRESH_SEED,
+    workers: int = 1,
+    env_python: Path | None = None,
 ) -> None:
     """Measure the success of a checkpoint or a training run on fresh episodes in one acting mode.
 
@@ -94,24 +150,34 @@ def evaluate(
         task: Gymnasium name of the environment.
         variant: Which difficulty of the task (peg-in-hole: easy if nothing else says so).
         seed: Seed of the noise and first seed of the episodes.
+        workers: Environments that act at the same time, each in a process of its own; the result does not depend on it.
+        env_python: Python that runs the environment, for a suite that needs another one.
     """
     import msgspec
     import torch
 
-    from poco.learner import evaluation, rollouts
+    from poco.learner import evaluation
+    from poco.learner.environments import environment_processes, one_environment
     from poco.learner.progress import track
+    from poco.learner.rollouts import task_label
 
     at_least_one("episodes", episodes)
+    at_least_one("workers", workers)
     torch.set_num_threads(1)
     subject = evaluation.read_subject(checkpoint)
     settings = subject.settings
     count = best_of or (1 if settings is None else settings.best_of)
     at_least_one("best-of", count)
     name, parameters = named_environment(settings if config is None else read_recipe(config), task, variant)
-    environment = rollouts.make_environment(name, **parameters)
-    label = str(parameters.get("variant", name.rpartition("/")[2]))
-    with track(f"evaluation, {label}", episodes, "episodes") as advance:
-        result = evaluation.evaluate(subject, environment, label, count, episodes, seed, advance)
+    label = task_label(name, parameters)
+    with contextlib.ExitStack() as stack:
+        environments: Sequence[Environment] = (
+            [stack.enter_context(one_environment(name, parameters, checkpoint / WORKERS, env_python))]
+            if workers == 1
+            else stack.enter_context(environment_processes(workers, name, parameters, checkpoint / WORKERS, env_python))
+        )
+        advance = stack.enter_context(track(f"evaluation, {label}", episodes, "episodes"))
+        result = evaluation.evaluate(subject, environments, label, count, episodes, seed, advance)
     evaluation.keep_evaluation(checkpoint, result)
     print(json.dumps({"checkpoint": str(checkpoint), **msgspec.to_builtins(result)}))
 

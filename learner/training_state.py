@@ -37,8 +37,10 @@ Tensors = dict[str, Tensor]
 
 
 class Progress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Counters of a run: episodes, control steps and updates so far, updates refused, step until which the actor is frozen."""
+    """Counters of a run: episodes begun and finished, control steps and updates so far, updates refused, step until which the
+    actor is frozen."""
 
+    begun: int = 0
     episodes: int = 0
     steps: int = 0
     updates: int = 0
@@ -46,9 +48,9 @@ class Progress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     frozen_until_step: int = 0
     guard: GuardState = msgspec.field(default_factory=GuardState)
 
-    def reached(self, settings: TrainingSettings) -> bool:
-        """Whether a run of `settings` has come to its end."""
-        return self.episodes >= settings.episodes or 0 < settings.steps <= self.steps
+    def reached(self, settings: TrainingSettings, uncounted: int = 0) -> bool:
+        """Whether a run of `settings` has come to its end, with `uncounted` episodes more."""
+        return self.episodes + uncounted >= settings.episodes or 0 < settings.steps <= self.steps
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,12 +1,15 @@
 """A task that costs nothing: reach a target by chunks, with the conventions of the real ones; needs numpy, msgspec, gymnasium.
 
 `gymnasium.make("reach_task:Reach-v0")`. With `journal` it appends a line "episode steps" for every episode it has finished.
+With `trouble` the second chunk of an episode exits, hangs or raises; only once if `once` names a file that is not there yet.
 """
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
@@ -45,7 +48,15 @@ SPECIFICATION = Specification(
 class Reach(gymnasium.Env[Floats, Floats]):
     """The offset to the target shrinks by a fifth of every action; the episode succeeds near the target, once it is there."""
 
-    def __init__(self, episode_steps: int = 15, journal: str = "") -> None:
+    def __init__(
+        self,
+        episode_steps: int = 15,
+        journal: str = "",
+        trouble: Literal["", "exit", "hang", "raise"] = "",
+        once: str = "",
+    ) -> None:
+        print("the reach task prints this on standard output")
+        self._trouble, self._once = trouble, once
         self.specification = SPECIFICATION
         self._episode_steps, self._journal = episode_steps, journal
         self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (6,), np.float32)
@@ -61,6 +72,8 @@ class Reach(gymnasium.Env[Floats, Floats]):
 
     def step(self, action: Floats) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
         """Execute what was under way and the first actions of the chunk `action` [5, 4]."""
+        if self._step:
+            self._make_trouble()
         chunk = np.asarray(action, np.float64)
         steps: list[Step] = []
         success = False
@@ -89,6 +102,17 @@ class Reach(gymnasium.Env[Floats, Floats]):
         if success or truncated:
             info["end"] = self._end(success)
         return self._observation(), float(success), success, truncated, info
+
+    def _make_trouble(self) -> None:
+        if not self._trouble or (self._once and Path(self._once).exists()):
+            return
+        if self._once:
+            Path(self._once).touch()
+        if self._trouble == "raise":
+            raise ValueError("the suite has had enough")
+        if self._trouble == "hang":
+            time.sleep(1000.0)
+        os._exit(3)
 
     def _end(self, success: bool) -> EpisodeEnd:
         if self._journal:

@@ -36,7 +36,9 @@ LAYERS = {
         frozenset({"onnxruntime", "onnx", "rich", "matplotlib", "PIL", "zmq"}),
         never=("poco.hw.emulator",),
     ),
-    "learner": Layer(ROOT / "learner", VOCABULARY, frozenset({"torch", "gymnasium", "matplotlib", "rich", "ogbench"})),
+    "learner": Layer(
+        ROOT / "learner", VOCABULARY, frozenset({"torch", "gymnasium", "matplotlib", "rich", "ogbench", "tensorboard"})
+    ),
     "export": Layer(
         ROOT / "export",
         VOCABULARY,

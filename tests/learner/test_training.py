@@ -291,6 +291,19 @@ def test_guard_returns_when_success_stays_too_low() -> None:
     assert (state.baseline, state.best, state.roll_backs, state.outcomes) == (0.75, 1.0, 1, [])
 
 
+def test_the_guard_knows_what_was_measured_of_the_start(
+    settings: TrainingSettings, environment: Environment, start: Checkpoint, tmp_path: Path
+) -> None:
+    """A success that `evaluate` has left with the starting checkpoint is the cloned level, whatever the warm-up shows."""
+    measured = Checkpoint(start.specification, start.policy, {"success_easy": 0.7})
+    learner = Learner(Run(settings, 0, tmp_path / "measured", start=measured), environment)
+    next(learner.episodes())
+    assert learner.progress.guard.baseline == 0.7
+    learner = Learner(Run(settings, 0, tmp_path / "unknown", start=start), environment)
+    next(learner.episodes())
+    assert learner.progress.guard.baseline == learner.progress.guard.recent
+
+
 def test_guard_is_patient() -> None:
     """A dip no longer than the span, and one within the margin, are borne."""
     state = GuardState(outcomes=[True] * 4, baseline=0.6, best=1.0)

@@ -1,0 +1,63 @@
+"""One environment in a process of its own, started by `environment_process`; it ends when the socket it was given closes.
+
+`PYTHON -m poco.learner.environment_worker FD`, in any Python 3.11 or newer with numpy, msgspec, pyyaml, gymnasium and the suite.
+Ctrl-C is the learner's business. What the suite prints goes to the log, never into a frame.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from poco.learner import environment_frames as frames
+from poco.learner.environment_frames import Act, FrameError, Made, Make, Observed, Refused, Request, Reset
+
+
+def serve(connection: socket.socket) -> None:
+    """Make the environment the first frame asks for and play what the following ones say, until the learner has gone."""
+    make, _ = frames.receive(connection, Make, None)
+    try:
+        environment = gymnasium.make(make.task, disable_env_checker=True, **make.parameters)
+    except Exception as error:  # whatever a suite raises, the learner must hear of it
+        frames.send(connection, Refused(" ".join(f"{type(error).__name__}: {error}".split())))
+        return
+    frames.send(connection, Made(environment.unwrapped.specification))  # type: ignore[attr-defined]
+    while True:
+        try:
+            request, chunk = frames.receive(connection, Request, None)
+        except FrameError:
+            return
+        _answer(connection, environment, request, chunk)
+
+
+def _answer(connection: socket.socket, environment: Any, request: Request, chunk: Any) -> None:
+    if isinstance(request, Reset):
+        observation = np.asarray(environment.reset(seed=request.seed)[0])
+        frames.send(connection, Observed(frames.layout_of(observation)), observation)
+    elif isinstance(request, Act):
+        observation, reward, terminated, truncated, info = environment.step(chunk)
+        observation = np.asarray(observation)
+        observed = Observed(
+            layout=frames.layout_of(observation),
+            reward=float(reward),
+            terminated=bool(terminated),
+            truncated=bool(truncated),
+            steps=list(info["steps"]),
+            end=info.get("end"),
+        )
+        frames.send(connection, observed, observation)
+
+
+def main() -> None:
+    """Run the worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    serve(socket.socket(fileno=int(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()

@@ -32,6 +32,8 @@ LOSS_MAX = 1e6
 """A loss or gradient norm beyond this is an explosion; such an update is refused."""
 
 TRUST_CANDIDATES = 8
+VALUED_ROWS = 512
+"""So many candidates are valued at a time, for the sake of a CPU's cache."""
 
 Positive = Annotated[float, msgspec.Meta(gt=0.0)]
 Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
@@ -63,7 +65,9 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     method: "poco"; "poco-noclip" (zeta off); "poco-noestep" (uniform weights instead of the posterior's); "qc" (Q-chunking: a
     cloned actor, acting and bootstrapping with the best of N); "bc" (the anchor alone). zeta <= 0 turns clipping off. anchor:
     cloning on all windows (paper) or on those of successful episodes. time_limit: an episode that ran out of time goes on in
-    the target ("bootstrap", paper) or was in vain ("failure"). step_cost is taken off the raw reward of each step.
+    the target ("bootstrap", paper) or was in vain ("failure"). step_cost is taken off the raw reward of each step. Candidates that
+    weigh less than weightless are left out of the M-step, which moves its gradient by less than N * weightless times the
+    largest gradient of a candidate's loss; 0 keeps all.
     """
 
     method: Method = "poco"
@@ -82,6 +86,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     actor_learning_rate: Positive = 3e-4
     critic_learning_rate: Positive = 3e-4
     step_cost: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
+    weightless: Annotated[float, msgspec.Meta(ge=0.0, le=1e-3)] = 1e-6
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself; raises SettingsError."""
@@ -141,7 +146,7 @@ class Agent:
             {"params": list(policy.parameters()), "lr": settings.actor_learning_rate},
             {"params": list(critic.parameters()), "lr": settings.critic_learning_rate},
         ]
-        self.optimizer = torch.optim.Adam(groups, foreach=True)
+        self.optimizer = torch.optim.Adam(groups, fused=True)
 
     def update(self, batch: Batch, phase: Phase, generator: torch.Generator) -> dict[str, float]:
         """Take one gradient step on critic and actor and return the diagnostics.
@@ -223,24 +228,34 @@ class Agent:
     def m_step(
         self, context: Tensor, posterior: Posterior, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
-        """Return the clipped posterior term, mean over the states; one draw of noise and time for each candidate."""
-        count = posterior.weights.shape[1]
-        repeated = context.repeat_interleave(count, dim=0)
-        noise, time = self._draw(repeated, generator)
+        """Return the clipped posterior term, mean over the states; one draw of noise and time for each candidate.
+
+        Weightless candidates count 0. The first of each state always takes part: it is a fair draw of all, and the
+        figures of candidate losses and the clipped fraction are taken over it wherever others were left out.
+        """
+        weights, values, clip = posterior.weights, posterior.values, self.settings.clip
+        count = weights.shape[1]
+        kept = weights >= self.settings.weightless
+        kept[:, 0] = True
+        rows = kept.flatten().nonzero().squeeze(-1)
         chunks = posterior.chunks.flatten(0, 1)
-        whole = torch.ones(chunks.shape[:2], dtype=chunks.dtype)
-        losses = self.policy.loss(repeated, chunks, noise, time, whole).view(-1, count)
-        loss = clipped_loss(losses, posterior.weights, self.settings.clip).mean()
-        weights, values = posterior.weights, posterior.values
+        noise, time = self._draw(chunks, generator)
+        whole = torch.ones((len(rows), chunks.shape[1]), dtype=chunks.dtype, device=chunks.device)
+        found = self.policy.loss(context[rows // count], chunks[rows], noise[rows], time[rows], whole)
+        losses = found.new_zeros(len(chunks)).index_put((rows,), found).view_as(weights)
+        loss = clipped_loss(losses, weights, clip).mean()
+        losses = losses.detach()
+        seen = losses if len(rows) == len(chunks) else losses[:, :1]
         trusted = values[:, :TRUST_CANDIDATES]
         figures = {
             "posterior_loss": float(loss.detach()),
-            "clipped_fraction": float((losses.detach() > self.settings.clip).float().mean()),
-            "clipped_weight": float((weights * (losses.detach() > self.settings.clip)).sum(-1).mean()),
+            "clipped_fraction": float((seen > clip).float().mean()),
+            "clipped_weight": float((weights * (losses > clip)).sum(-1).mean()),
+            "weightless_fraction": 1.0 - len(rows) / len(chunks),
             "effective_sample_size": float((1.0 / weights.square().sum(-1)).mean()),
             "best_of_8_gain": float((trusted.amax(-1) - trusted[:, 0]).mean()),
         }
-        for name, tensor in (("candidate_loss", losses.detach()), ("weight", weights), ("value", values)):
+        for name, tensor in (("candidate_loss", seen), ("weight", weights), ("value", values)):
             figures |= {f"{name}_{statistic}": value for statistic, value in _spread(tensor).items()}
         return loss, figures
 
@@ -275,7 +290,9 @@ class Agent:
         """Return the values [B, N] of `chunks` [B, N, T, A] that follow the actions `pending` [B, D, A]."""
         count = chunks.shape[1]
         actions = torch.cat((pending.unsqueeze(1).expand(-1, count, -1, -1), chunks[:, :, : self._execute]), dim=2)
-        return critic.values(observation, actions, self.settings.aggregate)
+        states = max(1, VALUED_ROWS // count)
+        blocks = zip(torch.split(observation, states), torch.split(actions, states), strict=True)
+        return torch.cat([critic.values(*block, self.settings.aggregate) for block in blocks])
 
     def _sample(self, context: Tensor, count: int, generator: torch.Generator) -> Tensor:
         """Return `count` chunks for each state, [B, count, T, A]."""

@@ -8,12 +8,16 @@ from poco.errors import ArtifactError
 from poco.learner import training_state
 from poco.learner.agent import Agent
 from poco.learner.critic import ChunkCritic, CriticArchitecture
+from poco.learner.fast_flow import FastFlow
 from poco.learner.networks import FlowPolicy
 from poco.learner.training_state import Identity, Tensors, TrainingState
 
 
-def assemble(identity: Identity) -> tuple[FlowPolicy, Agent]:
-    """Return a fresh policy and its agent with fresh critics; the same ones for the same identity."""
+def assemble(identity: Identity, bf16_sampling: bool = False) -> tuple[FlowPolicy, Agent]:
+    """Return a fresh policy and its agent with fresh critics; the same ones for the same identity.
+
+    With `bf16_sampling` the agent draws its candidates in bfloat16.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(identity.seed)
         policy = FlowPolicy(identity.architecture)
@@ -22,7 +26,7 @@ def assemble(identity: Identity) -> tuple[FlowPolicy, Agent]:
             identity.specification, settings.critic_hidden_sizes, settings.critic_heads, settings.critic_loss
         )
         critic = ChunkCritic(architecture)
-    return policy, Agent(policy, critic, settings, identity.specification)
+    return policy, Agent(FastFlow(policy, bf16_sampling), critic, settings, identity.specification)
 
 
 def tensors_of(policy: FlowPolicy, agent: Agent) -> Tensors:

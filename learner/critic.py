@@ -108,9 +108,10 @@ class _Head(nn.Module):
 
     def forward(self, state: Tensor, actions: Tensor) -> Tensor:
         """Return [B, N] for `state` [B, O] and `actions` [B, N, steps * A]."""
+        overwrite = not torch.is_grad_enabled()
         first = self.observation_layer(state).unsqueeze(1) + self.action_layer(actions)
-        features = self.norms[0](functional.silu(first))
+        features = self.norms[0](functional.silu(first, inplace=overwrite))
         for layer, norm in zip(self.hidden_layers, self.norms[1:], strict=True):
-            features = norm(functional.silu(layer(features)))
+            features = norm(functional.silu(layer(features), inplace=overwrite))
         value: Tensor = self.value_layer(features).squeeze(-1)
         return value

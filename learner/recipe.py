@@ -22,7 +22,8 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     The run ends with the episode that is number `episodes` or that reaches `steps` control steps, 0 for no such limit.
     updates_per_step is the update-to-data ratio in control steps; warm_up says what updates do to the actor in the first
-    warm_up_steps control steps besides training the critic. evaluation_interval 0 turns the evaluations off.
+    warm_up_steps control steps besides training the critic. evaluation_interval 0 turns the evaluations off. bf16_sampling:
+    candidates are drawn in bfloat16 "on", "off" or, "auto", where a measurement at the start of the run says it is faster.
     """
 
     version: Literal[1]
@@ -41,6 +42,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     actor_hidden_sizes: tuple[int, ...]
     agent: AgentSettings
     guard: GuardSettings
+    bf16_sampling: Literal["auto", "on", "off"] = "auto"
 
     @property
     def best_of(self) -> int:

@@ -22,6 +22,7 @@ from poco.learner.checkpoint import Checkpoint, write_checkpoint
 from poco.learner.cloning import SMALLEST_STD
 from poco.learner.critic import ChunkCritic
 from poco.learner.demonstrations import EpisodeColumns
+from poco.learner.fast_flow import bf16_is_faster
 from poco.learner.metrics import EpisodeFigures, append_figures, keep_figures
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.recipe import TrainingSettings
@@ -69,11 +70,11 @@ class Learner:
         _same_specification(run, self.specification)
         state = training_state.read_state(run.out / "states") if resume else None
         self.identity = self._identity(state)
-        self.progress = Progress()
+        self.progress = Progress(bf16_sampling=self._bf16_sampling()) if state is None else state.progress
         self.generator = torch.Generator().manual_seed(run.seed)
         self.replay = self._replay(resume)
-        self.policy, self.agent = assembly.assemble(self.identity)
-        self._refused_before = 0
+        self._refused_before = self.progress.refused
+        self.policy, self.agent = assembly.assemble(self.identity, self.progress.bf16_sampling)
         if state is None:
             self._begin()
         else:
@@ -225,6 +226,7 @@ class Learner:
             "online_steps": float(progress.steps),
             "online_updates": float(progress.updates),
             "recent_success": progress.guard.recent,
+            "bf16_sampling": float(progress.bf16_sampling),
         }
 
     def _begin(self) -> None:
@@ -254,8 +256,6 @@ class Learner:
         assembly.fill(self.policy, self.agent, state)
         training_state.restore_generator(self.generator, state.tensors)
         self.best = training_state.under("best.", state.tensors)
-        self.progress = state.progress
-        self._refused_before = self.progress.refused
         keep_figures(self.run.out, self.progress.episodes)
         if self.run.beside:
             self._count(self.replay.after(state.replay_watermark))
@@ -276,6 +276,12 @@ class Learner:
         replay = Replay.create(folder, self.specification, self.run.settings.replay_bytes)
         replay.begin_with(self.run.demonstrations)
         return replay
+
+    def _bf16_sampling(self) -> bool:
+        settings = self.run.settings
+        if settings.bf16_sampling != "auto":
+            return settings.bf16_sampling == "on"
+        return bf16_is_faster(self.identity.architecture, settings.batch * settings.agent.candidates)
 
     def _identity(self, state: TrainingState | None) -> Identity:
         settings = self.run.settings

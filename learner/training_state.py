@@ -38,7 +38,10 @@ Tensors = dict[str, Tensor]
 
 class Progress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Counters of a run: episodes begun and finished, control steps and updates so far, updates refused, step until which the
-    actor is frozen."""
+    actor is frozen.
+
+    bf16_sampling is what was decided at its start, so that a resumed run draws as the unbroken one does.
+    """
 
     begun: int = 0
     episodes: int = 0
@@ -46,6 +49,7 @@ class Progress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     updates: int = 0
     refused: int = 0
     frozen_until_step: int = 0
+    bf16_sampling: bool = False
     guard: GuardState = msgspec.field(default_factory=GuardState)
 
     def reached(self, settings: TrainingSettings, uncounted: int = 0) -> bool:

@@ -278,6 +278,56 @@ def test_clipped_gradient_equals_finite_differences(specification: Specification
         assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(expected, rel=1e-5)
 
 
+def test_weightless_candidates_cannot_matter(specification: Specification, batch: Batch) -> None:
+    """Leaving them out moves the gradient by no more than their weights times the largest gradient of a candidate's loss.
+
+    The bound is checked for a threshold high enough to leave something out, and at that of the settings.
+    """
+    agent = small_agent(specification, changed(SMALL, zeta=0.0, candidates=16, eta=0.01))
+    context = agent.policy.encode(batch.observation)
+    posterior = agent.e_step(context, batch, generator(5))
+    draws = generator(6)
+    noise, time = torch.randn(24 * 16, 5, 4, generator=draws), torch.rand(24 * 16, generator=draws)
+    steepest = 0.0
+    for row in range(24 * 16):
+        chunk = posterior.chunks.flatten(0, 1)[row : row + 1]
+        one = agent.policy.loss(
+            context[row // 16][None], chunk, noise[row][None], time[row : row + 1], torch.ones(1, 5)
+        )
+        found = torch.autograd.grad(one[0], list(agent.policy.parameters()), retain_graph=True)
+        steepest = max(steepest, float(torch.nn.utils.get_total_norm(found)))
+    for threshold in (1e-3, 1e-6):
+        left_out = posterior.weights * (posterior.weights < threshold)
+        left_out[:, 0] = 0.0
+        kept = []
+        for weightless in (0.0, threshold):
+            agent.settings = changed(agent.settings, weightless=weightless)
+            term, figures = agent.m_step(agent.policy.encode(batch.observation), posterior, generator(6))
+            kept.append(gradients(agent, term))
+        count = int((posterior.weights[:, 1:] < threshold).sum())
+        assert figures["weightless_fraction"] == pytest.approx(count / (24 * 16))
+        assert count > 24
+        assert float(left_out.sum()) > 0.0
+        difference = float(torch.nn.utils.get_total_norm([one - two for one, two in zip(*kept, strict=True)]))
+        bound = float(left_out.sum()) / 24 * steepest
+        assert bound <= 16 * threshold * steepest
+        assert difference <= bound + 1e-7
+
+
+def test_clipped_fraction_stays_honest_without_the_weightless(specification: Specification, batch: Batch) -> None:
+    """Over many draws the fraction seen on what took part is that of all candidates, though most were left out."""
+    fractions = []
+    for weightless in (0.0, 1e-3):
+        settings = changed(SMALL, candidates=16, eta=0.0005, zeta=1.2, weightless=weightless)
+        agent, draws = small_agent(specification, settings), generator(7)
+        context = agent.policy.encode(batch.observation)
+        runs = [agent.m_step(context, agent.e_step(context, batch, draws), draws)[1] for _ in range(60)]
+        assert (runs[0]["weightless_fraction"] > 0.5) == (weightless > 0.0)
+        fractions.append(float(np.mean([one["clipped_fraction"] for one in runs])))
+    assert 0.1 < fractions[0] < 0.9
+    assert fractions[1] == pytest.approx(fractions[0], abs=0.05)
+
+
 def test_diagnostics_are_complete_and_in_range(specification: Specification, batch: Batch) -> None:
     """Every figure the published code logs, and those that tell health, come with an update and lie where they must."""
     figures = small_agent(specification).update(batch, "learning", generator())

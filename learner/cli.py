@@ -2,6 +2,10 @@
 
 Examples:
   poco-learner make-data --variant easy --noise 0.2 --bias-m 0 --episodes 300 --out runs/demonstrations
+  poco-learner make-data --config configs/paper/puzzle_3x3.yaml --play-steps 1000 --noise 0.1 --episodes 1000 --out runs/play
+  poco-learner import-data --format robomimic --source can_mh.hdf5 --out runs/can
+  poco-learner import-data --format lerobot --source my_dataset --out runs/mine
+  poco-learner export-data --data runs/demonstrations --task "put the peg in the hole" --out runs/lerobot
   poco-learner clone --data runs/demonstrations --out runs/checkpoint --steps 20000
   poco-learner evaluate --checkpoint runs/checkpoint --variant hard --episodes 100
   poco-learner train --config configs/cpu/peg_in_hole.yaml --data runs/demonstrations --start runs/checkpoint --out runs/online
@@ -20,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from poco.command_line import run_command
 from poco.errors import guard
-from poco.learner.data_commands import make_data
+from poco.learner.data_commands import export_data, import_data, make_data
 from poco.learner.training_commands import compare, evaluate, train
 
 if TYPE_CHECKING:
@@ -87,6 +91,8 @@ def main() -> None:
     """Run `poco-learner`."""
     commands: dict[str, Callable[..., None]] = {
         "make-data": make_data,
+        "import-data": import_data,
+        "export-data": export_data,
         "clone": clone,
         "train": train,
         "evaluate": evaluate,

@@ -1,13 +1,20 @@
-"""`poco-learner make-data`: demonstrations of a scripted operator."""
+"""The commands of `poco-learner` that make, take in and hand out data: make-data, import-data, export-data."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from poco.errors import UsageError
 from poco.learner.training_commands import Variant, at_least_one, named_environment, read_recipe
+
+if TYPE_CHECKING:
+    from poco.learner.datasets.trajectory import Source
+    from poco.learner.tasks.ogbench_environment import OGBenchEnvironment
+
+Format = Literal["lerobot", "robomimic", "ogbench"]
 
 
 def make_data(
@@ -20,9 +27,13 @@ def make_data(
     variant: Variant | None = None,
     seed: int = 0,
     only_successes: bool = True,
+    play_steps: int | None = None,
     resume: bool = False,
 ) -> None:
-    """Record demonstrations of the scripted operator, one episode file each.
+    """Record demonstrations of the scripted operator, one episode file each, or play in a scene of OGBench.
+
+    Play goes after one random target and then the next, as OGBench's own data sets do; its rewards are those of the task, and it
+    is cut where the task is done. As published: --play-steps 1000 --noise 0.1, 1,000 episodes, 3,000 for cube-triple.
 
     Args:
         out: Empty or new folder for the episode files.
@@ -33,7 +44,8 @@ def make_data(
         task: Gymnasium name of the environment.
         variant: Which difficulty of the task (peg-in-hole: easy if nothing else says so).
         seed: First seed; episode e is reset with seed + e.
-        only_successes: Leave out episodes that failed.
+        only_successes: Leave out episodes that failed; play is kept whole.
+        play_steps: Record play, so many control steps an episode, instead of demonstrations.
         resume: Go on behind the last episode that is in --out.
     """
     from poco.learner import rollouts
@@ -41,8 +53,14 @@ def make_data(
     from poco.learner.progress import track
 
     at_least_one("episodes", episodes)
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not resume)):
-        raise UsageError(f"{out} is not an empty folder: give --resume, choose another --out or remove it")
+    _fit_for_data(out, resume)
+    if play_steps is not None:
+        from poco.learner.tasks.ogbench_play import play_source
+
+        if bias_m:
+            raise UsageError(f"--bias-m is {bias_m}, but play has no bias: leave it out")
+        _keep_all(play_source(_ogbench_task(config, task), play_steps, noise, seed, episodes), episodes, out, "play")
+        return
     name, parameters = named_environment(None if config is None else read_recipe(config), task, variant)
     environment = rollouts.make_environment(name, **parameters)
     specification = rollouts.specification_of(environment)
@@ -59,3 +77,120 @@ def make_data(
             advance(f"{successes} succeeded")
     measured = asdict(rollouts.wilson(successes, episodes - first)) if episodes > first else {}
     print(json.dumps({"out": str(out), "written": written, **measured}))
+
+
+def import_data(
+    source: Path,
+    format: Format,
+    out: Path,
+    episodes: int | None = None,
+    chunk_steps: int = 5,
+    specification: Path | None = None,
+    config: Path | None = None,
+    task: str | None = None,
+    resume: bool = False,
+) -> None:
+    """Turn data of others into episode files, which clone and train take with --data.
+
+    lerobot: the folder of a LeRobotDataset v3. robomimic: an HDF5 file of low-dimensional observations. ogbench: an npz file of
+    play, whose rewards are relabelled for the task of --config or --task. Leaves the specification (fields, bounds, rate) beside
+    the episodes; without --specification the bounds are those of the data, a little wider.
+
+    Args:
+        source: File or folder to read.
+        format: What it is.
+        out: Empty or new folder for the episode files.
+        episodes: Take the first so many recorded episodes instead of all.
+        chunk_steps: Actions in a chunk (lerobot, robomimic).
+        specification: YAML file of the specification to map to (lerobot, robomimic), such as one that an import left.
+        config: Training recipe that names task and environment (ogbench).
+        task: Gymnasium name of the environment (ogbench).
+        resume: Go on behind the last episode that is in --out.
+    """
+    _fit_for_data(out, resume)
+    if episodes is not None:
+        at_least_one("episodes", episodes)
+    if not source.exists():
+        raise UsageError(f"--source {source} does not exist: give a file or folder of data")
+    opened = _opened(source, format, chunk_steps, specification, config, task)
+    _keep_all(opened, min(opened.count, episodes or opened.count), out, f"import from {format}")
+
+
+def _opened(
+    source: Path, format: Format, chunk_steps: int, specification: Path | None, config: Path | None, task: str | None
+) -> Source:
+    from poco.specification import read_specification
+
+    if format == "ogbench":
+        from poco.learner.tasks.ogbench_file import open_ogbench
+
+        if specification is not None:
+            raise UsageError("--specification is not for ogbench, whose tasks have their own: leave it out")
+        return open_ogbench(source, _ogbench_task(config, task))
+    if config is not None or task is not None:
+        raise UsageError(f"--config and --task are for ogbench only, not for {format}: leave them out")
+    given = None if specification is None else read_specification(specification)
+    if format == "robomimic":
+        from poco.learner.datasets.robomimic_file import open_robomimic
+
+        return open_robomimic(source, chunk_steps, given)
+    from poco.learner.datasets.lerobot_folder import open_lerobot
+
+    return open_lerobot(source, chunk_steps, given)
+
+
+def _ogbench_task(config: Path | None, task: str | None) -> OGBenchEnvironment:
+    """Return the task of OGBench that a recipe or a name asks for."""
+    from poco.learner import rollouts
+    from poco.learner.tasks.ogbench_environment import OGBenchEnvironment
+
+    name, parameters = named_environment(None if config is None else read_recipe(config), task, None)
+    if "poco.learner.tasks:" not in name:
+        raise UsageError(f"{name} is no task of OGBench: give one with --task or --config, such as cube-single-task2")
+    environment = rollouts.make_environment(name, **parameters).unwrapped
+    assert isinstance(environment, OGBenchEnvironment)
+    return environment
+
+
+def _fit_for_data(out: Path, resume: bool) -> None:
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not resume)):
+        raise UsageError(f"{out} is not an empty folder: give --resume, choose another --out or remove it")
+
+
+def _keep_all(source: Source, count: int, out: Path, name: str) -> None:
+    """Write the first `count` recorded episodes of `source` to `out`, going on with the last one that is there."""
+    from poco.learner.datasets import trajectory
+    from poco.learner.progress import track
+
+    first = trajectory.begin(source, out)
+    written = steps = 0
+    with track(name, max(0, count - first), "episodes") as advance:
+        for number in range(first, count):
+            pieces, length = trajectory.keep(source, number, out)
+            written, steps = written + pieces, steps + length
+            advance(f"{steps} steps")
+    print(json.dumps({"out": str(out), "written": written, "steps": steps, "left_out": list(source.left_out)}))
+
+
+def export_data(data: Path, out: Path, task: str = "do the task") -> None:
+    """Write episode files as a LeRobotDataset v3, in physical units; import-data brings them back as they were.
+
+    Args:
+        data: Folder of episode files.
+        out: Empty or new folder for the data set.
+        task: What the robot was to do, in words.
+    """
+    from poco.episodes import read_episode
+    from poco.errors import ArtifactError
+    from poco.learner.datasets.lerobot_writer import write_lerobot
+    from poco.learner.demonstrations import EPISODE_SUFFIX
+    from poco.learner.progress import track
+
+    _fit_for_data(out, resume=False)
+    files = sorted(data.glob(f"*{EPISODE_SUFFIX}"))
+    if not files:
+        raise ArtifactError(f"no episode files (*{EPISODE_SUFFIX}) in {data}: make some with `poco-learner make-data`")
+    specification = read_episode(files[0]).specification
+    with track("export to lerobot", len(files), "episodes") as advance:
+        frames = write_lerobot(out, map(read_episode, files), specification, task, advance)
+    print(json.dumps({"out": str(out), "episodes": len(files), "frames": frames}))

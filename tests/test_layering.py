@@ -37,7 +37,9 @@ LAYERS = {
         never=("poco.hw.emulator",),
     ),
     "learner": Layer(
-        ROOT / "learner", VOCABULARY, frozenset({"torch", "gymnasium", "matplotlib", "rich", "ogbench", "tensorboard"})
+        ROOT / "learner",
+        VOCABULARY,
+        frozenset({"torch", "gymnasium", "matplotlib", "rich", "ogbench", "tensorboard", "pyarrow", "h5py"}),
     ),
     "export": Layer(
         ROOT / "export",

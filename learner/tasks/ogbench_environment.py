@@ -21,6 +21,7 @@ from .ogbench_operator import Operator
 from .ogbench_scenes import RATE_HZ, RewardKind, scene_parts, scene_specification
 
 Floats = npt.NDArray[np.float32]
+States = npt.NDArray[np.float64]
 TICKS = round(TICKS_PER_SECOND / RATE_HZ)
 BEYOND = 1e-9
 
@@ -34,6 +35,16 @@ def make_scene(name: str, **parameters: Any) -> gymnasium.Env[npt.NDArray[np.flo
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return gymnasium.make(name, disable_env_checker=True, **parameters)
+
+
+class _Placed:
+    """A scene whose goals are in place, for a judge who would reset it."""
+
+    def __init__(self, scene: gymnasium.Env[Any, Any]) -> None:
+        self.unwrapped = scene.unwrapped
+
+    def reset(self) -> None:
+        """Leave everything where it is."""
 
 
 class OGBenchEnvironment(gymnasium.Env[Floats, Floats]):
@@ -64,8 +75,9 @@ class OGBenchEnvironment(gymnasium.Env[Floats, Floats]):
         if limit < 1:
             raise UsageError(f"episode_steps is {limit}, must be at least 1: choose for example 200")
         self._specification = scene_specification(scene, chunk_steps, reward)
-        self._scene = make_scene(f"{scene}-singletask-task{task}-v0", max_episode_steps=limit)
-        self._reward, self.render_mode = reward, render_mode
+        self._name = f"{scene}-singletask-task{task}-v0"
+        self._scene = make_scene(self._name, max_episode_steps=limit)
+        self.scene, self.reward, self.render_mode = scene, reward, render_mode
         self._episode, self._count, self._chunk, self._clipped = -1, 0, 0, 0
         self._seen: Floats | None = None
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (chunk_steps, 5), np.float32)
@@ -116,6 +128,16 @@ class OGBenchEnvironment(gymnasium.Env[Floats, Floats]):
         """
         return Operator(self._scene, lambda: (self._episode, self._count, self._info), noise, bias, seed)
 
+    def published_rewards(self, qpos: States, button_states: States) -> States:
+        """Return satisfied parts minus parts [n] in the states qpos [n, Q] and button_states [n, B] of a data set."""
+        from ogbench.relabel_utils import relabel_dataset
+
+        if self._seen is None:
+            self.reset(seed=0)
+        columns = {"qpos": qpos, "button_states": button_states}
+        relabel_dataset(self._name, _Placed(self._scene), columns)
+        return columns["rewards"].astype(np.float64)
+
     def render(self) -> Any:
         """Return the view of the scene's camera [200, 200, 3]; needs MUJOCO_GL=egl or osmesa without a display."""
         return self._scene.unwrapped.render()
@@ -139,7 +161,7 @@ class OGBenchEnvironment(gymnasium.Env[Floats, Floats]):
                 observation=[float(value) for value in before],
                 action_policy=asked,
                 action_executed=asked,
-                reward=float(published) if self._reward == "published" else float(success),
+                reward=float(published) if self.reward == "published" else float(success),
             )
         )
         self._count += 1

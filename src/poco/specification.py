@@ -48,7 +48,7 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     cumulative from the commanded pose at the attachment point.
 
     The robot "foreign" is an arm or simulation that poco learns for but does not drive: its actions have any size and
-    mean what its environment or data set says, flange_t_tip and rest_q are empty.
+    mean what its environment or data set says, flange_t_tip and rest_q are empty, and its rate need not be whole ticks.
     """
 
     name: str
@@ -73,7 +73,8 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise ArtifactError(
                 f"specification version is {self.version}, this poco reads {SCHEMA_VERSION}: export it again"
             )
-        if not 1.0 <= self.rate_hz <= 200.0 or abs(period - round(period)) > 1e-9:
+        odd = abs(period - round(period)) > 1e-9 and self.robot != "foreign"
+        if not 1.0 <= self.rate_hz <= 200.0 or odd:
             raise ArtifactError(
                 f"rate_hz is {self.rate_hz}, must divide 1000 and lie in 1 to 200: choose for example 20 or 50"
             )
@@ -111,7 +112,7 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     @property
     def period_ticks(self) -> int:
-        """Length of one control period in ticks of 1 ms."""
+        """Length of one control period in ticks of 1 ms, rounded for a foreign robot."""
         return round(TICKS_PER_SECOND / self.rate_hz)
 
     @property

@@ -1,0 +1,163 @@
+"""One recorded episode of others on its way to an episode of poco: checked, scaled, and with its end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from poco.episodes import Episode, write_durably, write_episode
+from poco.errors import ArtifactError
+from poco.learner.demonstrations import EPISODE_SUFFIX
+from poco.records import EpisodeEnd, Step, StepKey
+from poco.specification import Field, Floats, Specification, scale
+
+PIECES_MAX = 1000
+"""Piece p of recorded episode e becomes episode PIECES_MAX * e + p."""
+
+MARGIN = 0.05
+"""Bounds that come from data are this fraction of their range wider than the data."""
+
+SPECIFICATION_FILE = "specification.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """Observations [n + 1, O] and actions [n, A] in [-1, 1], raw rewards [n]; the last observation follows the last action."""
+
+    observations: Floats
+    actions: Floats
+    rewards: Floats
+    success: bool
+    terminated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """`count` recorded episodes of one specification; `read` returns episode e as the pieces that learning takes it in.
+
+    `robot` names whose they are, `left_out` the columns that have no place in the specification, such as cameras.
+    """
+
+    robot: str
+    specification: Specification
+    count: int
+    read: Callable[[int], Sequence[Trajectory | Episode]]
+    left_out: tuple[str, ...] = ()
+
+
+def checked(what: str, values: npt.ArrayLike, size: int) -> Floats:
+    """Return `values` as [n, size] floats; raises ArtifactError naming `what` for another shape or a value not finite."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ArtifactError(f"{what} does not hold numbers ({error}): correct the data") from error
+    if size == 1 and array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2 or array.shape[1] != size:
+        raise ArtifactError(f"{what} has shape {list(array.shape)}, expected [steps, {size}]: correct the data")
+    wrong = np.argwhere(~np.isfinite(array))
+    if len(wrong):
+        row, column = wrong[0]
+        raise ArtifactError(
+            f"{what} is {array[row, column]} in step {row}, element {column}, must be finite: correct or remove the episode"
+        )
+    return array
+
+
+def long_enough(what: str, steps: int, specification: Specification) -> None:
+    """Raise ArtifactError if an episode of `steps` does not hold one whole chunk."""
+    if steps < specification.chunk_steps:
+        raise ArtifactError(
+            f"{what} has {steps} steps, a chunk has {specification.chunk_steps}: remove the episode or lower --chunk-steps"
+        )
+
+
+def field_of(name: str, source: str, columns: Sequence[Floats]) -> Field:
+    """Return the field `name` whose bounds hold all `columns` [n, size] with a margin; constants get bounds 1 away."""
+    low = np.min([column.min(0) for column in columns], axis=0)
+    high = np.max([column.max(0) for column in columns], axis=0)
+    margin = np.where(high - low > 1e-9, MARGIN * (high - low), 1.0)
+    return Field(
+        name=name, source=source, frame="as recorded", unit="as recorded",
+        low=tuple((low - margin).tolist()), high=tuple((high + margin).tolist()),
+    )  # fmt: skip
+
+
+def foreign_specification(
+    name: str, rate_hz: float, chunk_steps: int, observation: Sequence[Field], action: Sequence[Field]
+) -> Specification:
+    """Return the specification of a robot that poco only learns for: chunks of `chunk_steps`, all executed, no delay."""
+    return Specification(
+        name=name, robot="foreign", rate_hz=rate_hz, chunk_steps=chunk_steps, execute_steps=chunk_steps, delay_steps=0,
+        action_space="foreign", delta_base="none", gripper="none", flange_t_tip=(), rest_q=(),
+        observation=tuple(observation), action=tuple(action),
+    )  # fmt: skip
+
+
+def scaled(fields: tuple[Field, ...], columns: Sequence[Floats]) -> Floats:
+    """Return `columns`, one [n, size] for each of `fields`, side by side in [-1, 1], clipped."""
+    return scale(fields, np.concatenate(columns, axis=1))
+
+
+def episode_of(trajectory: Trajectory, specification: Specification, robot: str, number: int) -> Episode:
+    """Return `trajectory` as episode `number` of `robot`; what was asked for counts as executed."""
+    period, chunk = specification.period_ticks, specification.execute_steps
+    rows = zip(
+        trajectory.observations[:-1].tolist(), trajectory.actions.tolist(), trajectory.rewards.tolist(), strict=True
+    )
+    steps = tuple(
+        Step(
+            key=StepKey(robot, 0, number, step),
+            tick=step * period,
+            generation=0,
+            chunk_id=1 + step // chunk,
+            observation=observation,
+            action_policy=action,
+            action_executed=action,
+            reward=reward,
+        )
+        for step, (observation, action, reward) in enumerate(rows)
+    )
+    end = EpisodeEnd(
+        robot=robot,
+        boot_epoch=0,
+        episode=number,
+        tick=len(steps) * period,
+        final_observation=trajectory.observations[-1].tolist(),
+        outcome="success" if trajectory.success else "failure",
+        terminated=trajectory.terminated,
+        truncated=not trajectory.terminated,
+        labels={"reason": "recorded"},
+    )
+    return Episode(specification, steps, end)
+
+
+def keep(source: Source, number: int, out: Path) -> tuple[int, int]:
+    """Write recorded episode `number` of `source` to `out`; return how many pieces and steps it gave. Repeating changes nothing."""
+    pieces = source.read(number)
+    steps = 0
+    for piece, read in enumerate(pieces):
+        name = PIECES_MAX * number + piece
+        episode = episode_of(read, source.specification, source.robot, name) if isinstance(read, Trajectory) else read
+        write_episode(out / f"{name:09d}{EPISODE_SUFFIX}", source.specification, episode.steps, episode.end)
+        steps += len(episode.steps)
+    return len(pieces), steps
+
+
+def begin(source: Source, out: Path) -> int:
+    """Prepare folder `out` and return the recorded episode to go on with; raises ArtifactError for one of other data."""
+    out.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(msgspec.to_builtins(source.specification), sort_keys=False)
+    file = out / SPECIFICATION_FILE
+    if file.is_file() and file.read_text() != text:
+        raise ArtifactError(f"{file} is of other data or bounds: choose another --out, or remove the folder")
+    write_durably(file, text.encode())
+    names = [name for name in os.listdir(out) if name.endswith(EPISODE_SUFFIX)]
+    return int(max(names).removesuffix(EPISODE_SUFFIX)) // PIECES_MAX if names else 0

@@ -64,9 +64,9 @@ def test_an_import_resumes_and_takes_a_given_specification(file: Path, tmp_path:
 def test_damage_is_one_sentence(file: Path, tmp_path: Path) -> None:
     """Truncated, empty, NaN, wrong shape, actions out of bounds, an episode shorter than a chunk, a missing file."""
 
-    def refused(match: str, **arguments: int) -> None:
+    def refused(match: str, chunk_steps: int = 5) -> None:
         with pytest.raises(ArtifactError, match=match):
-            import_data(file, "robomimic", tmp_path / "out", resume=True, **arguments)
+            import_data(file, "robomimic", tmp_path / "out", resume=True, chunk_steps=chunk_steps)
 
     refused("has 14 steps, a chunk has 20", chunk_steps=20)
     (tmp_path / "out" / "specification.yaml").unlink()

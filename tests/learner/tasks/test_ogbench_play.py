@@ -70,7 +70,7 @@ def test_play_is_cut_where_the_task_is_done(play: Play) -> None:
     """Rows 20 to 29 done: a piece that ends with the step from row 20, nothing while it stays done, a piece from row 30 on."""
 
     class Judged(OGBenchEnvironment):
-        def published_rewards(self, qpos: object, button_states: object) -> np.ndarray:  # type: ignore[type-arg, override]
+        def published_rewards(self, qpos: object, button_states: object) -> np.ndarray:
             return np.where((np.arange(61) >= 20) & (np.arange(61) < 30), 0.0, -1.0)
 
     for reward, expected in (("published", [-1.0, 0.0]), ("success", [0.0, 1.0])):

@@ -20,7 +20,7 @@ ARTIFACT := artifacts/peg_in_hole
 DEMONSTRATIONS := runs/peg_in_hole/demonstrations
 CHECKPOINT := runs/peg_in_hole/checkpoint
 NATIVE := $(wildcard hw/native/*.cpp hw/native/*.hpp)
-TEST_FOLDERS := tests:tests/hw/native:tests/hw/emulator
+TEST_FOLDERS := tests:tests/hw/native:tests/hw/emulator:bench
 BUILD_FILES := pyproject.toml constraints.txt CMakeLists.txt $(NATIVE)
 
 .PHONY: help venv demo demo-policy test check proof build bench soak clean

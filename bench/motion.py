@@ -1,5 +1,7 @@
 """Time of planning: inverse kinematics and chunks of several lengths, and of compiling; percentiles and host facts as JSON.
 
+`check_ratio` is how much longer the check of every tick takes than the quick one in pieces, median of pairs on the same plans.
+
 python bench/motion.py [--repeats 300]
 """
 
@@ -16,10 +18,14 @@ from collections import Counter
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
+from every_tick import verify_every_tick
 
+from poco.bounds import bounds_of
 from poco.limits import PLANNING_MARGINS, fr3_limits
 from poco.motion import plan_chunk, sample, tip_delta_targets, warm_up
 from poco.runtime.run_folder import host_facts
+from poco.verification import verify
 
 READY_RAD = np.array([0.0, -np.pi / 4, 0.0, -3 * np.pi / 4, 0.0, np.pi / 2, np.pi / 4])
 PERIOD_TICKS = 50
@@ -32,12 +38,28 @@ def percentiles(nanoseconds: list[int]) -> dict[str, float]:
     return {"p50": round(float(p50), 4), "p99": round(float(p99), 4), "max": round(max(nanoseconds) * 1e-6, 4)}
 
 
+def check_ratio(spline: npt.NDArray[np.void], limits: npt.NDArray[np.void]) -> float:
+    """Return the time of the check of every tick over that of the quick check of the same plan; both must find nothing."""
+    segments, bounds = int(spline["segments"]), bounds_of(limits)
+    knots, coefficients = spline["knots"], spline["coefficients"]
+    start_dq, start_ddq = coefficients[0, 1].copy(), 2.0 * coefficients[0, 2]
+    begin = time.perf_counter_ns()
+    plain = verify_every_tick(knots, coefficients, segments, start_dq, start_ddq, bounds)
+    middle = time.perf_counter_ns()
+    quick = verify(knots, coefficients, segments, np.zeros(segments, np.bool_), start_dq, start_ddq, bounds)
+    end = time.perf_counter_ns()
+    if plain[0] >= 0 or quick[0] >= 0:
+        raise SystemExit(f"a plan breaks a limit: {plain} by every tick, {quick} in pieces")
+    return (middle - begin) / (end - middle)
+
+
 def plan_series(actions: int, pace_m_s: float, repeats: int) -> dict[str, object]:
     """Plan `repeats` chunks, each from the middle of its predecessor, with noise of a tenth of the pace."""
     limits = fr3_limits(PLANNING_MARGINS)
     generator = np.random.default_rng(actions)
     inverse_ns: list[int] = []
     plan_ns: list[int] = []
+    ratios: list[float] = []
     outcomes: Counter[str] = Counter()
     state = READY_RAD, np.zeros(7), np.zeros(7)
     step_m = pace_m_s * PERIOD_TICKS * 1e-3
@@ -54,8 +76,14 @@ def plan_series(actions: int, pace_m_s: float, repeats: int) -> dict[str, object
         inverse_ns.append(middle - begin)
         plan_ns.append(end - middle)
         outcomes[plan.outcome.name] += 1
+        ratios.append(check_ratio(plan.spline, limits))
         state = sample(plan.spline, int(plan.action_ticks[max(1, actions // 2)]))
-    return {"inverse_ms": percentiles(inverse_ns), "plan_ms": percentiles(plan_ns), "outcomes": dict(outcomes)}
+    return {
+        "inverse_ms": percentiles(inverse_ns),
+        "plan_ms": percentiles(plan_ns),
+        "check_ratio": round(float(np.median(ratios)), 2),
+        "outcomes": dict(outcomes),
+    }
 
 
 def start_up_s(cache: str) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poco.compiled import kernel
-from poco.kinematics import JOINTS, Floats
+from poco.kinematics import JOINTS, Floats, link_lengths
 
 ROUNDING_RAD_S = 1e-9
 BRAKE_SHARE = 0.8
@@ -37,6 +37,7 @@ class Bounds(NamedTuple):
     box_max: Floats
     speed_max: float
     flange_t_tip: Floats
+    link_length: Floats
 
 
 def bounds_of(limits: npt.NDArray[np.void], speed: float = 1.0) -> Bounds:
@@ -45,6 +46,7 @@ def bounds_of(limits: npt.NDArray[np.void], speed: float = 1.0) -> Bounds:
     def copy(name: str) -> Floats:
         return np.array(limits[name], np.float64)
 
+    flange_t_tip = copy("flange_t_tip").reshape(4, 4)
     box_min = copy("box_min")
     box_min[2] = max(box_min[2], float(limits["table_z"]))
     return Bounds(
@@ -59,7 +61,8 @@ def bounds_of(limits: npt.NDArray[np.void], speed: float = 1.0) -> Bounds:
         box_min,
         copy("box_max"),
         float(limits["speed_max"]) * speed,
-        copy("flange_t_tip").reshape(4, 4),
+        flange_t_tip,
+        link_lengths(flange_t_tip),
     )
 
 

@@ -145,13 +145,10 @@ class ChunkSequence:
 
     def _advance(self, plan: Plan, actions: Floats) -> list[Period]:
         execute, delay = self.specification.execute_steps, self.specification.delay_steps
-        ticks = self.attach_tick + plan.action_ticks
-        own = [
-            Period(int(ticks[k]), int(ticks[k + 1]), actions[k], self.last_chunk_id, self.generation)
-            for k in range(execute)
-        ]
+        ticks: list[int] = (self.attach_tick + plan.action_ticks).tolist()
+        own = [Period(ticks[k], ticks[k + 1], actions[k], self.last_chunk_id, self.generation) for k in range(execute)]
         periods = self._tail + own[: execute - delay]
         self._plan, self._tail = plan, own[execute - delay :]
-        self.observation_tick = int(ticks[execute - delay])
-        self.attach_tick = int(ticks[execute])
+        self.observation_tick = ticks[execute - delay]
+        self.attach_tick = ticks[execute]
         return periods

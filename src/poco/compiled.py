@@ -13,7 +13,7 @@ from pathlib import Path
 import numba
 
 _HERE = Path(__file__).parent
-_SOURCES = ("bounds", "clock", "kinematics", "profile", "spline", "targets")
+_SOURCES = ("bounds", "clock", "enclosure", "images", "kinematics", "profile", "spline", "targets", "verification")
 
 
 def _digest() -> str:

@@ -107,6 +107,17 @@ def tip_speed(frame: Frames, dq: Floats) -> float:
 
 
 @kernel
+def link_lengths(flange_t_tip: Floats) -> Floats:
+    """Return the length [7] (m) of the link that each joint turns: to the next joint's origin, the last one to the tip."""
+    lengths = np.empty(JOINTS)
+    for joint in range(JOINTS - 1):
+        lengths[joint] = math.sqrt(np.sum(ORIGINS_M[joint + 1] ** 2))
+    a, b, c = flange_t_tip[0, 3], flange_t_tip[1, 3], flange_t_tip[2, 3] + FLANGE_M
+    lengths[JOINTS - 1] = math.sqrt(a * a + b * b + c * c)
+    return lengths
+
+
+@kernel
 def forward(q: Floats, flange_t_tip: Floats) -> tuple[Floats, Floats]:
     """Return position [3] (m) and rotation [3, 3] of the tip in the base frame at `q` [7] (rad).
 

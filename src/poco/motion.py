@@ -17,10 +17,11 @@ from poco.bounds import Bounds, bounds_of, reach
 from poco.clock import TICK_S
 from poco.errors import MotionError
 from poco.kinematics import JOINTS, Floats, forward
-from poco.profile import PLAN_TICKS_MAX, fit, lead_in, ramp_to_rest, stop_ticks, verify
+from poco.profile import PLAN_TICKS_MAX, fit, lead_in, ramp_to_rest, stop_ticks
 from poco.records import CHUNK_SPLINE, MAX_SEGMENTS
 from poco.spline import Integers, sample
 from poco.targets import INSIDE_M, executed_action, guard_targets, tip_delta_targets
+from poco.verification import verify
 
 __all__ = [
     "Outcome",
@@ -91,7 +92,7 @@ def _stop(origin: Floats, bounds: Bounds, knots: Integers, coefficients: Floats)
     ramp_to_rest(state[0], state[1], length, coefficients[segments])
     knots[segments + 1] = knots[segments] + length
     segments += 1
-    worst, _, _ = verify(knots, coefficients, segments, origin[1], origin[2], bounds)
+    worst, _, _ = verify(knots, coefficients, segments, np.zeros(segments, np.bool_), origin[1], origin[2], bounds)
     return segments if worst < 0 else 0, state[0] + 0.5 * length * TICK_S * state[1]
 
 
@@ -135,11 +136,12 @@ def _blank(attach_tick: int, chunk_id: int, predecessor_id: int, generation: int
     return spline
 
 
-def _finish(spline: npt.NDArray[np.void], segments: int) -> None:
-    """Set the number of segments and clear what earlier attempts left behind them."""
+def _finish(spline: npt.NDArray[np.void], segments: int, actions: int) -> None:
+    """Set the number of segments and clear what earlier attempts for so many actions left behind them."""
     spline["segments"] = segments
-    spline["knots"][segments + 1 :] = 0
-    spline["coefficients"][segments:] = 0.0
+    written = actions + PREFIX_ROWS
+    spline["knots"][segments + 1 : written + 1] = 0
+    spline["coefficients"][segments:written] = 0.0
 
 
 def plan_chunk(
@@ -175,7 +177,7 @@ def plan_chunk(
             break
     if not np.isfinite(spline["coefficients"][:segments]).all():
         segments, outcome = 0, Outcome.REFUSED
-    _finish(spline, segments)
+    _finish(spline, segments, len(wanted))
     return Plan(spline, ends, outcome)
 
 
@@ -199,7 +201,7 @@ def plan_stop(
     segments = 0
     if np.isfinite(origin).all():
         segments, _ = _stop(origin, bounds_of(limits), spline["knots"], spline["coefficients"])
-    _finish(spline, segments)
+    _finish(spline, segments, 0)
     ends = np.array([0, spline["knots"][segments]], np.int64)
     return Plan(spline, ends, Outcome.STOP_ONLY if segments > 0 else Outcome.REFUSED)
 
@@ -243,7 +245,7 @@ def plan_path(
             f"no timing within {PLAN_TICKS_MAX * TICK_S:.0f} s keeps this path inside joint limits (rad) and guards (m): "
             "move its waypoints further inside, add some or raise the speed"
         )
-    _finish(spline, segments)
+    _finish(spline, segments, len(path))
     ends = np.array(spline["knots"][: segments + 1])
     return Plan(spline, ends, Outcome.NATURAL if np.array_equal(np.diff(ends), natural) else Outcome.STRETCHED)
 

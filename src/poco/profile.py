@@ -16,8 +16,10 @@ import numpy.typing as npt
 from poco.bounds import Bounds, outside_guards, velocity_ratio
 from poco.clock import TICK_S
 from poco.compiled import kernel
+from poco.enclosure import Enclosure, enclose, ends, keeps
 from poco.kinematics import Floats, Frames, chain, frames, tip_speed
-from poco.spline import JOINTS, Integers, evaluate, join, place
+from poco.spline import JOINTS, Integers, evaluate, join
+from poco.verification import verify
 
 AIM_VELOCITY = 0.97
 AIM_ACCELERATION = 0.9
@@ -32,16 +34,20 @@ PLAN_TICKS_MAX = 300_000
 GROWTH_MAX = 2.0
 ROUNDS = 80
 STOP_TICKS_MIN = 8
-TOLERANCE = 1e-9
 
 
 @kernel
-def _load(rows: Floats, ticks: int, bounds: Bounds, first: bool, state: Floats, frame: Frames) -> tuple[float, bool]:
+def _load(
+    rows: Floats, ticks: int, bounds: Bounds, first: bool, enclosure: Enclosure, state: Floats, frame: Frames
+) -> tuple[float, bool]:
     """Return how much longer a segment must become (> 1) and whether it leaves joint limits or guards.
 
     The state that the first segment starts from is given: of its first point only the jerk is judged, and the whole
-    segment against the full limits.
+    segment against the full limits. Points of the segment are looked at only for what its enclosure leaves open.
     """
+    aim_velocity, aim_acceleration = (1.0, 1.0) if first else (AIM_VELOCITY, AIM_ACCELERATION)
+    if keeps(enclosure, aim_velocity, aim_acceleration):
+        return 1.0, False
     q, v, a, j = state[0], state[1], state[2], state[3]
     points = min(max(ticks // 4, 6), 16)
     speed, acceleration, jerk, outside = 0.0, 0.0, 0.0, False
@@ -52,53 +58,18 @@ def _load(rows: Floats, ticks: int, bounds: Bounds, first: bool, state: Floats, 
         if first and point == 0:
             continue
         ratio, blocked = velocity_ratio(bounds, q, v)
-        chain(q, bounds.flange_t_tip, frame)
-        speed = max(speed, ratio, tip_speed(frame, v) / bounds.speed_max)
-        outside = outside or blocked or outside_guards(bounds, frame.position)
+        speed, outside = max(speed, ratio), outside or blocked
         for joint in range(JOINTS):
             acceleration = max(acceleration, abs(a[joint]) / bounds.acceleration_max[joint])
-    if not first:
-        speed, acceleration, jerk = speed / AIM_VELOCITY, acceleration / AIM_ACCELERATION, jerk / AIM_ACCELERATION
-    return max(speed, acceleration**0.6, jerk**0.4), outside
-
-
-@kernel
-def verify(
-    knots: Integers, coefficients: Floats, segments: int, start_dq: Floats, start_ddq: Floats, bounds: Bounds
-) -> tuple[int, float, bool]:
-    """Return the worst segment (-1 if none breaks a limit), its excess ratio and whether it leaves joint limits or guards.
-
-    Judged are backward differences of the positions sent each tick, from those that the start state implies until the
-    third tick of rest: the same numbers that the arm itself checks.
-    """
-    frame = frames()
-    q, before, tip = coefficients[0, 0].copy(), np.empty(JOINTS), np.empty(3)
-    v, a = start_dq - 0.5 * TICK_S * start_ddq, start_ddq.copy()
-    chain(q, bounds.flange_t_tip, frame)
-    tip[:] = frame.position
-    worst, excess, segment = -1, 1.0 + TOLERANCE, 0
-    for tick in range(1, knots[segments] + 4):
-        while segment + 1 < segments and knots[segment + 1] < tick:
-            segment += 1
-        before[:] = q
-        place(coefficients[segment], (min(tick, knots[segments]) - knots[segment]) * TICK_S, q)
-        ratio = 0.0
-        for joint in range(JOINTS):
-            velocity = (q[joint] - before[joint]) / TICK_S
-            acceleration = (velocity - v[joint]) / TICK_S
-            jerk = (acceleration - a[joint]) / TICK_S
-            v[joint], a[joint] = velocity, acceleration
-            ratio = max(ratio, abs(acceleration) / bounds.acceleration_max[joint], abs(jerk) / bounds.jerk_max[joint])
-        share, blocked = velocity_ratio(bounds, q, v)
+    growth = max(speed / aim_velocity, (acceleration / aim_acceleration) ** 0.6, (jerk / aim_acceleration) ** 0.4)
+    if enclosure.inside and enclosure.tip_speed / aim_velocity <= max(growth, 1.0):
+        return growth, outside
+    for point in range(1 if first else 0, points + 1):
+        evaluate(rows, ticks * TICK_S * point / points, q, v, a, j)
         chain(q, bounds.flange_t_tip, frame)
-        moved = math.sqrt(np.sum((frame.position - tip) ** 2)) / TICK_S
-        tip[:] = frame.position
-        if blocked or outside_guards(bounds, frame.position):
-            return segment, ratio, True
-        ratio = max(ratio, share, moved / bounds.speed_max)
-        if ratio > excess:
-            worst, excess = segment, ratio
-    return worst, excess, False
+        growth = max(growth, tip_speed(frame, v) / bounds.speed_max / aim_velocity)
+        outside = outside or outside_guards(bounds, frame.position)
+    return growth, outside
 
 
 @kernel
@@ -201,7 +172,8 @@ def fit(
     ticks, ease = natural.copy(), np.ones(actions + 1)
     if rest_at_end:
         ease[actions] = 0.0
-    state, frame = np.empty((4, JOINTS)), frames()
+    state, frame, scratch = np.empty((4, JOINTS)), frames(), ends()
+    settled = np.zeros(offset + actions + 1, np.bool_)
     checked_ticks, checked_ease = np.zeros(actions, np.int64), np.zeros(actions + 1)
     for _ in range(ROUNDS):
         _waypoint_states(points, ticks, ease, velocity, acceleration)
@@ -215,7 +187,9 @@ def fit(
             rows = coefficients[offset + k]
             n = k + 1
             join(points[k], velocity[k], acceleration[k], points[n], velocity[n], acceleration[n], ticks[k], rows)
-            growth, outside = _load(rows, ticks[k], bounds, k == 0, state, frame)
+            enclosure = enclose(rows, 0, ticks[k], k > 0 and dirty[k - 1], bounds, scratch)
+            settled[offset + k] = keeps(enclosure, 1.0, 1.0)
+            growth, outside = _load(rows, ticks[k], bounds, k == 0, enclosure, state, frame)
             if growth > 1.0:
                 grown[k] = math.ceil(ticks[k] * min(GROWTH_MAX, 1.01 * growth))
                 if grown[k] > PLAN_TICKS_MAX:
@@ -237,12 +211,14 @@ def fit(
             length = stop_ticks(velocity[actions], bounds)
             ramp_to_rest(points[actions], velocity[actions], length, coefficients[segments])
             knots[segments + 1] = knots[segments] + length
-            growth, outside = _load(coefficients[segments], length, bounds, False, state, frame)
+            enclosure = enclose(coefficients[segments], 0, length, False, bounds, scratch)
+            settled[segments] = keeps(enclosure, 1.0, 1.0)
+            growth, outside = _load(coefficients[segments], length, bounds, False, enclosure, state, frame)
             segments += 1
             if growth > 1.01 or outside:
                 ease[actions] = 0.0
                 continue
-        worst, excess, outside = verify(knots, coefficients, segments, origin[1], origin[2], bounds)
+        worst, excess, outside = verify(knots, coefficients, segments, settled, origin[1], origin[2], bounds)
         if worst < 0:
             return int(segments)
         if worst < offset:

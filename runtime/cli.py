@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -35,6 +36,8 @@ EPILOG = """examples:
   poco-runtime --robot franka --robot.host 127.0.0.2 --sensors emulator://127.0.0.2 --policy artifacts/peg_in_hole
   poco-runtime --robot franka --robot.host 172.16.0.2 --sensors URL --policy artifacts/peg_in_hole --speed 0.2
   poco-runtime --robot sim --policy artifacts/peg_in_hole --swap.trust ~/.poco/trust --episodes 100
+  poco-runtime --robot sim --policy artifacts/peg_in_hole --link tcp://127.0.0.1:7766
+  poco-runtime --robot sim --policy artifacts/peg_in_hole --link tcp://10.0.0.5:7766 --keys ~/.config/poco/keys
   poco-runtime veto --store runs/store-fr3
   poco-runtime doctor --robot.kind franka --robot.host 172.16.0.2
 
@@ -78,6 +81,8 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
         "--config", type=Path, metavar="FILE", help=f"settings file (default: the packaged {DEFAULT_CONFIG})"
     )
     parser.add_argument("--sensors", metavar="URL", help="task signals, such as emulator://127.0.0.2")
+    parser.add_argument("--link", metavar="ADDRESS", help="learner that gets the journal, such as tcp://127.0.0.1:7766")
+    parser.add_argument("--keys", metavar="DIR", help="keys of the link, as poco-keys makes them")
     parser.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/<time>)")
     parser.add_argument(
         "--keep-minutes", type=int, default=10, metavar="N", help="keep the ticks of the last N minutes (default 10)"
@@ -114,6 +119,10 @@ def options_of(flags: argparse.Namespace, overrides: dict[str, str]) -> RunOptio
         overrides["robot.kind"] = flags.robot
     if flags.sensors:
         overrides |= {f"task.{name}": flags.sensors for name in ("sensors", "outcome", "reset")}
+    if flags.link:
+        overrides["link.learner"] = json.dumps(flags.link)
+    if flags.keys:
+        overrides["link.keys"] = json.dumps(flags.keys)
     settings = read_settings(flags.config or PACKAGED_CONFIG, overrides)
     if settings.robot.kind == "franka" and flags.config is None and "task.sensors" not in overrides:
         raise UsageError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import time
 from collections import deque
 from typing import TypeAlias
 
@@ -20,6 +21,7 @@ MAX_WAITING_BYTES = 64 << 20
 START_SHARE = 0.5
 PACKET_BYTES = 128 << 10
 RETRY_OFFERS = 10
+SETTLE_POLL_S = 0.005
 
 _CREDENTIALS = struct.Struct("3i")
 
@@ -173,9 +175,14 @@ class Entrance:
             self._socket.close()
         self._socket = None
 
-    def close(self) -> None:
-        """Close the connection; what is not yet durable is lost with this process."""
-        self._disconnect()
+    def settle(self, patience_s: float) -> bool:
+        """Wait until everything offered is durable, at most `patience_s`; only where nothing moves. Tell whether it is."""
+        deadline_s = time.monotonic() + patience_s
+        self.pump()
+        while self.spool.waiting and time.monotonic() < deadline_s:
+            time.sleep(SETTLE_POLL_S)
+            self.pump()
+        return not self.spool.waiting
 
 
 def address_of(name: str) -> bytes:

@@ -61,6 +61,7 @@ class Journal:
         self._acknowledged = 0
         self._trouble = ""
         self._retry_ns = 0
+        self._disk = disk
         self._log = Log(disk, self._head, segment_bytes)
         self._identity = self._remember()
         self._appended = dict(self._writers)
@@ -182,6 +183,10 @@ class Journal:
         self._log.rotate()
         text = "the learner knew more of this journal than the disk holds: the disk was set back; a new journal begins here"
         self.note(Noted(event="gap", tick=0, generation=0, text=text))
+
+    def close(self) -> None:
+        """Give the disk back; what was not committed is lost."""
+        self._disk.close()
 
     @property
     def status(self) -> JournalStatus:

@@ -10,6 +10,7 @@ import argparse
 import os
 import signal as signals
 import socket
+import sys
 from pathlib import Path
 from types import FrameType
 
@@ -24,17 +25,18 @@ from poco.link.keys import LEARNER, KeyFolder
 from poco.link.robot_side import LinkStatus, RobotSide
 from poco.link.sockets import Network
 from poco.runtime.entrance import PACKET_BYTES, address_of, peer_user
+from poco.runtime.incoming import leave_offer
 from poco.runtime.journal import Journal, JournalStatus
 from poco.runtime.link_core import LinkCore
 from poco.runtime.run_folder import RunFolder
 from poco.runtime.run_options import RunOptions
+from poco.runtime.store import ArtifactStore
 from poco.surroundings import RealSurroundings
 
 POLL_MS = 10
 STATUS_NS = 1_000_000_000
 DRAIN_NS = 2_000_000_000
 PACKETS_A_TURN = 256
-MAX_SNAPSHOT_BYTES = 1 << 30
 STATUS_FILE = "link_status.json"
 
 
@@ -52,7 +54,6 @@ class LinkProcess:
         """Open the journal, listen to the writers, connect to the learner; raises PocoError or OSError."""
         settings = options.settings
         self._folder = RunFolder.open(Path(options.folder))
-        facts = self._folder.facts()
         self._disk = FolderDisk(journal_folder(options))
         journal = Journal(
             self._disk,
@@ -71,12 +72,14 @@ class LinkProcess:
             keys = Path(settings.link.keys).expanduser() if settings.link.keys else None
             self._network = Network(KeyFolder(keys) if keys else None)
             self._address = settings.link.learner
-            download = Download(facts.generation, self._keep, MAX_SNAPSHOT_BYTES)
-            self._side = RobotSide(journal, facts.specification_hash, download)
+            self._store, self._swaps = ArtifactStore(options.store), options.swaps
+            download = Download(self._store.floor.generation, self._keep, settings.swap.offer_bytes_max)
+            self._side = RobotSide(journal, self._folder.facts().specification_hash, download)
             self._connect()
-        self._told = ""
+        self._told, self._alone = "", False
         self._report_ns = 0
         self.stopping = False
+        self._poller.register(sys.stdin.fileno(), zmq.POLLIN)
 
     def _listen(self, name: str) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -104,10 +107,21 @@ class LinkProcess:
                 self._answer(connection, receipt)
             self._exchange(now_ns)
             self._tell(now_ns)
+            if self._orphaned(ready) and not self._connections:
+                self.stopping = True
             if self.stopping:
                 deadline_ns = deadline_ns or now_ns + DRAIN_NS
                 if self._drained() or now_ns > deadline_ns:
-                    return
+                    self._report_ns = 0
+                    return self._tell(now_ns)
+
+    def _orphaned(self, ready: dict[object, int]) -> bool:
+        """Tell whether the supervisor, who holds the other end of the standard input, is gone."""
+        stdin = sys.stdin.fileno()
+        if stdin in ready and not os.read(stdin, PACKET_BYTES):
+            self._poller.unregister(stdin)
+            self._alone = True
+        return self._alone
 
     def _accept(self, ready: dict[object, int]) -> None:
         if self._listener.fileno() in ready:
@@ -165,12 +179,13 @@ class LinkProcess:
                 return  # nobody there, or slow: what was not sent is sent again from the journal
 
     def _keep(self, generation: int, content: bytes) -> None:
-        """Leave a snapshot for the process that checks it."""
-        folder = self._folder.path / "offered"
-        folder.mkdir(exist_ok=True)
-        part = folder / f"{generation:012d}.part"
-        part.write_bytes(content)
-        part.rename(part.with_suffix(".snapshot"))
+        """Leave a snapshot for the gate; nothing is known about it yet. In a run that takes no new policy it goes unused."""
+        if not self._swaps:
+            return
+        try:
+            leave_offer(self._store.folder, content)
+        except OSError as error:
+            print(f"note generation {generation} was offered and cannot be kept ({error.strerror})", flush=True)
 
     def _drained(self) -> bool:
         if self._core.journal.pending_bytes:
@@ -186,7 +201,9 @@ class LinkProcess:
         self._report_ns = now_ns + STATUS_NS
         status = self._core.journal.status
         link = self._side.status if self._side is not None else None
-        words = [status.trouble or (f"the journal is {status.state}" if status.state != "recording" else "")]
+        words = [self._core.trouble if not self._core.may_start else ""]
+        if status.state == "nearly full":
+            words = [f"the journal is nearly full ({status.used_bytes} of {status.quota_bytes} bytes)"]
         words += [link.trouble] if link else []
         said = "; ".join(filter(None, words))
         if said != self._told:
@@ -203,9 +220,12 @@ class LinkProcess:
 def journal_folder(options: RunOptions) -> Path:
     """Return the folder of the robot's journal: the one of the settings, or one beside the run folder."""
     folder = options.settings.journal.folder
-    return (
-        Path(folder).expanduser() if folder else Path(options.folder).parent / f"journal-{options.settings.robot.name}"
-    )
+    return Path(folder).expanduser() if folder else beside(options, "journal")
+
+
+def beside(options: RunOptions, what: str) -> Path:
+    """Return the folder of `what` that all runs of this robot share, beside the run folder."""
+    return Path(options.folder).parent / f"{what}-{options.settings.robot.name}"
 
 
 def main() -> None:

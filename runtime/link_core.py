@@ -71,14 +71,24 @@ class LinkCore(Generic[C]):
             self.journal.make_room()
         return self._receipts(now_ns)
 
-    def _receipts(self, now_ns: int) -> list[tuple[C, bytes]]:
+    @property
+    def may_start(self) -> bool:
+        """Whether there is room for a new episode."""
+        return self.journal.status.state in ("recording", "nearly full")
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no room, empty if there is."""
         status = self.journal.status
-        may_start, trouble = status.state in ("recording", "nearly full"), status.trouble
-        if not may_start and not trouble:
-            trouble = (
-                f"the journal is full ({status.used_bytes} of {status.quota_bytes} bytes): "
-                "start the learner, raise journal.quota_bytes or set journal.when_full to drop_autonomous"
-            )
+        if status.state != "full":
+            return status.trouble
+        return (
+            f"no new episode begins, the journal is full ({status.used_bytes} of {status.quota_bytes} bytes): "
+            "start the learner, raise journal.quota_bytes or set journal.when_full to drop_autonomous"
+        )
+
+    def _receipts(self, now_ns: int) -> list[tuple[C, bytes]]:
+        may_start, trouble = self.may_start, self.trouble
         receipts = []
         for connection, writer in self._writers.items():
             receipt = Receipt(self.journal.receipts.get(writer, 0), may_start, trouble)

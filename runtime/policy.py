@@ -9,6 +9,7 @@ import argparse
 import gc
 import signal as signals
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from poco.artifact import read_artifact
 from poco.chunks import ChunkSequence
-from poco.clock import monotonic_ns
+from poco.clock import TICKS_PER_SECOND, monotonic_ns
 from poco.episodes import write_episode
 from poco.errors import ArmError, PocoError, exit_with
 from poco.hw.task_driver import TaskDriver
@@ -27,6 +28,7 @@ from poco.observation import observe
 from poco.records import ROBOT_STATE, Step
 from poco.rollout import Outcome, Rollout, Transition
 from poco.runtime.actors import Actor, ChunkFigures, Moment, OperatorActor, PolicyActor
+from poco.runtime.journal_recorder import JournalRecorder
 from poco.runtime.plant import RobotPlant, Stopped
 from poco.runtime.reset import ATTACH_DELAY_TICKS, SETTLE_TICKS, plan_reset
 from poco.runtime.run_folder import ChunkRecord, EpisodeEnded, EpisodeStarted, GenerationMoved, RunFolder
@@ -38,13 +40,15 @@ from poco.shm import RunMemory
 
 RESET_TRIES = 5
 START_TOLERANCE_RAD = 1e-3
+ROOM_POLL_TICKS = 200
+SETTLE_S = 1.0
 
 
 class PolicyProcess:
     """Holds what one run of the policy needs; every method belongs to the policy process."""
 
-    def __init__(self, options: RunOptions, memory: RunMemory) -> None:
-        self.options = options
+    def __init__(self, options: RunOptions, memory: RunMemory, boot_epoch: int) -> None:
+        self.options, self.boot_epoch = options, boot_epoch
         self.settings = options.settings
         self.memory = memory
         self.folder = RunFolder.open(Path(options.folder))
@@ -52,6 +56,9 @@ class PolicyProcess:
         self.specification = self.actor.specification
         self.limits = fr3_limits(PLANNING_MARGINS, self.settings.guards.guards(), self.specification.tip)
         warm_up(self.limits)
+        self.journal = JournalRecorder(
+            options.run_name, self.settings.robot.name, boot_epoch, self.actor.generation, self.specification
+        )
         task = self.settings.task
         driver = TaskDriver(task.sensors, task.outcome, task.reset)
         self.plant = RobotPlant(memory, driver, self.settings.servo.state_age_max_s)
@@ -98,25 +105,37 @@ class PolicyProcess:
         """Run the remaining episodes of this run and bring the arm to rest."""
         for episode in range(first_episode, self.options.episodes):
             self.go_to_start()
+            self._wait_for_room()
             self.run_episode(episode)
         self.plant.settle()
         self.plant.free_run()
+        self.journal.settle(SETTLE_S)
+
+    def _wait_for_room(self) -> None:
+        """Hold the arm where an episode starts as long as the journal could not take it."""
+        renew_ticks = int(self.settings.servo.hold_timeout_s * TICKS_PER_SECOND / 2)
+        since_tick = self.plant.tick
+        while self.journal.trouble:
+            self.plant.wait(self.plant.tick + ROOM_POLL_TICKS)
+            if self.plant.tick - since_tick > renew_ticks:
+                self._reset_motion(retract_height_m=0.0)
+                since_tick = self.plant.tick
 
     def go_to_start(self) -> None:
         """Move the arm to the start pose by a planned motion and let it come to rest there."""
         for _ in range(RESET_TRIES):
-            if self._reset_motion():
+            if self._reset_motion(self.settings.task.retract_height_m):
                 return
         raise ArmError(f"the start pose was not reached in {RESET_TRIES} motions: free the arm and start again")
 
-    def _reset_motion(self) -> bool:
+    def _reset_motion(self, retract_height_m: float) -> bool:
         """Plan and run one motion to the start pose; False if a fault or too large a lead ended it elsewhere."""
         state = self.plant.settle()
         self.chunk_id += 1
         plan = plan_reset(
             np.array(state["q_c"]),
             np.array(state["q"]),
-            self.settings.task.retract_height_m,
+            retract_height_m,
             self.plant.tick + ATTACH_DELAY_TICKS,
             self.chunk_id,
             self.specification,
@@ -144,7 +163,7 @@ class PolicyProcess:
             self.plant,
             sequence,
             robot=self.settings.robot.name,
-            boot_epoch=self.options.boot_epoch,
+            boot_epoch=self.boot_epoch,
             episode=episode,
             episode_steps=self.settings.task.episode_steps,
         )
@@ -166,6 +185,7 @@ class PolicyProcess:
             transition = rollout.step(actions, partial(self.actor.meanwhile, sequence.rehearse))
             self.actor.chunk(self._figures(transition))
             self._log(transition, episode, observed_tick, woken_ns, sensed_ns, inferred_ns)
+            self.journal.take(transition, actions, self.actor.generation, episode)
             steps += transition.steps
             observation, outcome = transition.observation, transition.outcome
             chunk += 1
@@ -173,9 +193,9 @@ class PolicyProcess:
             rollout.stop()
         self.actor.episode(success=outcome == "success", fault=outcome == "fault")
         self.chunk_id = sequence.last_chunk_id
-        write_episode(
-            self.folder.episodes / f"{episode:06d}.safetensors", self.specification, steps, rollout.end(outcome)
-        )
+        end = rollout.end(outcome)
+        self.journal.end(end)
+        write_episode(self.folder.episodes / f"{episode:06d}.safetensors", self.specification, steps, end)
         ended = EpisodeEnded(
             tick=self.plant.tick, episode=episode, outcome=outcome, steps=len(steps), ticks=self.plant.tick - first_tick
         )
@@ -210,18 +230,19 @@ def main() -> None:
     """Entry point of the policy process; arguments come from the supervisor."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--options", required=True, help="JSON file of RunOptions")
-    parser.add_argument("--first-episode", type=int, default=0)
+    parser.add_argument("--first-episode", type=int, help="this is a restart: the episode to begin with")
     arguments = parser.parse_args()
     signals.signal(signals.SIGINT, signals.SIG_IGN)
     options = msgspec.json.decode(Path(arguments.options).read_bytes(), type=RunOptions)
     try:
         memory = RunMemory.attach(options.run_name)
-        process = PolicyProcess(options, memory)
+        restarted = arguments.first_episode is not None
+        process = PolicyProcess(options, memory, time.time_ns() // 1_000_000 if restarted else options.boot_epoch)
         print("ready", flush=True)
         if not sys.stdin.readline():
             return
         gc.freeze()
-        process.run(arguments.first_episode)
+        process.run(arguments.first_episode or 0)
     except Stopped:
         return
     except PocoError as error:

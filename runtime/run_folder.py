@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -164,9 +165,13 @@ Event: TypeAlias = EpisodeStarted | EpisodeEnded | Fault | Hold | Reflex | Recov
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Reads and appends the files of one run; any process may append, each record is one write to a file opened for append."""
+    """Reads and appends the files of one run; any process may append, each record is one write to a file opened for append.
+
+    Events go to `events_to` too, if there is such a listener.
+    """
 
     path: Path
+    events_to: Callable[[Event], None] | None = None
 
     @classmethod
     def create(cls, path: Path, facts: RunFacts) -> RunFolder:
@@ -209,6 +214,8 @@ class RunFolder:
     def append_event(self, event: Event) -> None:
         """Append one event (any process)."""
         _append(self.path / EVENTS, event)
+        if self.events_to is not None:
+            self.events_to(event)
 
     def facts(self) -> RunFacts:
         """Read what was known before motion; raises ArtifactError if the file is not readable."""

@@ -6,6 +6,7 @@ import os
 import re
 import signal as signals
 import time
+from dataclasses import replace
 from types import FrameType
 
 import numpy as np
@@ -16,8 +17,10 @@ from poco.hw.task_driver import EMULATOR
 from poco.hw.task_signals import EmulatorSignals
 from poco.runtime.child import Child
 from poco.runtime.companion import Companion
+from poco.runtime.entrance import Entrance
+from poco.runtime.events import noted
 from poco.runtime.recorder import TickRecorder
-from poco.runtime.run_folder import Dilation, Fault, Hold, Recovery, Reflex, RunFolder
+from poco.runtime.run_folder import Dilation, Event, Fault, Hold, Recovery, Reflex, RunFolder
 from poco.runtime.run_options import RunOptions
 from poco.runtime.status import Status
 from poco.shm import RunMemory
@@ -26,6 +29,8 @@ from poco.trouble import BY_NAME, TROUBLES, Grade, Request, describe
 BEAT_S = 0.02
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 15.0
+SETTLE_S = 1.0
+LINK_END_LIMIT_S = 5.0
 RECOVERY_DELAY_S = 0.5
 RECOVERY_RETRY_S = 5.0
 MAX_RECOVERIES = 5
@@ -44,7 +49,9 @@ class Supervisor:
     """One run from start to stop; lives in the process that the user started."""
 
     def __init__(self, options: RunOptions, folder: RunFolder, memory: RunMemory, status: Status) -> None:
-        self.options, self.folder, self.memory, self.status = options, folder, memory, status
+        self.options, self.memory, self.status = options, memory, status
+        self._entrance = Entrance(options.run_name, f"supervisor-{options.boot_epoch}")
+        self.folder = replace(folder, events_to=self._journal)
         self.interrupted = False
         self._recorder = TickRecorder(folder, options.keep_minutes)
         self._children: list[Child] = []
@@ -79,6 +86,9 @@ class Supervisor:
         """Start every process, let the motion begin and return the policy process."""
         if self.options.settings.robot.kind == "sim":
             self._start_emulator()
+        link = Companion(lambda: self._start("link"), self.status.note, "the journal waits in memory")
+        self._companions.append(link)
+        link.child.wait_for("ready", START_LIMIT_S, self._beat_or_leave)
         if self.options.swaps:
             gate = Companion(lambda: self._start("gate"), self.status.note, "no new policy is taken")
             self._companions.append(gate)
@@ -108,6 +118,7 @@ class Supervisor:
 
     def _look_around(self) -> None:
         self._beat()
+        self._entrance.pump()
         for companion in self._companions:
             companion.look()
         self._watch_servo()
@@ -248,8 +259,17 @@ class Supervisor:
             if name in by_name:
                 by_name[name].end()
         self._beat()
+        if (link := by_name.get("link")) is not None:
+            self._entrance.settle(SETTLE_S if link.running else 0.0)
+            link.end(LINK_END_LIMIT_S)
         self._recorder.close()
         self.status.close(self.memory)
+
+    def _journal(self, event: Event) -> None:
+        state = self.memory.read_state()
+        record = noted(event, 0 if state is None else int(state["generation"]))
+        if record is not None:
+            self._entrance.offer(record)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self.interrupted = True

@@ -78,6 +78,9 @@ class LossyDisk:
             raise PowerCut
         del self._written[name], self._durable[name]
 
+    def close(self) -> None:
+        """Nothing to give back."""
+
     def power_cut(self) -> None:
         """Lose what was not synced but for a torn part of it."""
         for name, content in list(self._written.items()):

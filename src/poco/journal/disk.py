@@ -53,6 +53,10 @@ class Disk(Files, Protocol):
         """Remove a file, durably."""
         ...
 
+    def close(self) -> None:
+        """Give the folder back."""
+        ...
+
 
 class FolderFiles:
     """A folder of a real filesystem that another process may be writing."""

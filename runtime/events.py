@@ -1,0 +1,25 @@
+"""Events of a run on their way into the journal."""
+
+from __future__ import annotations
+
+from poco.journal.records import EventKind, Noted
+from poco.runtime.run_folder import Event, Fault, Hold, Recovery, Reflex
+
+TEXT_MAX = 1000
+
+
+def noted(event: Event, generation: int) -> Noted | None:
+    """Return `event` as the journal keeps it; None for one that steps and ends of episodes tell already."""
+    kind: EventKind
+    match event:
+        case Fault(text=text):
+            kind = "fault"
+        case Hold(text=text):
+            kind = "hold"
+        case Reflex(errors=errors):
+            kind, text = "stop", ", ".join(errors)
+        case Recovery(automatic=automatic):
+            kind, text = "recovery", "by itself" if automatic else "by an operator"
+        case _:
+            return None
+    return Noted(event=kind, tick=event.tick, generation=generation, text=text[:TEXT_MAX])

@@ -1,0 +1,58 @@
+"""What the policy process hands to the journal: its boot, every step, the ends of its episodes and where limits bent its will."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from poco.journal.records import Boot, Ended, Noted, Stepped
+from poco.records import EpisodeEnd
+from poco.rollout import Transition
+from poco.runtime.entrance import Entrance
+from poco.specification import Specification
+
+
+class JournalRecorder:
+    """The policy process' writer; no method waits or raises, whatever the state of the link process and its disk."""
+
+    def __init__(
+        self, run_name: str, robot: str, boot_epoch: int, generation: int, specification: Specification
+    ) -> None:
+        self._entrance = Entrance(run_name, f"policy-{boot_epoch}")
+        boot = Boot(
+            robot=robot,
+            boot_epoch=boot_epoch,
+            generation=generation,
+            specification=specification,
+            specification_hash=specification.digest(),
+        )
+        self._entrance.offer(boot)
+
+    @property
+    def trouble(self) -> str:
+        """Why no new episode may begin; empty if one may."""
+        self._entrance.pump()
+        return self._entrance.spool.trouble
+
+    def take(self, transition: Transition, actions: np.typing.ArrayLike, generation: int, episode: int) -> None:
+        """Record what the chunk `actions` led to."""
+        tick = int(transition.plan.spline["attach_tick"])
+        for text in _bent(transition, actions):
+            self._entrance.offer(Noted(event="clip", tick=tick, generation=generation, text=text, episode=episode))
+        for step in transition.steps:
+            self._entrance.offer(Stepped(step=step))
+
+    def end(self, end: EpisodeEnd) -> None:
+        """Record the end of an episode."""
+        self._entrance.offer(Ended(end=end))
+
+    def settle(self, patience_s: float) -> bool:
+        """At rest: wait until everything is durable, at most `patience_s`; tell whether it is."""
+        return self._entrance.settle(patience_s)
+
+
+def _bent(transition: Transition, actions: np.typing.ArrayLike) -> list[str]:
+    """Say where the motion is not what the policy asked for."""
+    values = np.asarray(actions, dtype=np.float64)
+    beyond = int(np.count_nonzero(np.abs(values) > 1.0))
+    texts = [f"{beyond} of {values.size} action values beyond [-1, 1]"] if beyond else []
+    return texts + (["slowed down to stay within the limits"] if transition.plan.stretched else [])

@@ -61,6 +61,7 @@ build: ## build sdist and wheel, install each in a clean environment without tor
 bench: $(VENV)/test.stamp ## run the benchmarks; each prints percentiles and writes JSON
 	$(BIN)/python bench/step.py
 	$(BIN)/python bench/motion.py
+	$(BIN)/python bench/learner.py
 	$(BIN)/poco-bench inference --policy $(ARTIFACT) --torch bench/torch_eager.py
 	$(BIN)/poco-bench observe-to-chunk
 	$(BIN)/poco-bench franka

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from poco.errors import SettingsError
+from poco.learner.blockwise import blocks, summed
 from poco.learner.critic import Aggregate, ChunkCritic, CriticLoss
 from poco.learner.replay import Batch
 from poco.specification import Specification
@@ -32,8 +34,11 @@ LOSS_MAX = 1e6
 """A loss or gradient norm beyond this is an explosion; such an update is refused."""
 
 TRUST_CANDIDATES = 8
+BLOCK_ROWS = 1024
+"""So many candidates go through E- and M-step at a time, for the sake of a CPU's cache."""
+
 VALUED_ROWS = 512
-"""So many candidates are valued at a time, for the sake of a CPU's cache."""
+"""So many of them are valued at a time; the critic's heads need more room."""
 
 Positive = Annotated[float, msgspec.Meta(gt=0.0)]
 Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
@@ -116,6 +121,11 @@ class Posterior:
     values: Tensor
     weights: Tensor
 
+    @classmethod
+    def joined(cls, parts: Sequence[Posterior]) -> Posterior:
+        """Return the posteriors of parts of a batch as one."""
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in cls.__slots__))
+
 
 def posterior_weights(values: Tensor, eta: float) -> Tensor:
     """Return w = softmax(Q / eta) over the candidates of each state, [B, N]."""
@@ -130,16 +140,25 @@ def clipped_loss(losses: Tensor, weights: Tensor, clip: float) -> Tensor:
 class Agent:
     """Actor, chunk critic, target critic and their optimizer; one learner process owns it.
 
+    `threads` Python threads share the candidates out; torch itself should be set to one thread then.
+
     With observation step k, D = delay_steps and E = execute_steps, the critic reads the actions of steps k ... k + D + E - 1: the
     last D of the chunk before, then the first E of this one. Rewards and bootstrap count from step k to step k + E.
     """
 
     def __init__(
-        self, policy: ChunkPolicy, critic: ChunkCritic, settings: AgentSettings, specification: Specification
+        self,
+        policy: ChunkPolicy,
+        critic: ChunkCritic,
+        settings: AgentSettings,
+        specification: Specification,
+        threads: int = 1,
     ) -> None:
         self.policy, self.critic, self.settings = policy, critic, settings
         self.target = copy.deepcopy(critic).requires_grad_(False)
         self.refused = 0
+        self._threads = threads
+        self._workers = ThreadPoolExecutor(threads) if threads > 1 else None
         self._delay, self._execute = specification.delay_steps, specification.execute_steps
         self._shape = (specification.chunk_steps, specification.action_size)
         groups: list[dict[str, Any]] = [
@@ -202,62 +221,86 @@ class Agent:
     def actor_loss(self, batch: Batch, phase: Phase, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return L_BC(a_D) + beta * sum_j w_j min(L_BC(a_j), zeta), mean over the batch; the second term in phase "learning"."""
         context = self.policy.encode(batch.observation)
-        noise, time = self._draw(context, generator)
+        noise, time = self._draw((len(context),), context.dtype, generator)
         losses = self.policy.loss(context, batch.chunk, noise, time, batch.valid)
         anchored = batch.success if self.settings.anchor == "successes" else torch.ones_like(losses)
         cloning = (losses * anchored).sum() / anchored.sum().clamp(min=1.0)
         figures = {f"bc_loss_{name}": value for name, value in _spread(losses.detach()).items() if name != "std"}
         if phase == "cloning" or not self.settings.posterior:
             return cloning, figures
-        posterior = self.e_step(context, batch, generator)
-        improvement, more = self.m_step(context, posterior, generator)
+        improvement, more = self.improvement(context, batch, generator)
         return cloning + self.settings.beta * improvement, figures | more
 
+    def improvement(self, context: Tensor, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Return the posterior term sum_j w_j min(L_BC(a_j), zeta), mean over the batch; E- and M-step block by block of states."""
+        states, count = len(context), self.settings.candidates
+        origin = self._noise((states, count), context.dtype, generator)
+        noise, time = self._draw((states, count), context.dtype, generator)
+
+        def term(near: Tensor, part: slice) -> tuple[Tensor, tuple[Posterior, Tensor]]:
+            posterior = self.e_step(near, batch.observation[part], batch.actions[part, : self._delay], origin[part])
+            loss, losses = self.m_step(near, posterior, noise[part], time[part])
+            return loss * (len(near) / states), (posterior, losses)
+
+        parts = blocks(states, max(1, BLOCK_ROWS // count), self._threads)
+        loss, found = summed(term, context, list(self.policy.parameters()), parts, self._workers)
+        posterior = Posterior.joined([one for one, _ in found])
+        return loss, self.diagnostics(posterior, torch.cat([losses for _, losses in found]))
+
     @torch.no_grad()
-    def e_step(self, context: Tensor, batch: Batch, generator: torch.Generator) -> Posterior:
-        """Draw N chunks from the current actor at every state and weigh them by the target critic; nothing gets a gradient."""
-        count = self.settings.candidates
-        chunks = self._sample(context, count, generator)
-        values = self._values(self.target, batch.observation, batch.actions[:, : self._delay], chunks)
+    def e_step(self, context: Tensor, observation: Tensor, pending: Tensor, noise: Tensor) -> Posterior:
+        """Draw N chunks from the current actor at every state and weigh them by the target critic; nothing gets a gradient.
+
+        `observation` is [B, O], `pending` [B, D, A] the actions still to be executed, `noise` [B, N, T, A].
+        """
+        count = noise.shape[1]
+        chunks = self.policy.sample(context.repeat_interleave(count, dim=0), noise.flatten(0, 1)).view_as(noise)
+        values = self._values(self.target, observation, pending, chunks)
         if self.settings.method == "poco-noestep":
             weights = torch.full_like(values, 1.0 / count)
         else:
             weights = posterior_weights(values, self.settings.eta)
         return Posterior(chunks, values, weights)
 
-    def m_step(
-        self, context: Tensor, posterior: Posterior, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
-        """Return the clipped posterior term, mean over the states; one draw of noise and time for each candidate.
+    def m_step(self, context: Tensor, posterior: Posterior, noise: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the clipped posterior term, mean over the states, and the loss of every candidate, 0 where it was left out.
 
-        Weightless candidates count 0. The first of each state always takes part: it is a fair draw of all, and the
-        figures of candidate losses and the clipped fraction are taken over it wherever others were left out.
+        `noise` [B, N, T, A] and `time` [B, N] are one draw for each candidate. Weightless candidates are left out; the first of
+        each state never is.
         """
-        weights, values, clip = posterior.weights, posterior.values, self.settings.clip
-        count = weights.shape[1]
+        weights = posterior.weights
+        rows = self._kept(weights).flatten().nonzero().squeeze(-1)
+        chunks, noise, time = (one.flatten(0, 1)[rows] for one in (posterior.chunks, noise, time))
+        whole = torch.ones(chunks.shape[:2], dtype=chunks.dtype, device=chunks.device)
+        found = self.policy.loss(context[rows // weights.shape[1]], chunks, noise, time, whole)
+        losses = found.new_zeros(weights.numel()).index_put((rows,), found).view_as(weights)
+        return clipped_loss(losses, weights, self.settings.clip).mean(), losses.detach()
+
+    def _kept(self, weights: Tensor) -> Tensor:
+        """Return which candidates [B, N] take part in the M-step."""
         kept = weights >= self.settings.weightless
         kept[:, 0] = True
-        rows = kept.flatten().nonzero().squeeze(-1)
-        chunks = posterior.chunks.flatten(0, 1)
-        noise, time = self._draw(chunks, generator)
-        whole = torch.ones((len(rows), chunks.shape[1]), dtype=chunks.dtype, device=chunks.device)
-        found = self.policy.loss(context[rows // count], chunks[rows], noise[rows], time[rows], whole)
-        losses = found.new_zeros(len(chunks)).index_put((rows,), found).view_as(weights)
-        loss = clipped_loss(losses, weights, clip).mean()
-        losses = losses.detach()
-        seen = losses if len(rows) == len(chunks) else losses[:, :1]
-        trusted = values[:, :TRUST_CANDIDATES]
+        return kept
+
+    def diagnostics(self, posterior: Posterior, losses: Tensor) -> dict[str, float]:
+        """Return the diagnostics of the posterior term with the candidates' `losses` [B, N].
+
+        Where candidates were left out, those of losses and clipping are taken over the first of each state, a fair draw of all.
+        """
+        weights, values, clip = posterior.weights, posterior.values, self.settings.clip
+        kept, trusted = self._kept(weights), values[:, :TRUST_CANDIDATES]
+        seen = losses if bool(kept.all()) else losses[:, :1]
         figures = {
-            "posterior_loss": float(loss.detach()),
+            "posterior_loss": float(clipped_loss(losses, weights, clip).mean()),
             "clipped_fraction": float((seen > clip).float().mean()),
             "clipped_weight": float((weights * (losses > clip)).sum(-1).mean()),
-            "weightless_fraction": 1.0 - len(rows) / len(chunks),
+            "weightless_fraction": 1.0 - float(kept.float().mean()),
             "effective_sample_size": float((1.0 / weights.square().sum(-1)).mean()),
             "best_of_8_gain": float((trusted.amax(-1) - trusted[:, 0]).mean()),
         }
         for name, tensor in (("candidate_loss", seen), ("weight", weights), ("value", values)):
             figures |= {f"{name}_{statistic}": value for statistic, value in _spread(tensor).items()}
-        return loss, figures
+        return figures
 
     @torch.no_grad()
     def beliefs(self, batch: Batch) -> Tensor:
@@ -279,7 +322,8 @@ class Agent:
         """Return what the critic reads at the next observation [B, D + E, A], and its first D actions, still to be executed."""
         context = self.policy.encode(batch.following)
         count = self.settings.candidates if self.settings.method == "qc" else 1
-        chunks = self._sample(context, count, generator)
+        noise = self._noise((len(context), count), context.dtype, generator)
+        chunks = self.policy.sample(context.repeat_interleave(count, dim=0), noise.flatten(0, 1)).view_as(noise)
         real = batch.known[:, self._execute :].unsqueeze(-1).bool()
         pending = torch.where(real, batch.actions[:, self._execute :], chunks[:, 0, : self._delay])
         values = self._values(self.critic, batch.following, pending, chunks) if count > 1 else None
@@ -294,16 +338,13 @@ class Agent:
         blocks = zip(torch.split(observation, states), torch.split(actions, states), strict=True)
         return torch.cat([critic.values(*block, self.settings.aggregate) for block in blocks])
 
-    def _sample(self, context: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        """Return `count` chunks for each state, [B, count, T, A]."""
-        shape = (len(context) * count, *self._shape)
-        noise = torch.randn(shape, generator=generator, dtype=context.dtype)
-        return self.policy.sample(context.repeat_interleave(count, dim=0), noise).view(-1, count, *self._shape)
+    def _noise(self, rows: tuple[int, ...], precision: torch.dtype, generator: torch.Generator) -> Tensor:
+        """Return the noise [*rows, T, A] that chunks are made of."""
+        return torch.randn((*rows, *self._shape), generator=generator, dtype=precision)
 
-    def _draw(self, context: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return noise [B, T, A] and time [B] of the policy's loss."""
-        noise = torch.randn((len(context), *self._shape), generator=generator, dtype=context.dtype)
-        return noise, torch.rand(len(context), generator=generator, dtype=context.dtype)
+    def _draw(self, rows: tuple[int, ...], precision: torch.dtype, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return noise [*rows, T, A] and time [*rows] of the policy's loss."""
+        return self._noise(rows, precision, generator), torch.rand(rows, generator=generator, dtype=precision)
 
     def _sane(self, figures: dict[str, float]) -> bool:
         """Whether loss, target and gradient may enter the weights."""

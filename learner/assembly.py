@@ -13,10 +13,10 @@ from poco.learner.networks import FlowPolicy
 from poco.learner.training_state import Identity, Tensors, TrainingState
 
 
-def assemble(identity: Identity, bf16_sampling: bool = False) -> tuple[FlowPolicy, Agent]:
+def assemble(identity: Identity, bf16_sampling: bool = False, threads: int = 1) -> tuple[FlowPolicy, Agent]:
     """Return a fresh policy and its agent with fresh critics; the same ones for the same identity.
 
-    With `bf16_sampling` the agent draws its candidates in bfloat16.
+    With `bf16_sampling` the agent draws its candidates in bfloat16; `threads` share them out.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(identity.seed)
@@ -26,7 +26,7 @@ def assemble(identity: Identity, bf16_sampling: bool = False) -> tuple[FlowPolic
             identity.specification, settings.critic_hidden_sizes, settings.critic_heads, settings.critic_loss
         )
         critic = ChunkCritic(architecture)
-    return policy, Agent(FastFlow(policy, bf16_sampling), critic, settings, identity.specification)
+    return policy, Agent(FastFlow(policy, bf16_sampling), critic, settings, identity.specification, threads)
 
 
 def tensors_of(policy: FlowPolicy, agent: Agent) -> Tensors:

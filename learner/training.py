@@ -55,6 +55,8 @@ class Run:
     start: Checkpoint | None = None
     beside: bool = False
     """Whether acting goes on beside the learning: a resumed run then keeps every episode in the replay."""
+    threads: int = 1
+    """So many threads share the candidates of an update out."""
 
 
 class Learner:
@@ -74,7 +76,7 @@ class Learner:
         self.generator = torch.Generator().manual_seed(run.seed)
         self.replay = self._replay(resume)
         self._refused_before = self.progress.refused
-        self.policy, self.agent = assembly.assemble(self.identity, self.progress.bf16_sampling)
+        self.policy, self.agent = assembly.assemble(self.identity, self.progress.bf16_sampling, run.threads)
         if state is None:
             self._begin()
         else:

@@ -46,6 +46,7 @@ def train(
     seed: int = 0,
     resume: bool = False,
     workers: int = 0,
+    threads: int = 1,
     env_python: Path | None = None,
     tensorboard: bool = False,
 ) -> None:
@@ -66,6 +67,7 @@ def train(
         resume: Go on from the newest checkpoint in --out.
         workers: Environments that act in processes of their own beside the learning; with 0 acting and learning take turns, and
             only then the same seed gives the same run.
+        threads: Threads that share the candidates of an update out.
         env_python: Python that runs the environment, for a suite that needs another one; it needs numpy, msgspec, pyyaml and
             gymnasium besides the suite.
         tensorboard: Write event files for TensorBoard to --out/tensorboard.
@@ -79,13 +81,14 @@ def train(
     from poco.learner.training import Learner
     from poco.learner.training_beside import learn_beside
 
+    at_least_one("threads", threads)
     torch.set_num_threads(1)
     run = (
         _resumed(out, config, method, episodes, steps)
         if resume
         else _new(out, config, data, start, method, episodes, steps, seed)
     )
-    run = dataclasses.replace(run, beside=workers > 0)
+    run = dataclasses.replace(run, beside=workers > 0, threads=threads)
     task, parameters = run.settings.task, run.settings.environment
     with contextlib.ExitStack() as stack:
         environment = stack.enter_context(one_environment(task, parameters, out / WORKERS, env_python))

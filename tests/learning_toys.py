@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from poco.learner.agent import Agent, AgentSettings
+from poco.learner.agent import Agent, AgentSettings, Posterior
 from poco.learner.critic import ChunkCritic, CriticArchitecture
 from poco.learner.networks import Architecture, FlowPolicy
+from poco.learner.replay import Batch
 from poco.specification import Specification
 
 SMALL = AgentSettings(
@@ -70,3 +71,20 @@ def small_agent(specification: Specification, settings: AgentSettings = SMALL, s
         policy = FlowPolicy(Architecture.of(specification, (16, 16)))
         critic = ChunkCritic(critic_architecture(specification, settings))
     return Agent(policy, critic, settings, specification)
+
+
+def e_step(agent: Agent, context: Tensor, batch: Batch, draws: torch.Generator) -> Posterior:
+    """The E-step for a batch of the toys' specification, which has one delay step."""
+    shape = (len(context), agent.settings.candidates, *batch.chunk.shape[1:])
+    noise = torch.randn(shape, generator=draws, dtype=context.dtype)
+    return agent.e_step(context, batch.observation, batch.actions[:, :1], noise)
+
+
+def m_step(
+    agent: Agent, context: Tensor, posterior: Posterior, draws: torch.Generator
+) -> tuple[Tensor, dict[str, float]]:
+    """The M-step with one draw for each candidate, and its diagnostics."""
+    noise = torch.randn(posterior.chunks.shape, generator=draws, dtype=context.dtype)
+    time = torch.rand(noise.shape[:2], generator=draws, dtype=context.dtype)
+    term, losses = agent.m_step(context, posterior, noise, time)
+    return term, agent.diagnostics(posterior, losses)

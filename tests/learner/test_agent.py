@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from learning_toys import SMALL, GaussianPolicy, LinearCritic, critic_architecture, small_agent
+from learning_toys import SMALL, GaussianPolicy, LinearCritic, critic_architecture, e_step, m_step, small_agent
 from poco.episodes import Episode
 from poco.errors import SettingsError
 from poco.learner.agent import Agent, AgentSettings, ChunkPolicy, Method, Posterior, clipped_loss, posterior_weights
@@ -79,8 +79,8 @@ def test_unclipped_term_is_the_weighted_cloning_loss_of_the_candidates(
     """Candidates, weights, losses and their sum, written out again by hand, give the agent's posterior term."""
     agent = small_agent(specification, changed(SMALL, zeta=0.0))
     context = agent.policy.encode(batch.observation)
-    posterior = agent.e_step(context, batch, generator(2))
-    term, _ = agent.m_step(context, posterior, generator(3))
+    posterior = e_step(agent, context, batch, generator(2))
+    term, _ = m_step(agent, context, posterior, generator(3))
     draws = generator(2)
     noise = torch.randn(24 * 4, 5, 4, generator=draws)
     chunks = agent.policy.sample(context.detach().repeat_interleave(4, 0), noise).view(24, 4, 5, 4)
@@ -125,7 +125,7 @@ def test_no_gradient_leaves_the_actor_loss_but_to_the_predicted_velocity(
     """Candidates and weights are constants and the critics get no gradient at all."""
     agent = small_agent(specification)
     context = agent.policy.encode(batch.observation)
-    posterior = agent.e_step(context, batch, generator())
+    posterior = e_step(agent, context, batch, generator())
     assert not any(one.requires_grad for one in (posterior.chunks, posterior.values, posterior.weights))
     torch.autograd.backward(agent.actor_loss(batch, "learning", generator(1))[0])
     assert all(parameter.grad is not None for parameter in agent.policy.parameters())
@@ -230,7 +230,7 @@ def test_known_posterior_is_reproduced(specification: Specification, batch: Batc
     batch = Batch(*(getattr(batch, name)[:2] for name in Batch.__slots__))
     expected = 0.15**2 * slope / eta
     agent = toy(specification, slope, candidates=8192, eta=eta, zeta=0.0)
-    posterior = agent.e_step(batch.observation, batch, generator(1))
+    posterior = e_step(agent, batch.observation, batch, generator(1))
     mean = (posterior.weights[..., None, None] * posterior.chunks).sum(1)
     std = ((posterior.weights[..., None, None] * (posterior.chunks - mean[:, None]) ** 2).sum(1)).sqrt()
     assert float(mean[:, :3].mean()) == pytest.approx(expected, rel=0.05)
@@ -242,13 +242,12 @@ def test_known_posterior_is_reproduced(specification: Specification, batch: Batc
     optimizer, draws = torch.optim.Adam(fitted.policy.parameters(), 0.02), generator(2)
     for _ in range(150):
         optimizer.zero_grad()
-        torch.autograd.backward(fitted.m_step(batch.observation, executed, draws)[0])
+        torch.autograd.backward(m_step(fitted, batch.observation, executed, draws)[0])
         optimizer.step()
     assert target.mean.item() == pytest.approx(expected, rel=0.1)
     assert target.log_std.exp().item() == pytest.approx(0.15, rel=0.1)
-    uniform = toy(specification, slope, candidates=8192, method="poco-noestep").e_step(
-        batch.observation, batch, generator(1)
-    )
+    uninformed = toy(specification, slope, candidates=8192, method="poco-noestep")
+    uniform = e_step(uninformed, batch.observation, batch, generator(1))
     assert float(uniform.weights.std()) == 0.0
     assert abs(float(uniform.chunks.mean())) < 0.1 * expected
 
@@ -259,10 +258,10 @@ def test_clipped_gradient_equals_finite_differences(specification: Specification
     agent = small_agent(specification, changed(SMALL, zeta=1.2))
     for parameter in (*agent.policy.parameters(), *agent.critic.parameters(), *agent.target.parameters()):
         parameter.data = parameter.data.double()
-    posterior = agent.e_step(agent.policy.encode(double.observation), double, generator(8))
+    posterior = e_step(agent, agent.policy.encode(double.observation), double, generator(8))
 
     def loss() -> tuple[Tensor, dict[str, float]]:
-        return agent.m_step(agent.policy.encode(double.observation), posterior, generator(9))
+        return m_step(agent, agent.policy.encode(double.observation), posterior, generator(9))
 
     assert 0.1 < loss()[1]["clipped_fraction"] < 0.9
     parameters = list(agent.policy.parameters())
@@ -285,7 +284,7 @@ def test_weightless_candidates_cannot_matter(specification: Specification, batch
     """
     agent = small_agent(specification, changed(SMALL, zeta=0.0, candidates=16, eta=0.01))
     context = agent.policy.encode(batch.observation)
-    posterior = agent.e_step(context, batch, generator(5))
+    posterior = e_step(agent, context, batch, generator(5))
     draws = generator(6)
     noise, time = torch.randn(24 * 16, 5, 4, generator=draws), torch.rand(24 * 16, generator=draws)
     steepest = 0.0
@@ -302,7 +301,7 @@ def test_weightless_candidates_cannot_matter(specification: Specification, batch
         kept = []
         for weightless in (0.0, threshold):
             agent.settings = changed(agent.settings, weightless=weightless)
-            term, figures = agent.m_step(agent.policy.encode(batch.observation), posterior, generator(6))
+            term, figures = m_step(agent, agent.policy.encode(batch.observation), posterior, generator(6))
             kept.append(gradients(agent, term))
         count = int((posterior.weights[:, 1:] < threshold).sum())
         assert figures["weightless_fraction"] == pytest.approx(count / (24 * 16))
@@ -321,7 +320,7 @@ def test_clipped_fraction_stays_honest_without_the_weightless(specification: Spe
         settings = changed(SMALL, candidates=16, eta=0.0005, zeta=1.2, weightless=weightless)
         agent, draws = small_agent(specification, settings), generator(7)
         context = agent.policy.encode(batch.observation)
-        runs = [agent.m_step(context, agent.e_step(context, batch, draws), draws)[1] for _ in range(60)]
+        runs = [m_step(agent, context, e_step(agent, context, batch, draws), draws)[1] for _ in range(60)]
         assert (runs[0]["weightless_fraction"] > 0.5) == (weightless > 0.0)
         fractions.append(float(np.mean([one["clipped_fraction"] for one in runs])))
     assert 0.1 < fractions[0] < 0.9

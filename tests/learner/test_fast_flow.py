@@ -6,7 +6,7 @@ import msgspec
 import pytest
 import torch
 
-from learning_toys import SMALL, critic_architecture
+from learning_toys import SMALL, critic_architecture, e_step, m_step
 from poco.learner.agent import Agent
 from poco.learner.critic import ChunkCritic
 from poco.learner.fast_flow import BLOCK_BYTES, LEAST_ROWS, FastFlow, bf16_is_faster
@@ -76,14 +76,14 @@ def test_bf16_leaves_weights_and_losses_to_full_precision(specification: Specifi
         Agent(one, critic, SMALL, specification) for one in (FastFlow(policy, bf16=True), FastFlow(policy, bf16=False))
     )
     context = policy.encode(observation)
-    posterior = fast.e_step(context, batch, torch.Generator().manual_seed(3))
-    other = plain.e_step(context, batch, torch.Generator().manual_seed(3))
+    posterior = e_step(fast, context, batch, torch.Generator().manual_seed(3))
+    other = e_step(plain, context, batch, torch.Generator().manual_seed(3))
     assert 0.0 < float((posterior.chunks - other.chunks).abs().max()) < 0.02
     read = torch.cat((batch.actions[:, None, :1].expand(-1, 4, -1, -1), posterior.chunks[:, :, :3]), dim=2)
     values = critic.values(observation, read, "mean").detach()
     torch.testing.assert_close(posterior.values, values)
     torch.testing.assert_close(posterior.weights, torch.softmax(values / SMALL.eta, -1))
-    losses = [one.m_step(context, posterior, torch.Generator().manual_seed(4))[0] for one in (fast, plain)]
+    losses = [m_step(one, context, posterior, torch.Generator().manual_seed(4))[0] for one in (fast, plain)]
     assert torch.equal(*losses)
 
 

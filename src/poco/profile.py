@@ -3,7 +3,7 @@
 The path is one quintic per action through the waypoints. A segment takes its natural time where the limits allow it;
 segments that exceed a limit grow until none does. Waypoint speeds follow from the times of both neighbours, so a slow
 segment slows the ones before and after it, round by round, as far as acceleration demands. The result is C2 because
-neighbours share the waypoint's state, and it is verified tick by tick on the positions that would be sent.
+neighbours share the waypoint's state, and it is verified for every tick on the positions that would be sent.
 """
 
 from __future__ import annotations

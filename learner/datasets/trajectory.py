@@ -85,9 +85,13 @@ def field_of(name: str, source: str, columns: Sequence[Floats]) -> Field:
     high = np.max([column.max(0) for column in columns], axis=0)
     margin = np.where(high - low > 1e-9, MARGIN * (high - low), 1.0)
     return Field(
-        name=name, source=source, frame="as recorded", unit="as recorded",
-        low=tuple((low - margin).tolist()), high=tuple((high + margin).tolist()),
-    )  # fmt: skip
+        name=name,
+        source=source,
+        frame="as recorded",
+        unit="as recorded",
+        low=tuple((low - margin).tolist()),
+        high=tuple((high + margin).tolist()),
+    )
 
 
 def foreign_specification(
@@ -95,10 +99,20 @@ def foreign_specification(
 ) -> Specification:
     """Return the specification of a robot that poco only learns for: chunks of `chunk_steps`, all executed, no delay."""
     return Specification(
-        name=name, robot="foreign", rate_hz=rate_hz, chunk_steps=chunk_steps, execute_steps=chunk_steps, delay_steps=0,
-        action_space="foreign", delta_base="none", gripper="none", flange_t_tip=(), rest_q=(),
-        observation=tuple(observation), action=tuple(action),
-    )  # fmt: skip
+        name=name,
+        robot="foreign",
+        rate_hz=rate_hz,
+        chunk_steps=chunk_steps,
+        execute_steps=chunk_steps,
+        delay_steps=0,
+        action_space="foreign",
+        delta_base="none",
+        gripper="none",
+        flange_t_tip=(),
+        rest_q=(),
+        observation=tuple(observation),
+        action=tuple(action),
+    )
 
 
 def scaled(fields: tuple[Field, ...], columns: Sequence[Floats]) -> Floats:
@@ -140,8 +154,15 @@ def episode_of(trajectory: Trajectory, specification: Specification, robot: str,
 
 
 def keep(source: Source, number: int, out: Path) -> tuple[int, int]:
-    """Write recorded episode `number` of `source` to `out`; return how many pieces and steps it gave. Repeating changes nothing."""
+    """Write recorded episode `number` of `source` to `out`; return how many pieces and steps it gave.
+
+    Repeating it changes nothing. Raises ArtifactError for what does not fit.
+    """
     pieces = source.read(number)
+    if len(pieces) > PIECES_MAX:
+        raise ArtifactError(
+            f"recorded episode {number} falls into {len(pieces)} pieces, the limit is {PIECES_MAX}: give shorter recordings"
+        )
     steps = 0
     for piece, read in enumerate(pieces):
         name = PIECES_MAX * number + piece

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poco.errors import UsageError
-from poco.learner.datasets.trajectory import PIECES_MAX, Source, Trajectory
+from poco.learner.datasets.trajectory import Source, Trajectory
 from poco.specification import Specification, scale
 
 from .ogbench_environment import OGBenchEnvironment, make_scene
@@ -72,7 +72,7 @@ class Play:
                 continue
             rewards = published[first:last] if task.reward == "published" else done[first:last].astype(np.float64)
             found.append(Trajectory(seen[first : last + 1], self.actions[first:last], rewards, success, success))
-        return found[:PIECES_MAX]
+        return found
 
 
 def _cuts(done: npt.NDArray[np.bool_], count: int) -> Iterator[tuple[int, int, bool]]:

@@ -111,3 +111,12 @@ def test_every_recipe_is_the_papers() -> None:
         assert (agent.candidates, agent.beta, agent.discount, agent.target_rate) == (32, 1.0, 0.99, 0.005)
         assert (agent.aggregate, agent.anchor, agent.critic_loss, agent.step_cost) == ("mean", "all", "mse", 0.01)
         assert recipe.actor_hidden_sizes == agent.critic_hidden_sizes == (512,) * 4
+
+
+def test_recipes_for_a_cpu_name_tasks_that_exist() -> None:
+    """Each of configs/cpu reads, and its environment can be made as it says."""
+    recipes = sorted((RECIPES.parent / "cpu").glob("*.yaml"))
+    assert len(recipes) >= 4
+    for path in recipes:
+        settings = read_training_settings(path)
+        rollouts.make_environment(settings.task, **settings.environment).close()

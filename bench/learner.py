@@ -103,6 +103,7 @@ def random_batch(states: int, generator: torch.Generator) -> Batch:
         last=zeros,
         terminated=zeros,
         success=ones,
+        step=zeros,
     )
 
 
@@ -111,7 +112,7 @@ def networks(hidden: tuple[int, ...], settings: AgentSettings, batch: Batch) -> 
     torch.manual_seed(0)
     spec = specification()
     policy = FlowPolicy(Architecture.of(spec, hidden))
-    critic = ChunkCritic(CriticArchitecture.of(spec, hidden, settings.critic_heads, settings.critic_loss))
+    critic = ChunkCritic(CriticArchitecture.of(spec, hidden, settings.critic_heads, settings.critic_loss, clock=False))
     with torch.no_grad():
         some = batch.observation[:8].repeat_interleave(64, dim=0)
         chunks = policy(some, torch.randn(len(some), CHUNK, ACTION))

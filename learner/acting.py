@@ -35,7 +35,8 @@ def chunk_actor(
                 actions: Floats = policy(seen, noise)[0].numpy()
             else:
                 before = torch.from_numpy(still if chunk == 0 else pending)[None]
-                actions = agent.best(seen, before, noise[None])[0].numpy()
+                step = torch.tensor([float(chunk * execute)])
+                actions = agent.best(seen, step, before, noise[None])[0].numpy()
         pending = actions[execute - delay : execute]
         return actions
 

@@ -73,6 +73,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     the target ("bootstrap", paper) or was in vain ("failure"). step_cost is taken off the raw reward of each step. Candidates that
     weigh less than weightless are left out of the M-step, which moves its gradient by less than N * weightless times the
     largest gradient of a candidate's loss; 0 keeps all.
+    critic_clock_steps: the critic also sees which part of so many steps is over, what "failure" makes part of the state; 0
+    (paper) for no clock. The actor never sees it.
     """
 
     method: Method = "poco"
@@ -88,6 +90,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     critic_loss: CriticLoss = "mse"
     critic_hidden_sizes: tuple[int, ...] = (512, 512, 512, 512)
     critic_heads: int = 2
+    critic_clock_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
     actor_learning_rate: Positive = 3e-4
     critic_learning_rate: Positive = 3e-4
     step_cost: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
@@ -203,11 +206,12 @@ class Agent:
             following, pending = self._following(batch, generator)
             discounts = settings.discount ** torch.arange(execute, dtype=batch.rewards.dtype)
             rewards = ((batch.rewards - settings.step_cost) * discounts).sum(-1)
-            future = self.target.values(batch.following, following.unsqueeze(1), settings.aggregate).squeeze(-1)
+            seen = self._seen(batch.following, batch.step + execute)
+            future = self.target.values(seen, following.unsqueeze(1), settings.aggregate).squeeze(-1)
             final = batch.last if settings.time_limit == "failure" else batch.terminated
             target = rewards + settings.discount**execute * (1.0 - final) * future
         actions = torch.cat((batch.actions[:, :execute], pending), dim=1)
-        raw = self.critic(batch.observation, actions.unsqueeze(1)).squeeze(-1)
+        raw = self.critic(self._seen(batch.observation, batch.step), actions.unsqueeze(1)).squeeze(-1)
         loss = (self.critic.loss(raw, target) * batch.complete).mean()
         figures = {
             "critic_loss": float(loss.detach()),
@@ -236,9 +240,10 @@ class Agent:
         states, count = len(context), self.settings.candidates
         origin = self._noise((states, count), context.dtype, generator)
         noise, time = self._draw((states, count), context.dtype, generator)
+        seen = self._seen(batch.observation, batch.step)
 
         def term(near: Tensor, part: slice) -> tuple[Tensor, tuple[Posterior, Tensor]]:
-            posterior = self.e_step(near, batch.observation[part], batch.actions[part, : self._delay], origin[part])
+            posterior = self.e_step(near, seen[part], batch.actions[part, : self._delay], origin[part])
             loss, losses = self.m_step(near, posterior, noise[part], time[part])
             return loss * (len(near) / states), (posterior, losses)
 
@@ -248,14 +253,14 @@ class Agent:
         return loss, self.diagnostics(posterior, torch.cat([losses for _, losses in found]))
 
     @torch.no_grad()
-    def e_step(self, context: Tensor, observation: Tensor, pending: Tensor, noise: Tensor) -> Posterior:
+    def e_step(self, context: Tensor, seen: Tensor, pending: Tensor, noise: Tensor) -> Posterior:
         """Draw N chunks from the current actor at every state and weigh them by the target critic; nothing gets a gradient.
 
-        `observation` is [B, O], `pending` [B, D, A] the actions still to be executed, `noise` [B, N, T, A].
+        `seen` [B, ...] is what the critic sees, `pending` [B, D, A] the actions still to be executed, `noise` [B, N, T, A].
         """
         count = noise.shape[1]
         chunks = self.policy.sample(context.repeat_interleave(count, dim=0), noise.flatten(0, 1)).view_as(noise)
-        values = self._values(self.target, observation, pending, chunks)
+        values = self._values(self.target, seen, pending, chunks)
         if self.settings.method == "poco-noestep":
             weights = torch.full_like(values, 1.0 / count)
         else:
@@ -305,18 +310,19 @@ class Agent:
     @torch.no_grad()
     def beliefs(self, batch: Batch) -> Tensor:
         """Return what the target critic expects [B] of the actions that were executed in complete windows."""
-        return self.target.values(batch.observation, batch.actions.unsqueeze(1), self.settings.aggregate).squeeze(-1)
+        seen = self._seen(batch.observation, batch.step)
+        return self.target.values(seen, batch.actions.unsqueeze(1), self.settings.aggregate).squeeze(-1)
 
     @torch.no_grad()
-    def best(self, observation: Tensor, pending: Tensor, noise: Tensor) -> Tensor:
+    def best(self, observation: Tensor, step: Tensor, pending: Tensor, noise: Tensor) -> Tensor:
         """Return for each state the chunk [B, T, A] with the highest value among N samples.
 
-        `observation` is [B, O], `pending` [B, D, A] the actions still to be executed, `noise` [B, N, T, A].
+        `observation` [B, O] is of step `step` [B], `pending` [B, D, A] the actions still to be executed, `noise` [B, N, T, A].
         """
         count = noise.shape[1]
         context = self.policy.encode(observation).repeat_interleave(count, dim=0)
         chunks = self.policy.sample(context, noise.flatten(0, 1)).view_as(noise)
-        return _pick(chunks, self._values(self.critic, observation, pending, chunks))
+        return _pick(chunks, self._values(self.critic, self._seen(observation, step), pending, chunks))
 
     def _following(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return what the critic reads at the next observation [B, D + E, A], and its first D actions, still to be executed."""
@@ -326,16 +332,25 @@ class Agent:
         chunks = self.policy.sample(context.repeat_interleave(count, dim=0), noise.flatten(0, 1)).view_as(noise)
         real = batch.known[:, self._execute :].unsqueeze(-1).bool()
         pending = torch.where(real, batch.actions[:, self._execute :], chunks[:, 0, : self._delay])
-        values = self._values(self.critic, batch.following, pending, chunks) if count > 1 else None
-        chosen = chunks[:, 0] if values is None else _pick(chunks, values)
+        chosen = chunks[:, 0]
+        if count > 1:
+            seen = self._seen(batch.following, batch.step + self._execute)
+            chosen = _pick(chunks, self._values(self.critic, seen, pending, chunks))
         return torch.cat((pending, chosen[:, : self._execute]), dim=1), pending
 
-    def _values(self, critic: ChunkCritic, observation: Tensor, pending: Tensor, chunks: Tensor) -> Tensor:
+    def _seen(self, observation: Tensor, step: Tensor) -> Tensor:
+        """Return what the critic sees of `observation` [B, O] at step `step` [B]: with a clock it has one more entry, -1 to 1."""
+        if not self.settings.critic_clock_steps:
+            return observation
+        clock = (2.0 * step / self.settings.critic_clock_steps - 1.0).clamp(max=1.0)
+        return torch.cat((observation, clock.unsqueeze(-1)), dim=-1)
+
+    def _values(self, critic: ChunkCritic, seen: Tensor, pending: Tensor, chunks: Tensor) -> Tensor:
         """Return the values [B, N] of `chunks` [B, N, T, A] that follow the actions `pending` [B, D, A]."""
         count = chunks.shape[1]
         actions = torch.cat((pending.unsqueeze(1).expand(-1, count, -1, -1), chunks[:, :, : self._execute]), dim=2)
         states = max(1, VALUED_ROWS // count)
-        blocks = zip(torch.split(observation, states), torch.split(actions, states), strict=True)
+        blocks = zip(torch.split(seen, states), torch.split(actions, states), strict=True)
         return torch.cat([critic.values(*block, self.settings.aggregate) for block in blocks])
 
     def _noise(self, rows: tuple[int, ...], precision: torch.dtype, generator: torch.Generator) -> Tensor:

@@ -23,7 +23,11 @@ def assemble(identity: Identity, bf16_sampling: bool = False, threads: int = 1) 
         policy = FlowPolicy(identity.architecture)
         settings = identity.settings.agent
         architecture = CriticArchitecture.of(
-            identity.specification, settings.critic_hidden_sizes, settings.critic_heads, settings.critic_loss
+            identity.specification,
+            settings.critic_hidden_sizes,
+            settings.critic_heads,
+            settings.critic_loss,
+            clock=settings.critic_clock_steps > 0,
         )
         critic = ChunkCritic(architecture)
     return policy, Agent(FastFlow(policy, bf16_sampling), critic, settings, identity.specification, threads)

@@ -41,11 +41,14 @@ class CriticArchitecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
     @classmethod
     def of(
-        cls, specification: Specification, hidden_sizes: tuple[int, ...], heads: int, loss: CriticLoss
+        cls, specification: Specification, hidden_sizes: tuple[int, ...], heads: int, loss: CriticLoss, clock: bool
     ) -> CriticArchitecture:
-        """Return the architecture that reads the delay_steps + execute_steps actions from an observation on."""
+        """Return the architecture that reads the delay_steps + execute_steps actions from an observation on.
+
+        With a clock the time that is over is one more entry of what it observes.
+        """
         return cls(
-            observation_size=specification.observation_size,
+            observation_size=specification.observation_size + clock,
             steps=specification.delay_steps + specification.execute_steps,
             action_size=specification.action_size,
             hidden_sizes=hidden_sizes,

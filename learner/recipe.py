@@ -22,8 +22,10 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     The run ends with the episode that is number `episodes` or that reaches `steps` control steps, 0 for no such limit.
     updates_per_step is the update-to-data ratio in control steps; warm_up says what updates do to the actor in the first
-    warm_up_steps control steps besides training the critic. evaluation_interval 0 turns the evaluations off. bf16_sampling:
-    candidates are drawn in bfloat16 "on", "off" or, "auto", where a measurement at the start of the run says it is faster.
+    warm_up_steps control steps besides training the critic. After it the robot acts with the best by the critic of
+    collecting_samples chunks, 1 (paper) for a plain sample; the finished policy acts with one. evaluation_interval 0 turns the
+    evaluations off. bf16_sampling: candidates are drawn in bfloat16 "on", "off" or, "auto", where a measurement at the start of
+    the run says it is faster.
     """
 
     version: Literal[1]
@@ -35,6 +37,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     updates_per_step: Annotated[float, msgspec.Meta(ge=0.0)]
     warm_up: Literal["frozen", "cloning"]
     warm_up_steps: NotNegative
+    collecting_samples: Count = 1
     evaluation_interval: NotNegative
     evaluation_episodes: Count
     checkpoint_interval: Count
@@ -48,6 +51,11 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     def best_of(self) -> int:
         """How many samples the method acts with: Q-chunking executes the best of its candidates, all others take one."""
         return self.agent.candidates if self.agent.method == "qc" else 1
+
+    @property
+    def collect_best_of(self) -> int:
+        """How many samples the robot acts with after the warm-up."""
+        return max(self.best_of, self.collecting_samples)
 
 
 def read_training_settings(path: Path) -> TrainingSettings:

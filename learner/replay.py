@@ -54,7 +54,7 @@ class ReplayHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class Batch:
     """B windows; the one that starts at step k of an episode holds, with D = delay_steps, E = execute_steps, T = chunk_steps.
 
-    observation [B, O]: of step k. chunk [B, T, A], valid [B, T]: actions of steps k + D and following, which are real.
+    observation [B, O]: of step k. step [B]: k. chunk [B, T, A], valid [B, T]: actions of steps k + D and following, which are real.
     actions [B, D + E, A], known [B, D + E]: actions of steps k and following, which are real. rewards [B, E]: raw, of
     steps k ... k + E - 1. following [B, O]: observation of step k + E. complete [B]: step k + E - 1 took place.
     last [B]: the episode ended with step k + E - 1 or before. terminated [B]: it did so by itself, not by a time limit.
@@ -72,6 +72,7 @@ class Batch:
     last: Tensor
     terminated: Tensor
     success: Tensor
+    step: Tensor
 
 
 class Replay:
@@ -279,6 +280,7 @@ class Replay:
             "last": ended,
             "terminated": ended & stored.terminated[episode],
             "success": stored.success[episode],
+            "step": start - stored.firsts[episode],
         }
         return Batch(**{name: torch.from_numpy(array.astype(np.float32)) for name, array in arrays.items()})
 

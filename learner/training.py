@@ -86,8 +86,9 @@ class Learner:
         """Act and learn in turns until the run has reached its end, yielding the figures of each episode."""
         while not self.finished:
             phase = self.phase()
-            actor = self.actor(self.run.settings.best_of, self.run.seed)
-            for rolled in roll(self.environment, actor, range(self.begin(), self.progress.begun), self.first_seed):
+            for rolled in roll(
+                self.environment, self.collecting_actor(), range(self.begin(), self.progress.begun), self.first_seed
+            ):
                 beliefs = self.admit(rolled)
                 accepted = [figures for _ in range(self.owed) if (figures := self.update(phase))]
                 yield self.conclude(rolled.success, phase, accepted, beliefs)
@@ -115,6 +116,12 @@ class Learner:
     def actor(self, best_of: int, seed: int) -> Actor:
         """Return the policy as an actor: one plain sample, or the best by the critic's value of `best_of` samples."""
         return chunk_actor(self.policy, self.agent, self.specification, best_of, seed)
+
+    def collecting_actor(self) -> Actor:
+        """Return the policy as it acts while it learns; the critic has no say in that before the warm-up is over."""
+        settings = self.run.settings
+        warming_up = self.progress.steps < settings.warm_up_steps
+        return self.actor(settings.best_of if warming_up else settings.collect_best_of, self.run.seed)
 
     def phase(self) -> Phase:
         """Return what updates do to the actor now."""
@@ -242,8 +249,8 @@ class Learner:
         if len(self.replay) > 1:
             mean, std = self.replay.observation_moments()
             for network in networks:
-                network.mean.copy_(mean)
-                network.std.copy_(std.clamp_min(SMALLEST_STD))
+                network.mean[: len(mean)].copy_(mean)
+                network.std[: len(std)].copy_(std.clamp_min(SMALLEST_STD))
         self.best = copy.deepcopy(self.policy.state_dict())
         self.checkpoint()
 

@@ -95,7 +95,7 @@ def train(
         learner = Learner(run, environment, resume)
         if workers:
             processes = stack.enter_context(environment_processes(workers, task, parameters, out / WORKERS, env_python))
-            pool = EnvironmentPool(processes, lambda: learner.actor(run.settings.best_of, run.seed), learner.first_seed)
+            pool = EnvironmentPool(processes, learner.collecting_actor, learner.first_seed)
         _learn(learner, learn_beside(learner, pool) if workers else learner.episodes(), tensorboard)
     curves.draw(read_figures(out), out / "curves.png")
     print(json.dumps({"out": str(out), **learner.metrics()}))

@@ -60,7 +60,11 @@ class LinearCritic(ChunkCritic):
 
 def critic_architecture(specification: Specification, settings: AgentSettings) -> CriticArchitecture:
     return CriticArchitecture.of(
-        specification, settings.critic_hidden_sizes, settings.critic_heads, settings.critic_loss
+        specification,
+        settings.critic_hidden_sizes,
+        settings.critic_heads,
+        settings.critic_loss,
+        clock=settings.critic_clock_steps > 0,
     )
 
 

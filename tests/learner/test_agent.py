@@ -182,6 +182,26 @@ def test_critic_target_is_the_discounted_return_and_one_policy_sample(
     )
 
 
+def test_only_the_critic_sees_the_clock(specification: Specification, batch: Batch) -> None:
+    """With a clock of ten steps the critic reads -1 at the first step and 1 from the tenth on, E steps later in its target."""
+    agent = small_agent(specification, changed(SMALL, critic_clock_steps=10))
+    read: list[Tensor] = []
+    for network in (agent.critic, agent.target):
+        network.register_forward_pre_hook(lambda module, given: read.append(given[0]))
+    timed = replace(batch, step=torch.arange(24.0))
+    agent.critic_loss(timed, generator())
+    later, now = read
+    assert (now.shape, later.shape) == ((24, 7), (24, 7))
+    torch.testing.assert_close(now[:, -1], (torch.arange(24) / 5 - 1).clamp(max=1.0))
+    torch.testing.assert_close(later[:, -1], ((torch.arange(24) + 3) / 5 - 1).clamp(max=1.0))
+    assert torch.equal(now[:, :-1], batch.observation)
+    assert torch.equal(later[:, :-1], batch.following)
+    earlier = agent.actor_loss(replace(batch, step=torch.zeros(24)), "learning", generator())[1]
+    latest = agent.actor_loss(replace(batch, step=torch.full((24,), 10.0)), "learning", generator())[1]
+    assert earlier["bc_loss_mean"] == latest["bc_loss_mean"]
+    assert earlier["value_mean"] != latest["value_mean"]
+
+
 def test_windows_that_did_not_take_place_do_not_train_the_critic(specification: Specification, batch: Batch) -> None:
     """A window cut off by the end of its episode has no part in the loss, whatever it holds."""
     agent = small_agent(specification)
@@ -376,7 +396,7 @@ def test_best_is_the_candidate_with_the_highest_value(specification: Specificati
     """Acting with the critic picks, for each state, the sample whose executed part has the largest sum under Q = sum(a)."""
     agent = toy(specification, 1.0)
     noise = torch.randn(24, 8, 5, 4, generator=generator())
-    chosen = agent.best(batch.observation, batch.actions[:, :1], noise)
+    chosen = agent.best(batch.observation, batch.step, batch.actions[:, :1], noise)
     sampled = 0.15 * noise
     expected = sampled[torch.arange(24), sampled[:, :, :3].flatten(2).sum(-1).argmax(-1)]
     torch.testing.assert_close(chosen, expected)

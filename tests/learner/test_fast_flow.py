@@ -70,6 +70,7 @@ def test_bf16_leaves_weights_and_losses_to_full_precision(specification: Specifi
         last=nothing,
         terminated=nothing,
         success=nothing,
+        step=nothing,
     )
     policy, critic = flow(specification), ChunkCritic(critic_architecture(specification, SMALL))
     fast, plain = (

@@ -86,6 +86,7 @@ def test_windows_hold_what_the_batch_says(specification: Specification, tmp_path
         assert bool(batch.complete[row]) == (step + 3 <= length)
         assert bool(batch.last[row]) == (step + 3 >= length)
         assert bool(batch.terminated[row]) == (episode == 0 and step + 3 >= 7)
+        assert float(batch.step[row]) == step
         assert bool(batch.success[row]) == (episode == 0)
 
 

@@ -123,6 +123,24 @@ def test_purely_online_from_a_fresh_actor_with_every_method(
         assert set(read_figures(tmp_path / method)[1].evaluation) == {"plain", "best_of_8", "critic_trust"}
 
 
+def test_the_critic_chooses_what_is_executed_after_the_warm_up_only(
+    settings: TrainingSettings, environment: Environment, start: Checkpoint, tmp_path: Path
+) -> None:
+    """With collecting_samples 4 the episodes of the warm-up are those of one sample, the next is another one."""
+    recipe = msgspec.structs.replace(settings, episodes=3, updates_per_step=0.0)
+    learners = [
+        finish(
+            Run(msgspec.structs.replace(recipe, collecting_samples=count), 0, tmp_path / str(count), start=start),
+            environment,
+        )
+        for count in (1, 4)
+    ]
+    plain, chosen = (learner.replay.windows(np.arange(30)).actions for learner in learners)
+    assert torch.equal(plain[:16], chosen[:16])
+    assert not torch.allclose(plain[21:], chosen[21:])
+    assert learners[1].run.settings.best_of == 1
+
+
 def test_beliefs_of_an_episode_come_from_before_it_was_learned_from(
     settings: TrainingSettings, environment: Environment, start: Checkpoint, tmp_path: Path
 ) -> None:

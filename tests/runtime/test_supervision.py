@@ -90,7 +90,7 @@ def test_interrupt_brakes_first(run: StartProgram, tmp_path: Path) -> None:
     program = run("127.0.2.10", "--robot", "sim", "--episodes", "100")
     program.until(chunks_made(folder, 3))
     children = list(program.children().values())
-    assert len(children) == 3
+    assert len(children) == 4
     program.process.send_signal(signal.SIGINT)
     assert program.wait() == INTERRUPTED_EXIT
     assert program.err == ""

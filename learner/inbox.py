@@ -52,6 +52,14 @@ class InboxHead(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 _kept: msgspec.msgpack.Decoder[Kept] = msgspec.msgpack.Decoder(Kept)
 
 
+def read_kept(payload: bytes) -> Kept | None:
+    """Return the entry of an inbox in `payload`; None for bytes that are none."""
+    try:
+        return _kept.decode(payload)
+    except msgspec.MsgspecError:
+        return None
+
+
 class LogInbox:
     """The inbox on one disk; only the thread that serves the robots uses it."""
 
@@ -128,9 +136,8 @@ class LogInbox:
 
     def _apply(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
-            try:
-                kept = _kept.decode(entry.payload)
-            except msgspec.MsgspecError:
+            kept = read_kept(entry.payload)
+            if kept is None:
                 self.gathering.spoil_all()
                 continue
             if isinstance(kept, Met):

@@ -11,6 +11,8 @@ PROGRAMS = {
     "poco-emulator": "from poco.hw.emulator.cli import main; main()",
     "poco-learner": "from poco.learner.cli import main; main()",
     "poco-export": "from poco.export.cli import main; main()",
+    "poco-journal": "from poco.learner.journal_cli import main; main()",
+    "poco-keys": "from poco.link.keys_cli import main; main()",
     "poco-trust": "from poco.trust_cli import main; main()",
 }
 

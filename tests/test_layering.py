@@ -39,7 +39,7 @@ LAYERS = {
     "learner": Layer(
         ROOT / "learner",
         VOCABULARY,
-        frozenset({"torch", "gymnasium", "matplotlib", "rich", "ogbench", "tensorboard", "pyarrow", "h5py"}),
+        frozenset({"torch", "gymnasium", "matplotlib", "rich", "ogbench", "tensorboard", "pyarrow", "h5py", "mcap"}),
     ),
     "export": Layer(
         ROOT / "export",

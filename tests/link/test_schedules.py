@@ -13,7 +13,7 @@ import pytest
 
 from link_world import Chances, World, written_payloads
 from poco.journal.records import Ended, Missing, Record, Stepped, decode
-from poco.learner.inbox import Received, _kept
+from poco.learner.inbox import Received, read_kept
 from poco.learner.replay import Replay
 from poco.records import Step
 from poco.specification import Specification
@@ -33,7 +33,7 @@ def received(world: World) -> dict[tuple[str, str], list[bytes]]:
     found: dict[tuple[str, str], list[bytes]] = {}
     following: dict[tuple[str, str], int] = {}
     for entry in inbox._log.all():
-        kept = _kept.decode(entry.payload)
+        kept = read_kept(entry.payload)
         if isinstance(kept, Received):
             key = kept.robot, kept.journal
             first = kept.sequence if not world.reclaims else 1

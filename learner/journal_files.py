@@ -1,0 +1,75 @@
+"""Reads the journal of a robot from its folder, also while a run writes it: entries, the specification, whole episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from poco.episodes import Episode
+from poco.errors import ArtifactError
+from poco.journal.disk import FolderFiles
+from poco.journal.log import LogReader
+from poco.journal.records import Boot, JournalHead, Written, decode
+from poco.journal.segments import Entry
+from poco.learner.gathering import Gathering
+from poco.records import EpisodeEnd
+from poco.specification import Specification
+
+EpisodeName = tuple[int, int]
+"""Boot epoch and number of an episode."""
+
+
+class JournalFiles:
+    """The journal in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Look at `folder`; raises ArtifactError if no journal is there."""
+        self.folder = folder
+        self.log = LogReader(FolderFiles(folder))
+        heads = [head for start in self.log.starts if (head := self._head(start)) is not None]
+        if not heads:
+            raise ArtifactError(f"no journal of a robot in {folder}: name a folder such as runs/journal-fr3")
+        self.first_head, self.head = heads[0], heads[-1]
+
+    def _head(self, start: int) -> JournalHead | None:
+        try:
+            return msgspec.msgpack.decode(self.log.head(start), type=JournalHead)
+        except msgspec.MsgspecError:
+            return None
+
+    def all(self) -> Iterator[tuple[Entry, Written | None]]:
+        """Yield every entry with what it says, None where that is not readable."""
+        for entry in self.log.all():
+            yield entry, decode(entry.payload)
+
+    def specification(self) -> Specification:
+        """Return what the newest policy process recorded under; raises ArtifactError if the journal knows of none."""
+        found: Specification | None = None
+        for _, written in self.all():
+            if written is not None and isinstance(written.record, Boot):
+                found = written.record.specification
+        if found is None:
+            raise ArtifactError(f"no policy has begun in the journal {self.folder}: there is nothing to export")
+        return found
+
+    def episodes(self, specification: Specification) -> Iterator[Episode]:
+        """Yield the whole episodes of `specification` in the order in which they ended, with their newest labels."""
+        ends: dict[EpisodeName, EpisodeEnd] = {}
+        for end in self._ends(specification):
+            known = ends.get((end.boot_epoch, end.episode))
+            if known is None or end.revision > known.revision:
+                ends[end.boot_epoch, end.episode] = end
+        gathering = Gathering(specification.digest())
+        for entry, written in self.all():
+            for finished in gathering.take(entry.sequence, self.head.robot, self.head.journal, written):
+                if finished.steps:
+                    newest = ends[finished.end.boot_epoch, finished.end.episode]
+                    yield Episode(specification, finished.steps, newest)
+
+    def _ends(self, specification: Specification) -> Iterator[EpisodeEnd]:
+        gathering = Gathering(specification.digest())
+        for entry, written in self.all():
+            for finished in gathering.take(entry.sequence, self.head.robot, self.head.journal, written):
+                yield finished.end

@@ -15,7 +15,7 @@ import msgspec
 
 from poco.journal.disk import Disk
 from poco.journal.log import SEGMENT_BYTES, Log
-from poco.journal.records import decode, encode
+from poco.journal.records import UNREADABLE, decode, encode
 from poco.journal.segments import Entry
 from poco.learner.gathering import Finished, Gathering, GatheringState
 
@@ -56,7 +56,7 @@ def read_kept(payload: bytes) -> Kept | None:
     """Return the entry of an inbox in `payload`; None for bytes that are none."""
     try:
         return _kept.decode(payload)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
 
 

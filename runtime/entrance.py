@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from poco.journal.records import Record, encode
+from poco.journal.records import UNREADABLE, Record, encode
 
 MAX_WAITING_BYTES = 64 << 20
 START_SHARE = 0.5
@@ -92,7 +92,7 @@ class Spool:
         """Take a receipt; anything else changes nothing."""
         try:
             self._receipt = _receipt.decode(packet)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return
         while self._waiting and self._waiting[0][0] <= self._receipt.number:
             self._bytes -= len(self._waiting.popleft()[1])

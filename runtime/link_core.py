@@ -7,8 +7,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from poco.errors import PocoError
-from poco.journal.records import encode
+from poco.journal.records import UNREADABLE, encode
 from poco.runtime.entrance import Greeting, Packet, Receipt
 from poco.runtime.journal import Journal
 
@@ -44,7 +43,7 @@ class LinkCore(Generic[C]):
         """Take a packet of a writer; False for one that makes no sense, whose connection is to be closed."""
         try:
             message = _packet.decode(packet)
-        except (msgspec.MsgspecError, PocoError, RecursionError, ValueError):
+        except UNREADABLE:
             return False
         if isinstance(message, Greeting):
             self._writers[connection] = message.writer

@@ -146,7 +146,10 @@ class StepKey(msgspec.Struct, frozen=True, array_like=True):
     step: int
 
 
-Vector = list[float]
+Vector = Annotated[list[float], msgspec.Meta(max_length=4096)]
+"""Bounded, as all that strangers may send is: they could fill the memory with a list otherwise."""
+
+Labels = Annotated[dict[str, str], msgspec.Meta(max_length=64)]
 Reward = Annotated[float, msgspec.Meta(description="raw task reward; shaping belongs to the learner")]
 
 
@@ -179,7 +182,7 @@ class EpisodeEnd(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str
     terminated: bool
     truncated: bool
-    labels: dict[str, str] = {}
+    labels: Labels = {}
     revision: int = 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
@@ -18,6 +18,8 @@ from poco.records import SCHEMA_VERSION
 from poco.settings import convert_strictly
 
 Floats = npt.NDArray[np.float64]
+Bounds = Annotated[tuple[float, ...], msgspec.Meta(max_length=4096)]
+Fields = Annotated[tuple["Field", ...], msgspec.Meta(max_length=256)]
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,8 +33,8 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     source: str
     frame: str
     unit: str
-    low: tuple[float, ...]
-    high: tuple[float, ...]
+    low: Bounds
+    high: Bounds
 
     @property
     def size(self) -> int:
@@ -60,10 +62,10 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     action_space: Literal["tip_delta", "joint_position", "foreign"]
     delta_base: Literal["commanded_at_attachment", "none"]
     gripper: Literal["none"]
-    flange_t_tip: tuple[float, ...]
-    rest_q: tuple[float, ...]
-    observation: tuple[Field, ...]
-    action: tuple[Field, ...]
+    flange_t_tip: Bounds
+    rest_q: Bounds
+    observation: Fields
+    action: Fields
     version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:

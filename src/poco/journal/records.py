@@ -97,11 +97,15 @@ def encode(value: msgspec.Struct) -> bytes:
     return _encoder.encode(value)
 
 
+UNREADABLE = (msgspec.MsgspecError, PocoError, RecursionError, ValueError, ArithmeticError)
+"""What decoding a stranger's bytes may raise."""
+
+
 def decode(payload: bytes) -> Written | None:
     """Return the entry in `payload`; None for bytes that are none, whatever they are. An entry that no longer checks is Missing."""
     if payload == DAMAGED:
         return Written("disk", 0, 0, 0, Missing(reason="damaged", count=0))
     try:
         return _written.decode(payload)
-    except (msgspec.MsgspecError, PocoError, RecursionError, ValueError, ArithmeticError):
+    except UNREADABLE:
         return None

@@ -11,7 +11,7 @@ from typing import Annotated, Final, TypeAlias, TypeVar
 
 import msgspec
 
-from poco.errors import PocoError
+from poco.journal.records import UNREADABLE
 
 PROTOCOL: Final = 1
 MAX_HEADER_BYTES: Final = 4096
@@ -135,7 +135,7 @@ def _unpack(
         return None
     try:
         message = decoder.decode(frames[0])
-    except (msgspec.MsgspecError, PocoError, RecursionError, ValueError, ArithmeticError):
+    except UNREADABLE:
         return None
     if isinstance(message, with_bytes) != (len(frames) == 2):
         return None

@@ -23,6 +23,9 @@ State = Literal["recording", "nearly full", "full", "failing"]
 
 WARN_SHARE = 0.8
 RECLAIM_SHARE = 0.5
+SEGMENT_SHARE = 0.125
+"""The newest segment is never given up, so it must be small against the quota."""
+
 DROP_TO_SHARE = 0.9
 RETRY_NS = 1_000_000_000
 WRITERS_KEPT = 32
@@ -62,7 +65,7 @@ class Journal:
         self._trouble = ""
         self._retry_ns = 0
         self._disk = disk
-        self._log = Log(disk, self._head, segment_bytes)
+        self._log = Log(disk, self._head, min(segment_bytes, int(SEGMENT_SHARE * quota_bytes)))
         self._identity = self._remember()
         self._appended = dict(self._writers)
 

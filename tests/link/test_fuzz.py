@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from poco.journal.records import Boot, Ended, Noted, Stepped, Written, decode, encode
+from poco.journal.records import Boot, Ended, Noted, Record, Stepped, Written, decode, encode
 from poco.journal.segments import MAX_PAYLOAD_BYTES, Entry, scan, segment
 from poco.journal.segments import decode as decode_frames
 from poco.journal.segments import encode as encode_frame
@@ -49,7 +49,12 @@ SPECIFICATION = specification()
 BOOT = Boot(
     robot="arm", boot_epoch=1, generation=4, specification=SPECIFICATION, specification_hash=SPECIFICATION.digest()
 )
-RECORDS = (BOOT, Stepped(step=STEP), Ended(end=END), Noted(event="clip", tick=1, generation=4, text="bent"))
+RECORDS: tuple[Record, ...] = (
+    BOOT,
+    Stepped(step=STEP),
+    Ended(end=END),
+    Noted(event="clip", tick=1, generation=4, text="bent"),
+)
 ENTRIES = [Entry(7 + n, 1, encode(Written("policy-1", n + 1, 1, 2, one))) for n, one in enumerate(RECORDS)]
 GOOD: list[bytes] = [
     *(entry.payload for entry in ENTRIES),

@@ -41,8 +41,8 @@ class Arena:
     received: list[bytes] = field(default_factory=list)
     strangers: Counter[str] = field(default_factory=Counter)
 
-    def turn(self) -> None:
-        """Let the good peer say the next number, the server answer everybody, and count."""
+    def turn(self) -> int:
+        """Let the good peer say the next number, the server answer everybody; return how often the good peer was answered."""
         if self.good.poll(0, zmq.POLLOUT):
             self.good.send(str(self.sent).encode(), zmq.NOBLOCK)
             self.sent += 1
@@ -57,6 +57,11 @@ class Arena:
         while self.good.poll(0):
             assert self.good.recv() == SECRET
             self.echoed += 1
+        return self.echoed
+
+    def wait_for(self, echoes: int) -> None:
+        """Go on until the good peer was answered so often."""
+        until(lambda: self.turn() >= echoes, "for the good peer")
 
     @property
     def port(self) -> int:
@@ -76,7 +81,7 @@ def arena(tmp_path: Path) -> Iterator[Arena]:
     server = Server(serving, "tcp://127.0.18.21:0")
     good = robot.connect(server.address, "learner")
     arena = Arena(tmp_path, server, robot, good, (public, secret))
-    until(lambda: (arena.turn(), arena.echoed > 0)[1], "for the good peer")
+    arena.wait_for(1)
     yield arena
     server.close()
     serving.close()
@@ -141,13 +146,12 @@ def attack(arena: Arena, count: int, seed: int) -> Counter[str]:
     while tried.total() < count:
         kinds = [KINDS[(tried.total() + number) % len(KINDS)] for number in range(BATCH)]
         strangers = [Stranger(arena, context, kind, draw) for kind in kinds]
-        before = arena.echoed
-        until(lambda before=before: (arena.turn(), arena.echoed >= before + 10)[1], "for the good peer")  # type: ignore[misc]
+        arena.wait_for(arena.echoed + 10)
         for stranger in strangers:
             assert stranger.end() == b"", stranger.kind
             tried[stranger.kind] += 1
     context.destroy(linger=0)
-    until(lambda: (arena.turn(), arena.echoed == arena.sent)[1], "for the last echoes")
+    until(lambda: arena.turn() == arena.sent, "for the last echoes")
     return tried
 
 

@@ -107,7 +107,7 @@ def test_five_hundred_killed_processes(tmp_path: Path) -> None:
 def test_learner_away(tmp_path: Path) -> None:
     """Without a learner the journal fills up, no new episode may begin, the one that runs is kept; then everything arrives."""
     address = free_address("127.0.18.33")
-    run = LinkRun(tmp_path, "arm1", address, **{"journal.quota_bytes": str(QUOTA)})
+    run = LinkRun(tmp_path, "arm1", address, None, **{"journal.quota_bytes": str(QUOTA)})
     writer = run.writer
     try:
         writer.begin()

@@ -29,6 +29,32 @@ constexpr int64_t kLostTicksMax = 20;
 // less than this adds at most 3 kSingleRad / tick^3 of jerk, which is inside kBridgeShare.
 constexpr double kSingleRad = 2.5e-7;
 
+// A desired motion of the arm's after `ticks` lost commands: it goes on with constant acceleration.
+Motion extrapolate(Motion motion, int64_t ticks) noexcept {
+  for (int64_t tick = 0; tick < ticks; ++tick) {
+    for (int j = 0; j < kJoints; ++j) {
+      motion.dq[j] += motion.ddq[j] * kTickS;
+      motion.q[j] += motion.dq[j] * kTickS;
+    }
+  }
+  return motion;
+}
+
+// How far `q` is from the joint positions that the arm reports, over those that are numbers (rad).
+double distance_where_finite(const Joints& q, const Joints& reported) noexcept {
+  double sum = 0;
+  for (int j = 0; j < kJoints; ++j) {
+    if (std::isfinite(reported[j])) sum += std::abs(q[j] - reported[j]);
+  }
+  return sum;
+}
+
+void fill_not_finite(Joints& values, const Joints& substitute) noexcept {
+  for (int j = 0; j < kJoints; ++j) {
+    if (!std::isfinite(values[j])) values[j] = substitute[j];
+  }
+}
+
 // One tick of the servo: the steps in the order in which step() calls them.
 class Cycle {
  public:
@@ -45,6 +71,7 @@ class Cycle {
   Command report() const noexcept;
 
  private:
+  bool read_desired() noexcept;
   bool arm_took_command() const noexcept;
   bool arm_is_well() const noexcept;
   bool bridge() noexcept;
@@ -91,10 +118,29 @@ void Cycle::begin_brake() noexcept {
 
 bool Cycle::listening() const noexcept { return memory_.request == Request::armed && memory_.fault == Trouble::none; }
 
-// What the arm reports as desired is the command it took last, or its own extrapolation where that was lost.
+// Takes over what the arm reports as its desired motion: the command it took last, or its own extrapolation where that
+// was lost. What is not a number there is reckoned from whichever of the two the other numbers are nearer to; false
+// where nothing is known to reckon from.
+bool Cycle::read_desired() noexcept {
+  Motion desired{state_.q_d, state_.dq_d, state_.ddq_d};
+  if (!all_finite(desired.q) || !all_finite(desired.dq) || !all_finite(desired.ddq)) {
+    const int64_t ticks = state_.tick - memory_.tick;
+    if (!memory_.anchored || ticks < 1 || ticks > kLostTicksMax) return false;
+    const Motion taken = extrapolate({memory_.commanded.q, memory_.sent_dq, memory_.sent_ddq}, ticks - 1);
+    const Motion lost = extrapolate(memory_.desired, ticks);
+    const bool took = distance_where_finite(taken.q, desired.q) <= distance_where_finite(lost.q, desired.q);
+    const Motion& likely = took ? taken : lost;
+    fill_not_finite(desired.q, likely.q);
+    fill_not_finite(desired.dq, likely.dq);
+    fill_not_finite(desired.ddq, likely.ddq);
+  }
+  memory_.desired = desired;
+  return true;
+}
+
 bool Cycle::arm_took_command() const noexcept {
   for (int j = 0; j < kJoints; ++j) {
-    if (!(std::abs(state_.q_d[j] - memory_.commanded.q[j]) <= kSingleRad)) return false;
+    if (!(std::abs(memory_.desired.q[j] - memory_.commanded.q[j]) <= kSingleRad)) return false;
   }
   return true;
 }
@@ -102,7 +148,7 @@ bool Cycle::arm_took_command() const noexcept {
 // After a start, lost states or lost commands the arm's own desired motion, which includes what it extrapolated, is the
 // last command.
 void Cycle::anchor() noexcept {
-  if (!state_finite(state_)) return;
+  if (!read_desired()) return;
   if (memory_.anchored) {
     if (state_.tick == memory_.tick + 1 && arm_took_command()) return;
     if (bridge()) return note(Trouble::gap_bridged);
@@ -125,9 +171,9 @@ bool Cycle::bridge() noexcept {
     ddq = differences.ddq;
   }
   for (int j = 0; j < kJoints; ++j) {
-    const double first = last.q[j] - state_.q_d[j];
-    const double second = first - (dq[j] - state_.dq_d[j]) * kTickS;
-    const double third = 2 * second - first + (ddq[j] - state_.ddq_d[j]) * kTickS * kTickS;
+    const double first = last.q[j] - memory_.desired.q[j];
+    const double second = first - (dq[j] - memory_.desired.dq[j]) * kTickS;
+    const double third = 2 * second - first + (ddq[j] - memory_.desired.ddq[j]) * kTickS * kTickS;
     const double added =
         std::max({std::abs(3 * first - 3 * second + third), std::abs(3 * first - second), std::abs(first)});
     if (!(added * kTicksPerS * kTicksPerS * kTicksPerS <= kBridgeShare * limits_.jerk_max[j])) return false;
@@ -143,10 +189,10 @@ bool Cycle::bridge() noexcept {
 void Cycle::start_from_arm() noexcept {
   memory_.anchored = true;
   memory_.pending = false;
-  memory_.sent_dq = state_.dq_d;
-  memory_.sent_ddq = state_.ddq_d;
-  memory_.commanded = {state_.q_d, state_.dq_d, state_.ddq_d};
-  for (int j = 0; j < kJoints; ++j) memory_.commanded.dq[j] += state_.ddq_d[j] * kTickS / 2;
+  memory_.sent_dq = memory_.desired.dq;
+  memory_.sent_ddq = memory_.desired.ddq;
+  memory_.commanded = memory_.desired;
+  for (int j = 0; j < kJoints; ++j) memory_.commanded.dq[j] += memory_.desired.ddq[j] * kTickS / 2;
   begin_brake();
 }
 

@@ -24,6 +24,7 @@ struct Memory {
 
   Plan plan = Plan::hold;
   Motion commanded{};            // continuous commanded state at `tick`
+  Motion desired{};              // the arm's own set-point as it reports it, in backward differences
   Joints sent_dq{}, sent_ddq{};  // backward differences of the commands up to `tick`
   Brake brake;
   int64_t brake_tick = 0;  // when the brake began

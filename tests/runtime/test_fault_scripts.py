@@ -100,14 +100,18 @@ def suffer(servo: ServoProcess, signals: EmulatorSignals, seed: int) -> list[Ent
     injected = signals.status().faults_injected + len(entries)
     signals.inject(entries, seed)
     deadline_s = time.monotonic() + PATIENCE_S
-    while signals.status().faults_injected < injected or servo.mode != Mode.HOLDING:
+    while True:
         servo.beat()
-        assert servo.process.poll() is None, f"seed {seed}: {servo.errors}{servo.printed}"
-        assert time.monotonic() < deadline_s, f"seed {seed}: {servo.mode} {servo.printed}"
         arm = signals.status()
-        if servo.mode == Mode.FAULT and arm.mode != "user_stopped" and arm.faults_injected == injected:
+        suffered = arm.faults_injected == injected
+        if suffered and arm.mode == "move" and servo.mode == Mode.HOLDING:
+            break
+        assert servo.process.poll() is None, f"seed {seed}: {servo.errors}{servo.printed}"
+        assert time.monotonic() < deadline_s, f"seed {seed}, {injected} injected: {servo.mode} {arm} {servo.printed}"
+        if suffered and arm.mode != "user_stopped" and servo.mode == Mode.FAULT:
             servo.memory.recover()
         time.sleep(RECOVERY_PAUSE_S)
+    servo.beat()
     return entries
 
 

@@ -147,6 +147,22 @@ def test_every_loss_is_noticed(what: str, ticks: int) -> None:
 
 
 @pytest.mark.parametrize("what", LOSSES)
+@pytest.mark.parametrize("field", ["q", "dq", "q_d", "dq_d", "ddq_d"])
+@pytest.mark.parametrize("before", range(0, LOST_IN_ROW_MAX - 3, 3))
+def test_a_report_that_is_no_number_amid_a_loss_does_not_hide_it(what: str, field: str, before: int) -> None:
+    """Three states with a joint that is NaN, at the end of a loss and just after it: the servo stops inside the limits."""
+    arm = _armed()
+    start_following(arm, 0.3, 500)
+    lose(arm, what, before)
+    for joint in (0, 3, 6):
+        arm.state[field][joint] = np.nan
+        arm.lose_commands(1) if joint < 6 else arm.step()
+    arm.step(1000)
+    assert (arm.mode, arm.memory.fault) == (Mode.FAULT, BY_NAME["state_not_finite"].code)
+    assert_kept_limits(arm)
+
+
+@pytest.mark.parametrize("what", LOSSES)
 def test_a_loss_in_slow_motion_does_not_interrupt_it(what: str) -> None:
     """One state or command lost in slow motion is bridged and the chunk ends where it was planned to."""
     arm = _armed()

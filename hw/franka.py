@@ -140,6 +140,7 @@ class FrankaArm:
             self._robot.automatic_error_recovery()
         except Exception as error:
             raise ArmError(f"the arm could not recover ({_text(error)}): clear the error in Desk") from error
+        self._read_idle()  # the socket is full of states from before, which may say Idle: let them go
         deadline_s = time.monotonic() + RECOVERY_LIMIT_S
         while _mode(self._read_idle()) != "Idle":  # the first states after the answer may still say Reflex
             if time.monotonic() > deadline_s:

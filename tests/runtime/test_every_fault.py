@@ -35,6 +35,9 @@ HOST = "127.0.12.13"
 LOST_MAX = 20
 """So many commands in a row may be missing before the arm stops itself."""
 
+UNREAD_STATES = 400
+"""More states than the socket of a client keeps that does not read them."""
+
 GAPS = {"gap_bridged", "gap_not_bridged"}
 OF_THEIR_OWN: dict[type[object], str] = {
     Silence: "tests/runtime/test_stop_table.py, test_robot_silent: a lockstep arm is never silent",
@@ -173,6 +176,22 @@ def test_a_stale_state_after_recovery(signals: EmulatorSignals, servo: ServoProc
     servo.until(lambda: servo.mode == Mode.HOLDING)
     servo.follow()
     assert counts(servo)["arm_error"] == before
+
+
+def test_states_from_before_a_recovery_do_not_pass_for_its_end(signals: EmulatorSignals, servo: ServoProcess) -> None:
+    """An idle arm falls into a reflex while nobody reads: its old states still say Idle, the first after recovery Reflex."""
+    servo.follow()
+    signals.inject([Entry(fault=UserStop(), at=0), Entry(fault=UserStop(pressed=False), at=60)])
+    servo.until(lambda: servo.fault == "user_stopped" and signals.status().mode == "idle")
+    idle_from = signals.status().tick
+    servo.until(lambda: signals.status().tick > idle_from + UNREAD_STATES)
+    signals.inject(
+        [Entry(fault=StaleAfterRecovery(count=5), at=0), Entry(fault=Reflex(error="cartesian_reflex"), at=1)]
+    )
+    servo.until(lambda: signals.status().mode == "reflex")
+    servo.memory.recover()
+    servo.until(lambda: servo.mode == Mode.HOLDING)
+    servo.follow()
 
 
 def test_every_kind_has_its_row() -> None:

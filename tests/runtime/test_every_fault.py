@@ -62,11 +62,11 @@ def row(fault: Fault, *noted: str, within_ticks: int, latched: str = "") -> Row:
 
 ROWS = [
     row(Drop(what="states", count=5), *GAPS, within_ticks=7),
-    row(Drop(what="commands", count=5), *GAPS, within_ticks=7),
+    row(Drop(what="commands", count=15), *GAPS, within_ticks=17),
     row(Drop(what="states", count=25), "arm_error", within_ticks=LOST_MAX + 5, latched="arm_error"),
     row(Drop(what="commands", count=25), "arm_error", within_ticks=LOST_MAX + 5, latched="arm_error"),
     row(Delay(what="states", ticks=4, count=3), *GAPS, within_ticks=10),
-    row(Delay(what="commands", ticks=4, count=3), *GAPS, within_ticks=10),
+    row(Delay(what="commands", ticks=4, count=15), *GAPS, within_ticks=17),
     row(Reorder(what="states"), *GAPS, within_ticks=5),
     row(Reorder(what="commands"), within_ticks=0),
     row(Stall(milliseconds=60), within_ticks=0),

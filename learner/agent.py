@@ -74,7 +74,9 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     weigh less than weightless are left out of the M-step, which moves its gradient by less than N * weightless times the
     largest gradient of a candidate's loss; 0 keeps all.
     critic_clock_steps: the critic also sees which part of so many steps is over, what "failure" makes part of the state; 0
-    (paper) for no clock. The actor never sees it.
+    (paper) for no clock. The actor never sees it. endings: a window that its episode cut off is left out of the critic's loss
+    (paper), so that the states less than E steps before an end are bootstrapped from but never learned; or "completed": the
+    actions that were not lived to are those of a sample of the policy.
     """
 
     method: Method = "poco"
@@ -91,6 +93,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     critic_hidden_sizes: tuple[int, ...] = (512, 512, 512, 512)
     critic_heads: int = 2
     critic_clock_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
+    endings: Literal["left_out", "completed"] = "left_out"
     actor_learning_rate: Positive = 3e-4
     critic_learning_rate: Positive = 3e-4
     step_cost: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
@@ -197,7 +200,7 @@ class Agent:
         return figures
 
     def critic_loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """Return the temporal-difference loss, mean over heads and batch, of the windows that took place completely.
+        """Return the temporal-difference loss, mean over heads and batch, of the windows that count (see `endings`).
 
         Actions that an episode did not live to execute changed nothing; the policy's next ones stand for them.
         """
@@ -210,9 +213,12 @@ class Agent:
             future = self.target.values(seen, following.unsqueeze(1), settings.aggregate).squeeze(-1)
             final = batch.last if settings.time_limit == "failure" else batch.terminated
             target = rewards + settings.discount**execute * (1.0 - final) * future
-        actions = torch.cat((batch.actions[:, :execute], pending), dim=1)
+        executed, counted = batch.actions[:, :execute], batch.complete
+        if settings.endings == "completed":
+            executed, counted = self._completed(batch, generator), torch.ones_like(counted)
+        actions = torch.cat((executed, pending), dim=1)
         raw = self.critic(self._seen(batch.observation, batch.step), actions.unsqueeze(1)).squeeze(-1)
-        loss = (self.critic.loss(raw, target) * batch.complete).mean()
+        loss = (self.critic.loss(raw, target) * counted).mean()
         figures = {
             "critic_loss": float(loss.detach()),
             "target_mean": float(target.mean()),
@@ -337,6 +343,16 @@ class Agent:
             seen = self._seen(batch.following, batch.step + self._execute)
             chosen = _pick(chunks, self._values(self.critic, seen, pending, chunks))
         return torch.cat((pending, chosen[:, : self._execute]), dim=1), pending
+
+    @torch.no_grad()
+    def _completed(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Return the first E actions [B, E, A] of each window, those beyond the end of its episode from one policy sample."""
+        context = self.policy.encode(batch.observation)
+        chunk = self.policy.sample(context, self._noise((len(context),), context.dtype, generator))
+        meant = torch.cat((batch.actions[:, : self._delay], chunk), dim=1)[:, : self._execute]
+        return torch.where(
+            batch.known[:, : self._execute].unsqueeze(-1).bool(), batch.actions[:, : self._execute], meant
+        )
 
     def _seen(self, observation: Tensor, step: Tensor) -> Tensor:
         """Return what the critic sees of `observation` [B, O] at step `step` [B]: with a clock it has one more entry, -1 to 1."""

@@ -212,6 +212,21 @@ def test_windows_that_did_not_take_place_do_not_train_the_critic(specification: 
     assert torch.equal(agent.critic_loss(other, generator())[0], loss)
 
 
+def test_completed_windows_train_the_critic_up_to_the_end(specification: Specification, batch: Batch) -> None:
+    """With "completed" a cut-off window counts: D actions as they were meant, then the policy's own, and the reward as it was."""
+    agent = small_agent(specification, changed(SMALL, endings="completed"))
+    read: list[Tensor] = []
+    agent.critic.register_forward_pre_hook(lambda module, given: read.append(given[1]))
+    loss, _ = agent.critic_loss(batch, generator())
+    lived = batch.known[:, :3] > 0
+    assert 0 < int((~lived).sum()) < 36
+    assert torch.equal(read[0][:, 0, :3][lived], batch.actions[:, :3][lived])
+    assert not torch.isclose(read[0][:, 0, 1:3][~lived[:, 1:]], batch.actions[:, 1:3][~lived[:, 1:]]).all(-1).any()
+    cut = batch.complete == 0
+    other = replace(batch, rewards=torch.where(cut[:, None], 7.0, batch.rewards))
+    assert not torch.equal(agent.critic_loss(other, generator())[0], loss)
+
+
 def test_gaussian_toy_has_the_loss_of_theory() -> None:
     """A flow that fits N(0, sigma^2) in every element has a loss of pi sigma / 2, the mean, not the sum, over T * A."""
     torch.manual_seed(0)

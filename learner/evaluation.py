@@ -139,7 +139,7 @@ def read_evaluations(folder: Path) -> list[Evaluation]:
         return []
     try:
         return msgspec.json.decode(file.read_bytes(), type=list[Evaluation])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ArtifactError(f"evaluations {file} are damaged ({error}): remove the file and evaluate again") from error
 
 

@@ -52,7 +52,7 @@ def read_figures(folder: Path) -> list[EpisodeFigures]:
         raise ArtifactError(f"no metrics of a training run in {file}: run `poco-learner train` first")
     try:
         return [msgspec.json.decode(line, type=EpisodeFigures) for line in file.read_bytes().splitlines()]
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ArtifactError(
             f"metrics {file} hold a damaged line ({error}): resume the run, which mends them"
         ) from error

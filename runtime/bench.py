@@ -29,6 +29,7 @@ EPILOG = """examples:
   poco-bench inference --policy artifacts/peg_in_hole            session against raw ONNX Runtime
   poco-bench inference --policy artifacts/peg_in_hole --torch bench/torch_eager.py     and torch eager
   poco-bench observe-to-chunk --chunks 1000                      frames and state to a published chunk
+  poco-bench kills --policy artifacts/peg_in_hole                servo while processes are killed, stopped and starved
   poco-bench franka --host 127.0.0.9 --budget servo/bare.p99=2   servo loop against a bare hold loop
 
 Every benchmark prints percentiles (medians over the repeats) and writes JSON and a PNG into --out. --budget NAME=VALUE may be
@@ -47,6 +48,7 @@ LIMITS: dict[str, tuple[float, float, str]] = {
     "pairs": (1, 1_000_000, ""),
     "chunks": (1, 1_000_000, ""),
 }
+KILLS = ("policy-kill", "policy-stop", "policy-starve", "supervisor-stop", "memory", "clock-step")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -70,6 +72,12 @@ def _franka(flags: argparse.Namespace) -> Outcome:
     from poco.runtime.benchmarks import franka
 
     return franka.run(flags.host, flags.repeats, flags.block_s, flags.config)
+
+
+def _kills(flags: argparse.Namespace) -> Outcome:
+    from poco.runtime.benchmarks import kills
+
+    return kills.run(flags.host, flags.policy, flags.kinds, flags.repeats, flags.block_s)
 
 
 def _observe_to_chunk(flags: argparse.Namespace) -> Outcome:
@@ -107,6 +115,13 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--config", type=Path, default=CONFIG, metavar="FILE", help="settings file (default: the packaged)"
     )
+
+    what = "servo turnaround while processes of a run are killed, stopped and starved, against quiet blocks"
+    command = _add(commands, "kills", _kills, what, repeats=10)
+    command.add_argument("--policy", type=Path, required=True, metavar="PATH", help="artifact folder")
+    command.add_argument("--host", default="127.0.0.9", metavar="ADDRESS", help="loopback address of the emulated arm")
+    command.add_argument("--kinds", nargs="+", choices=KILLS, default=KILLS, metavar="KIND", help=", ".join(KILLS))
+    command.add_argument("--block-s", type=float, default=8.0, metavar="S", help="length of one block (default 8 s)")
     return root
 
 
@@ -115,10 +130,13 @@ def _add(
     name: str,
     measure: Callable[[argparse.Namespace], Outcome],
     what: str,
+    repeats: int = 5,
 ) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
     command.set_defaults(measure=measure)
-    command.add_argument("--repeats", type=int, default=5, metavar="N", help="alternating repeats (default 5)")
+    command.add_argument(
+        "--repeats", type=int, default=repeats, metavar="N", help=f"alternating repeats (default {repeats})"
+    )
     command.add_argument("--out", type=Path, default=Path("runs/bench"), metavar="DIR", help="folder of JSON and PNG")
     command.add_argument(
         "--budget", action="append", default=[], metavar="NAME=VALUE", help="exit 1 if a figure is above"

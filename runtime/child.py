@@ -12,6 +12,8 @@ from pathlib import Path
 
 from poco.errors import PocoError
 
+SENTENCE = "error: "
+
 
 class ChildError(PocoError):
     """A child said in one sentence why it could not go on; carries the child's exit code."""
@@ -77,15 +79,22 @@ class Child:
 
     def error(self) -> ChildError:
         """Return in one sentence, with its exit code, why the ended process ended."""
-        text = self._errors.read_bytes()[self._errors_start :].decode(errors="replace").strip().splitlines()
-        code = self.process.returncode
-        if text and text[-1].startswith("error: "):
-            return ChildError(text[-1].removeprefix("error: "), max(code, 1))
+        code = max(self.process.returncode, 1)
+        if self._last_words().startswith(SENTENCE):
+            return ChildError(self.ending(), code)
+        return ChildError(f"{self.ending()}: {self._errors} may say more, start the run again", code)
+
+    def ending(self) -> str:
+        """Return in a few words why the ended process ended."""
+        last_words, code = self._last_words(), self.process.returncode
+        if last_words.startswith(SENTENCE):
+            return last_words.removeprefix(SENTENCE)
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        last_words = f" ({text[-1]})" if text else ""
-        return ChildError(
-            f"{self.name} {how}{last_words}: {self._errors} may say more, start the run again", max(code, 1)
-        )
+        return f"{self.name} {how}" + (f" ({last_words})" if last_words else "")
+
+    def _last_words(self) -> str:
+        text = self._errors.read_bytes()[self._errors_start :].decode(errors="replace").strip()
+        return text.splitlines()[-1] if text else ""
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until it has ended; False after `timeout_s`."""

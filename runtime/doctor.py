@@ -44,6 +44,7 @@ def examine(robot: RobotSettings, jitter_s: float) -> list[Finding]:
         findings.isolation(robot.realtime),
         findings.jitter(loop),
         findings.shared_memory(),
+        findings.memory_shortage(),
         *network_path.network(robot.host, robot.realtime.cpu, answer_needed=robot.kind == "franka"),
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +22,7 @@ BAD_LATE_US = 500.0
 
 PYLIBFRANKA = "0.21"
 ROOT = Path("/")
+CAP_SYS_RESOURCE = 24
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +82,20 @@ def setup(loop: NativeLoop, required: bool) -> list[Finding]:
         judged(what, ok, ("granted" if ok else "refused") + _limit(what), reason, "fail" if required else "warn")
         for what, ok, reason in loop.setup
     ]
+
+
+def memory_shortage(root: Path = ROOT) -> Finding:
+    """Look whether the servo may ask to be spared when memory runs out."""
+    status = (root / "proc/self/status").read_text()
+    capable = bool(int(re.findall(r"^CapEff:\s+(\w+)", status, re.MULTILINE)[0], 16) >> CAP_SYS_RESOURCE & 1)
+    spared = (root / "proc/self/oom_score_adj").read_text().strip() == "-1000"
+    seen = "the servo is spared" if capable or spared else "the kernel may end the servo"
+    return judged(
+        "memory runs out",
+        capable or spared,
+        seen,
+        "grant CAP_SYS_RESOURCE (systemd: OOMScoreAdjust=-1000) or run as root",
+    )
 
 
 def _limit(what: str) -> str:

@@ -22,10 +22,13 @@ from poco.runtime.run_folder import (
     Fault,
     Hold,
     Minute,
+    PolicyRestart,
+    PolicyStall,
     Recovery,
     Reflex,
     RunFacts,
     RunFolder,
+    SupervisorStall,
 )
 from poco.statistics import Percentiles, percentiles, wilson_interval
 from poco.trouble import TROUBLES
@@ -147,6 +150,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     faults: list[str]
     reflexes: list[list[str]]
     recoveries: int
+    policy_restarts: list[str]
+    policy_stalls_s: list[float]
+    supervisor_stalls_s: list[float]
     dilation_total_s: float
     dilation_longest_s: float
     tracking_error_max_rad: float | None
@@ -190,6 +196,9 @@ def measure(recording: Recording) -> Report:
         faults=[event.text for event in recording.of_kind(Fault)],
         reflexes=[event.errors for event in recording.of_kind(Reflex)],
         recoveries=len(recording.of_kind(Recovery)),
+        policy_restarts=[event.reason for event in recording.of_kind(PolicyRestart)],
+        policy_stalls_s=[event.silent_s for event in recording.of_kind(PolicyStall)],
+        supervisor_stalls_s=[event.silent_s for event in recording.of_kind(SupervisorStall)],
         dilation_total_s=dilations[-1].total_s if dilations else 0.0,
         dilation_longest_s=dilations[-1].longest_s if dilations else 0.0,
         tracking_error_max_rad=_tracking_error(recording),

@@ -51,6 +51,7 @@ class RobotPlant:
         self._driver.gate(tick)
         waited_since_ns = monotonic_ns()
         while not self._memory.wait_tick(tick, timeout_s=0.25):
+            self._memory.policy_beat()
             self._leave_if_stopped()
             if self._faulted():
                 self.free_run()
@@ -61,6 +62,7 @@ class RobotPlant:
                     f"the servo published no state for {SERVO_SILENT_S:.0f} s: it died or the arm went silent"
                 )
         self._leave_if_stopped()
+        self._memory.policy_beat()
         self.woken_ns = monotonic_ns()
         state = self._newest()
         self.tick = int(state["tick"])

@@ -238,6 +238,7 @@ def main() -> None:
         memory = RunMemory.attach(options.run_name)
         restarted = arguments.first_episode is not None
         process = PolicyProcess(options, memory, time.time_ns() // 1_000_000 if restarted else options.boot_epoch)
+        memory.policy_beat()
         print("ready", flush=True)
         if not sys.stdin.readline():
             return

@@ -63,8 +63,12 @@ def _rows(report: Report) -> list[tuple[str, str]]:
         rows.append(
             ("kept", f"the last {report.ticks} ticks, timing and limits are of them; {report.ticks_let_go} let go")
         )
+    for name, stalls_s in (("policy", report.policy_stalls_s), ("supervisor", report.supervisor_stalls_s)):
+        if stalls_s:
+            rows.append((f"{name} stood still", f"{len(stalls_s)} times, {max(stalls_s):.1f} s at the longest"))
     if report.tick_gaps:
         rows.append(("not recorded", f"{report.ticks_missing} ticks of the arm in {report.tick_gaps} gaps"))
+    rows += [("policy restarted", reason) for reason in report.policy_restarts]
     rows += [("fault", text) for text in report.faults]
     return rows
 

@@ -14,6 +14,7 @@ Writers append whole records, so a run that was cut short leaves at most one inc
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 from collections.abc import Callable
@@ -160,7 +161,39 @@ class GenerationMoved(_Event, frozen=True, kw_only=True, tag="generation"):
     reason: str
 
 
-Event: TypeAlias = EpisodeStarted | EpisodeEnded | Fault | Hold | Reflex | Recovery | Dilation | GenerationMoved
+class PolicyStall(_Event, frozen=True, kw_only=True, tag="policy_stall"):
+    """The policy process gave no sign of life for `silent_s` (s), stopped or starved, and went on by itself."""
+
+    silent_s: float
+
+
+class PolicyRestart(_Event, frozen=True, kw_only=True, tag="policy_restart"):
+    """The policy process was lost for `reason` and is started for the `start`th time; the episode begins again."""
+
+    start: int
+    reason: str
+
+
+class SupervisorStall(_Event, frozen=True, kw_only=True, tag="supervisor_stall"):
+    """The supervisor itself stood still for `silent_s` (s); `ticks_dropped` ticks found no room in the meantime."""
+
+    silent_s: float
+    ticks_dropped: int
+
+
+Event: TypeAlias = (
+    EpisodeStarted
+    | EpisodeEnded
+    | Fault
+    | Hold
+    | Reflex
+    | Recovery
+    | Dilation
+    | GenerationMoved
+    | PolicyStall
+    | PolicyRestart
+    | SupervisorStall
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,9 +306,15 @@ def host_facts() -> HostFacts:
     )
 
 
+def write_whole(stream: BinaryIO, payload: bytes) -> None:
+    """Write `payload` to an unbuffered stream at once; raises OSError too where a full disk took only a part of it."""
+    if stream.write(payload) < len(payload):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def _append(path: Path, record: msgspec.Struct) -> None:
     with path.open("ab", buffering=0) as stream:
-        stream.write(msgspec.json.encode(record) + b"\n")
+        write_whole(stream, msgspec.json.encode(record) + b"\n")
 
 
 def _read(path: Path, decoder: msgspec.json.Decoder[_Line]) -> list[_Line]:

@@ -26,6 +26,7 @@ from poco.shm import RunMemory
 from poco.trouble import BY_NAME, Request
 
 SUPERVISOR_TIMEOUT_S = 2.0
+OOM_SCORE, NEVER = Path("/proc/self/oom_score_adj"), "-1000"
 
 
 def follow(arm: FrankaArm, servo: Servo) -> None:
@@ -98,6 +99,15 @@ def prepare(arm: FrankaArm, *, recover: bool) -> list[str]:
     return missing
 
 
+def spare_from_oom_killer() -> list[str]:
+    """Ask the kernel to end other processes when memory runs out; returns why it cannot be had."""
+    try:
+        OOM_SCORE.write_text(NEVER)
+    except OSError as error:
+        return [f"spared when memory runs out: {error.strerror}; poco-runtime doctor says more"]
+    return []
+
+
 def main() -> None:
     """Entry point of the servo process; arguments come from the supervisor."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -113,7 +123,7 @@ def main() -> None:
         limits = fr3_limits(STEP_MARGINS, settings.guards.guards(), specification.tip)
         limits["hold_timeout_ticks"] = round(settings.servo.hold_timeout_s * 1000.0)
         servo = Servo(memory.native, limits, SUPERVISOR_TIMEOUT_S, settings.servo.orphan_hold_s)
-        missing = prepare(arm, recover=options.recover)
+        missing = prepare(arm, recover=options.recover) + spare_from_oom_killer()
         print("ready " + "; ".join(missing), flush=True)
         word, _, silence_s = sys.stdin.readline().partition(" ")
         if word != "go":

@@ -12,6 +12,7 @@ from types import FrameType
 import numpy as np
 import numpy.typing as npt
 
+from poco.clock import monotonic_ns
 from poco.errors import ArmError, FaultError, PocoError
 from poco.hw.task_driver import EMULATOR
 from poco.hw.task_signals import EmulatorSignals
@@ -19,15 +20,15 @@ from poco.runtime.child import Child
 from poco.runtime.companion import Companion
 from poco.runtime.entrance import Entrance
 from poco.runtime.events import noted
+from poco.runtime.policy_watch import STALL_S, START_LIMIT_S, PolicyWatch
 from poco.runtime.recorder import TickRecorder
-from poco.runtime.run_folder import Dilation, Event, Fault, Hold, Recovery, Reflex, RunFolder
+from poco.runtime.run_folder import Dilation, Event, Fault, Hold, Recovery, Reflex, RunFolder, SupervisorStall
 from poco.runtime.run_options import RunOptions
 from poco.runtime.status import Status
 from poco.shm import RunMemory
 from poco.trouble import BY_NAME, TROUBLES, Grade, Request, describe
 
 BEAT_S = 0.02
-START_LIMIT_S = 120.0
 STOP_LIMIT_S = 15.0
 SETTLE_S = 1.0
 LINK_END_LIMIT_S = 5.0
@@ -36,7 +37,6 @@ RECOVERY_RETRY_S = 5.0
 MAX_RECOVERIES = 5
 DILATION_S = 1.0
 DILATION_REPLY_S = 0.5
-MAX_RESTARTS = 3
 INTERRUPTED_EXIT = 130
 STOP_SIGNALS = (signals.SIGINT, signals.SIGTERM, signals.SIGHUP)
 
@@ -58,7 +58,7 @@ class Supervisor:
         self._servo: Child | None = None
         self._in_motion = False
         self._failure: PocoError | None = None
-        self._restarts = 0
+        self._looked_ns, self._stood_still_s, self._ticks_dropped = 0, 0.0, 0
         self._fault_seen_s, self._recover_at_s, self._recoveries = 0.0, 0.0, 0
         self._next_dilation_s = 0.0
         self._emulator: EmulatorSignals | None = None
@@ -68,8 +68,7 @@ class Supervisor:
         """Run all episodes and return the exit code; raises PocoError if a process cannot start or a fault stays."""
         previous = {number: signals.signal(number, self._interrupt) for number in STOP_SIGNALS if _heeded(number)}
         try:
-            policy = self._bring_up()
-            self._supervise(policy)
+            self._supervise(self._bring_up())
         except _LeftEarly:
             pass
         except OSError as error:
@@ -82,8 +81,8 @@ class Supervisor:
             raise self._failure
         return INTERRUPTED_EXIT if self.interrupted else 0
 
-    def _bring_up(self) -> Child:
-        """Start every process, let the motion begin and return the policy process."""
+    def _bring_up(self) -> PolicyWatch:
+        """Start every process and let the motion begin."""
         if self.options.settings.robot.kind == "sim":
             self._start_emulator()
         link = Companion(lambda: self._start("link"), self.status.note, "the journal waits in memory")
@@ -93,37 +92,57 @@ class Supervisor:
             gate = Companion(lambda: self._start("gate"), self.status.note, "no new policy is taken")
             self._companions.append(gate)
         self.status.note("starting servo and policy; the very first start compiles for about 20 s")
-        servo, policy = self._start("servo"), self._start("policy")
+        servo = self._start("servo")
+        silence_s = self.options.settings.servo.policy_silence_s
+        policy = PolicyWatch(self._start, self.folder, self.memory, self.status, silence_s)
         self.status.realtime(servo.wait_for("ready", START_LIMIT_S, self._beat_or_leave))
-        policy.wait_for("ready", START_LIMIT_S, self._beat_or_leave)
+        policy.child.wait_for("ready", START_LIMIT_S, self._beat_or_leave)
         if self.options.settings.task.sensors.startswith(EMULATOR):
             address = self.options.settings.task.sensors.removeprefix(EMULATOR)
             self._emulator = EmulatorSignals(address, DILATION_REPLY_S)
-        silence_s = self._silence_s()
+        arm_silence_s = self._silence_s()
         self._servo, self._in_motion = servo, True
         self.memory.set_request(Request.ARMED)
-        servo.say(f"go {silence_s}")
-        policy.say("go")
+        servo.say(f"go {arm_silence_s}")
+        policy.go()
         return policy
 
-    def _supervise(self, policy: Child) -> None:
+    def _supervise(self, policy: PolicyWatch) -> None:
         while not self.interrupted and self._failure is None:
             self._look_around()
-            if not policy.running:
-                if policy.process.returncode == 0:
-                    return
-                policy = self._restart(policy)
+            if policy.done:
+                return
+            if reason := policy.look():
+                policy.restart(reason, self._pause)
         if self.interrupted:
             self.status.note("stopping: the arm brakes first")
 
     def _look_around(self) -> None:
         self._beat()
         self._entrance.pump()
+        self._notice_own_stall()
         for companion in self._companions:
             companion.look()
         self._watch_servo()
         self._watch_dilation()
         time.sleep(BEAT_S)
+
+    def _pause(self, pause_s: float) -> None:
+        until_s = time.monotonic() + pause_s
+        while time.monotonic() < until_s and not self.interrupted and self._failure is None:
+            self._look_around()
+
+    def _notice_own_stall(self) -> None:
+        now_ns, before_ns = monotonic_ns(), self._looked_ns
+        self._looked_ns = now_ns
+        dropped = int(self.memory.control()["ticks_dropped"])
+        lost, self._ticks_dropped = dropped - self._ticks_dropped, dropped
+        if before_ns == 0 or now_ns - before_ns < STALL_S * 1e9:
+            return
+        self._stood_still_s = (now_ns - before_ns) / 1e9
+        self.status.note(f"this supervisor stood still for {self._stood_still_s:.1f} s")
+        tick = int(self.memory.control()["tick"])
+        self.folder.append_event(SupervisorStall(tick=tick, silent_s=round(self._stood_still_s, 3), ticks_dropped=lost))
 
     def _beat(self) -> None:
         """Tell the servo that somebody is there, put its ticks and stops on disk; never raises, `_failure` ends the run."""
@@ -153,7 +172,7 @@ class Supervisor:
 
     def _watch_servo(self) -> None:
         if self._servo is not None and not self._servo.running:
-            raise self._servo.error()
+            raise self._abandoned() if self._servo.process.returncode == 0 else self._servo.error()
         state = self.memory.read_state()
         if state is None or int(state["fault"]) == 0:
             self._fault_seen_s, self._recoveries = 0.0, 0
@@ -172,6 +191,13 @@ class Supervisor:
             self._recover_at_s = now_s + RECOVERY_RETRY_S
             self.memory.recover()
             self.folder.append_event(Recovery(tick=int(state["tick"]), automatic=True))
+
+    def _abandoned(self) -> PocoError:
+        hold_s = self.options.settings.servo.orphan_hold_s
+        return PocoError(
+            f"the supervisor stood still for {self._stood_still_s:.1f} s, the arm is held for servo.orphan_hold_s ({hold_s:g} s) "
+            "without one: the servo has ended the motion at rest, start the run again"
+        )
 
     def _silence_s(self) -> float:
         """Return how long the arm may be silent in a motion (s), 0 for an arm in lockstep, which waits for the policy."""
@@ -212,23 +238,6 @@ class Supervisor:
             if trouble.grade == Grade.HOLDING and trouble != BY_NAME["chunk_ended"]:
                 tick = int(ticks["state"]["tick"][row])
                 self.folder.append_event(Hold(tick=tick, code=trouble.code, text=describe(trouble.code)))
-
-    def _restart(self, policy: Child) -> Child:
-        """Start a policy that died again, later each time; it repeats the episode it died in.
-
-        Raises its error where it said itself why it cannot go on, and after MAX_RESTARTS.
-        """
-        self._restarts += 1
-        if self._restarts > MAX_RESTARTS or policy.process.returncode > PocoError.exit_code:
-            raise policy.error()
-        self.status.note(f"policy process ended ({policy.error()}), start {self._restarts + 1}")
-        pause_until_s = time.monotonic() + 0.5 * 2.0**self._restarts
-        while time.monotonic() < pause_until_s and not self.interrupted and self._failure is None:
-            self._look_around()
-        finished = len(list(self.folder.episodes.glob("*.safetensors")))
-        again = self._start("policy", "--first-episode", str(finished))
-        again.say("go")
-        return again
 
     def _start(self, name: str, *arguments: str) -> Child:
         options = str(self.folder.path / "options.json")

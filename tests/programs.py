@@ -72,6 +72,9 @@ class Program:
         return found
 
 
+StartProgram = Callable[..., Program]
+
+
 def gone(process: int) -> bool:
     """Tell whether the process has ended (or is only waited for by its parent)."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from poco.statistics import percentiles, robust_slope, wilson_interval
+from poco.statistics import percentiles, permutation_p, robust_slope, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,20 @@ def test_intervals_cover() -> None:
     x = np.arange(40.0)
     slopes = [robust_slope(x, 0.5 * x + generator.standard_t(3, 40)) for _ in range(200)]
     assert 180 <= sum(slope.low <= 0.5 <= slope.high for slope in slopes) <= 198
+
+
+def test_a_permutation_test_finds_what_is_there() -> None:
+    """Ten blocks that are all worse are significant, ten that are all better are not, and one block among equals is no proof."""
+    quiet, worse = np.zeros(10), np.ones(10)
+    assert permutation_p(worse, quiet, 20_000) < 1e-3
+    assert permutation_p(quiet, worse, 20_000) == 1.0
+    assert permutation_p(quiet, quiet, 20_000) == 1.0
+    assert permutation_p(np.eye(10)[0], quiet, 20_000) == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_permutation_test_cries_wolf_as_rarely_as_it_says() -> None:
+    """Of groups that do not differ a p below 0.05 comes in about 5 of 100, whatever their distribution."""
+    generator = np.random.default_rng(1)
+    groups = generator.exponential(size=(400, 2, 10))
+    alarms = sum(permutation_p(treated, control, 400) < 0.05 for treated, control in groups)
+    assert 5 <= alarms <= 40

@@ -33,7 +33,7 @@ nb::list tick(Servo& servo, int64_t tick, nb::handle q, nb::handle dq, nb::handl
               nb::handle q_d, nb::handle dq_d, nb::handle ddq_d, nb::handle O_T_EE, int robot_mode, int errors) {
   ArmState state{};
   state.tick = tick;
-  state.received_ns = monotonic_ns();
+  state.received_ns = servo.received();
   read_doubles(q, state.q, "q");
   read_doubles(dq, state.dq, "dq");
   read_doubles(tau, state.tau, "tau");

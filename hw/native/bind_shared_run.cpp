@@ -43,6 +43,7 @@ void bind_shared_run(nb::module_& module) {
       .def("set_request", [](SharedRun& run, int64_t request) { run.control().request = request; })
       .def("recover", [](SharedRun& run) { run.control().recoveries.fetch_add(1); })
       .def("beat", [](SharedRun& run, int64_t now_ns) { run.control().supervisor_ns = now_ns; })
+      .def("policy_beat", [](SharedRun& run, int64_t now_ns) { run.control().policy_ns = now_ns; })
       .def("announce", &SharedRun::announce)
       .def("wait_tick", &SharedRun::wait_tick, nb::call_guard<nb::gil_scoped_release>());
 }

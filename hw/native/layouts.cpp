@@ -39,12 +39,16 @@ const std::vector<RecordLayout>& layouts() {
        {FIELD(Command, q), FIELD(Command, dq), FIELD(Command, ddq), FIELD(Command, chunk_id),
         FIELD(Command, generation), FIELD(Command, mode), FIELD(Command, fault), FIELD(Command, event),
         FIELD(Command, finished)}},
-      {"TICK", sizeof(Tick), {FIELD(Tick, state), FIELD(Tick, command), FIELD(Tick, sent_ns), FIELD(Tick, period_ns)}},
+      {"TICK",
+       sizeof(Tick),
+       {FIELD(Tick, state), FIELD(Tick, command), FIELD(Tick, sent_ns), FIELD(Tick, period_ns), FIELD(Tick, cpu_ns),
+        FIELD(Tick, waits), FIELD(Tick, preemptions), FIELD(Tick, minor_faults), FIELD(Tick, major_faults)}},
       {"CONTROL",
        sizeof(Control),
-       {FIELD(Control, request), FIELD(Control, recoveries), FIELD(Control, supervisor_ns), FIELD(Control, servo_pid),
-        FIELD(Control, servo_ns), FIELD(Control, tick), FIELD(Control, finished), FIELD(Control, ticks_dropped),
-        FIELD(Control, wake_tick), FIELD(Control, wake_word), FIELD(Control, alarms), FIELD(Control, event_counts)}},
+       {FIELD(Control, request), FIELD(Control, recoveries), FIELD(Control, supervisor_ns), FIELD(Control, policy_ns),
+        FIELD(Control, servo_pid), FIELD(Control, servo_ns), FIELD(Control, tick), FIELD(Control, finished),
+        FIELD(Control, ticks_dropped), FIELD(Control, wake_tick), FIELD(Control, wake_word), FIELD(Control, alarms),
+        FIELD(Control, event_counts)}},
   };
   return all;
 }

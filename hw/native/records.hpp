@@ -58,12 +58,14 @@ struct Command {
 struct Tick {
   ArmState state;
   Command command;
-  int64_t sent_ns, period_ns;
+  int64_t sent_ns, period_ns, cpu_ns;
+  int32_t waits, preemptions, minor_faults, major_faults;
 };
 
 // What servo and supervisor tell each other; every field has one writer except wake_tick (any waiter lowers it).
 struct Control {
   std::atomic<int64_t> request, recoveries, supervisor_ns;                  // supervisor -> servo
+  std::atomic<int64_t> policy_ns;                                           // policy -> supervisor
   std::atomic<int64_t> servo_pid, servo_ns, tick, finished, ticks_dropped;  // servo -> all
   std::atomic<int64_t> wake_tick;                                           // waiters -> servo
   std::atomic<uint32_t> wake_word, alarms;                                  // futex; troubles without a tick

@@ -37,6 +37,11 @@ Request Servo::request(int64_t now_ns) noexcept {
   return now_ns - orphaned_ns_ > orphan_hold_ns_ ? Request::stop : Request::orphaned;
 }
 
+int64_t Servo::received() noexcept {
+  before_ = effort_so_far();
+  return monotonic_ns();
+}
+
 const Command& Servo::tick(const ArmState& state) noexcept {
   if (watchdog_.heard()) latch_outside_of_step(memory_, Trouble::arm_silent);
   record_.period_ns = record_.state.received_ns == 0 ? 0 : state.received_ns - record_.state.received_ns;
@@ -67,6 +72,12 @@ void Servo::publish() noexcept {
 
 void Servo::sent() noexcept {
   record_.sent_ns = monotonic_ns();
+  const Effort effort = effort_so_far() - before_;
+  record_.cpu_ns = effort.cpu_ns;
+  record_.waits = static_cast<int32_t>(effort.waits);
+  record_.preemptions = static_cast<int32_t>(effort.preemptions);
+  record_.minor_faults = static_cast<int32_t>(effort.minor_faults);
+  record_.major_faults = static_cast<int32_t>(effort.major_faults);
   if (!record_.command.finished) watchdog_.due(record_.sent_ns);
   run_.push_tick(record_);
 }

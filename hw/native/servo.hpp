@@ -1,6 +1,7 @@
 // The servo process' side of a run: shared memory in, step(), shared memory out.
 #pragma once
 
+#include "effort.hpp"
 #include "shared_run.hpp"
 #include "step.hpp"
 #include "watchdog.hpp"
@@ -16,6 +17,8 @@ class Servo {
   // From now on a state is due `silence_s` after each command; see Watchdog.
   void watch(double silence_s) { watchdog_.start(silence_s); }
 
+  // A state has just arrived: begins the account of this turnaround and returns the time.
+  int64_t received() noexcept;
   const Command& tick(const ArmState& state) noexcept;
   void sent() noexcept;
   // Latches what was noticed outside of step(), publishes it and wakes whoever waits for a tick.
@@ -35,6 +38,7 @@ class Servo {
   ChunkSpline newest_{};
   uint64_t newest_number_ = 0;
   Tick record_{};
+  Effort before_;
   int64_t orphaned_ns_ = 0;
   Watchdog watchdog_;
 };

@@ -73,7 +73,9 @@ void wake_everybody(Control& shared) noexcept {
 
 SharedRun::SharedRun(const std::string& path, bool create) : file_(open_locked(path, create)) {
   struct stat facts;
-  if (create && ftruncate(file_, sizeof(SharedBlock)) != 0) {
+  // Takes the room now: a page that is missing when the servo touches it would kill the servo.
+  if (create && (errno = posix_fallocate(file_, 0, sizeof(SharedBlock))) != 0) {
+    unlink(path.c_str());
     close(file_);
     fail_errno(path, "reserve " + std::to_string(sizeof(SharedBlock)) + " bytes for it");
   }

@@ -33,13 +33,17 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One benchmark: what was measured, which pairs (subject, competitor) alternated, and what to know when reading it."""
+    """One benchmark: what was measured, which pairs (subject, competitor) alternated, and what to know when reading it.
+
+    `more` are figures that are neither percentiles nor ratios of them.
+    """
 
     benchmark: str
     what: str
     measurements: list[Measurement]
     pairs: list[tuple[str, str]]
     notes: list[str] = field(default_factory=list)
+    more: dict[str, float] = field(default_factory=dict)
 
     def figures(self) -> dict[str, float]:
         """Return every figure by name: `subject.p99` (us) is a median over repeats, `subject/competitor.p99` of their ratios."""
@@ -53,7 +57,7 @@ class Outcome:
             for percentile in PERCENTILES:
                 ratios = by_name[subject].percentile(percentile) / by_name[competitor].percentile(percentile)
                 figures[f"{subject}/{competitor}.{percentile}"] = float(np.median(ratios))
-        return figures
+        return figures | self.more
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):

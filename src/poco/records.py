@@ -113,8 +113,18 @@ TICK = _record(
     ("command", COMMAND),
     ("sent_ns", "i8"),
     ("period_ns", "i8"),
+    ("cpu_ns", "i8"),
+    ("waits", "i4"),
+    ("preemptions", "i4"),
+    ("minor_faults", "i4"),
+    ("major_faults", "i4"),
 )
-"""servo -> recorder, the new one is dropped when full: every input of `step()` (chunks by id), its output and its timing."""
+"""servo -> recorder, the new one is dropped when full: every input of `step()` (chunks by id), its output and its timing.
+
+cpu_ns and what follows tell where the turnaround, from state received to command sent, went: processor time of the servo's
+thread, how often it gave the processor up to wait (for a lock, the disk, the network), how often it was taken from it, and
+page faults without and with reading from disk.
+"""
 
 
 EVENT_CODES = 32
@@ -124,6 +134,7 @@ CONTROL = _record(
     ("request", "i8"),
     ("recoveries", "i8"),
     ("supervisor_ns", "i8"),
+    ("policy_ns", "i8"),
     ("servo_pid", "i8"),
     ("servo_ns", "i8"),
     ("tick", "i8"),
@@ -134,7 +145,10 @@ CONTROL = _record(
     ("alarms", "u4"),
     ("event_counts", "i8", (EVENT_CODES,)),
 )
-"""supervisor <-> servo: request, number of operator recoveries and heartbeat one way, life signs and counters the other way."""
+"""supervisor <-> servo: request, number of operator recoveries and heartbeat one way, life signs and counters the other way.
+
+policy_ns is the policy process' last sign of life, for the supervisor.
+"""
 
 
 class StepKey(msgspec.Struct, frozen=True, array_like=True):
@@ -156,6 +170,7 @@ Reward = Annotated[float, msgspec.Meta(description="raw task reward; shaping bel
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One control period, written when the period has ended; nothing lost.
 
+    A period whose ends were not observed in time, because the policy process stood still, has no Step; its number is left out.
     observation is what the model saw (scaled to [-1, 1] by the specification); action_policy is what the policy asked for,
     action_executed the commanded motion of the period, both in action units [-1, 1].
     """

@@ -101,7 +101,11 @@ class Rollout:
         interrupted = False
         for period in periods:
             after = self._plant.wait(period.end_tick)
-            steps.append(self._record(period, after, self._plant.signal()))
+            signal = self._plant.signal()
+            if self._saw(period, after):
+                steps.append(self._record(period, after, signal))
+            self._count += 1
+            self._look(after, signal)
             outcome, interrupted = self._judge(after, period)
             if outcome != "running" or interrupted:
                 break
@@ -141,7 +145,7 @@ class Rollout:
             executed = after["q_c"]
         executed = scale(specification.action, executed)
         asked = executed if period.action is None else period.action
-        step = Step(
+        return Step(
             key=StepKey(self._robot, self._boot_epoch, self._episode, self._count),
             tick=int(self._state["tick"]),
             generation=period.generation,
@@ -151,9 +155,11 @@ class Rollout:
             action_executed=[float(value) for value in executed],
             reward=1.0 if signal.outcome == "success" else 0.0,
         )
-        self._count += 1
-        self._look(after, signal)
-        return step
+
+    def _saw(self, period: Period, after: State) -> bool:
+        """Tell whether both ends of `period` were observed when they came: whoever stood still has no Step to tell of."""
+        late = max(int(self._state["tick"]) - period.start_tick, int(after["tick"]) - period.end_tick)
+        return late <= (period.end_tick - period.start_tick) / 2
 
     def _look(self, state: State, signal: TaskSignal) -> None:
         self._state, self._signal = state, signal

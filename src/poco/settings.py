@@ -80,7 +80,8 @@ class GuardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class ServoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Patience (s): `hold_timeout_s` an armed hold may last before it latches a fault, `state_age_max_s` a state may be old to act
     on, `orphan_hold_s` the arm is held after the supervisor has died before the motion is ended, `silence_s` the arm may leave a
-    command without the next state before it counts as silent.
+    command without the next state before it counts as silent, `policy_silence_s` the policy process may give no sign of life before
+    it is killed and started again: longer than its slowest inference.
 
     `emulated_silence_s` takes the place of `silence_s` for an emulated arm in real time, which waits up to 0.1 s for a late
     client and shares its computer; in lockstep the arm waits for the policy and is never silent.
@@ -89,6 +90,7 @@ class ServoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     hold_timeout_s: Positive
     state_age_max_s: Positive
     orphan_hold_s: Positive
+    policy_silence_s: Annotated[float, msgspec.Meta(ge=1.0, le=600.0)]
     silence_s: Annotated[float, msgspec.Meta(ge=0.005, le=1.0)]
     emulated_silence_s: Annotated[float, msgspec.Meta(ge=0.005, le=1.0)]
 

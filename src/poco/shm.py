@@ -99,6 +99,10 @@ class RunMemory:
         """Renew the supervisor's heartbeat; after the first one the servo misses it when it is 2 s old."""
         self.native.beat(monotonic_ns())
 
+    def policy_beat(self) -> None:
+        """Give a sign of life; only the policy process."""
+        self.native.policy_beat(monotonic_ns())
+
     def wait_tick(self, tick: int, timeout_s: float) -> bool:
         """Sleep without the GIL until the servo has reached `tick`; False after `timeout_s` or when the arm failed."""
         return self.native.wait_tick(tick, timeout_s)

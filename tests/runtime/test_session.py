@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -231,3 +232,16 @@ def test_the_runtime_side_never_imports_torch(artifact: Artifact) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_inference_reports_to_nobody() -> None:
+    """Importing ONNX Runtime starts no thread that would send telemetry, unless the operator asks for it."""
+    program = (
+        "import os, poco, numpy; before = len(os.listdir('/proc/self/task')); import onnxruntime; "
+        "print(len(os.listdir('/proc/self/task')) - before, os.environ['ORT_DISABLE_TELEMETRY'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    silent = subprocess.run(
+        [sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True
+    )
+    assert silent.stdout.split() == ["0", "1"]

@@ -3,85 +3,22 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
 import numpy as np
-import numpy.typing as npt
-import pytest
 
-from oracle import Share, judge
-from poco.artifact import read_artifact
 from poco.errors import ArmError, FaultError
 from poco.hw.fault_script import Entry, Stall
 from poco.hw.task_signals import EmulatorSignals
-from poco.runtime.measures import Report
-from poco.runtime.report import REPORT
 from poco.runtime.run_folder import EpisodeEnded, EpisodeStarted, Fault, Recovery, Reflex, RunFolder
 from poco.shm import RunMemory
 from poco.trouble import BY_NAME, Mode
-from programs import ARTIFACT, Program, gone, is_sentence, kill, shared_memory, wait_gone
+from programs import ARTIFACT, StartProgram, gone, is_sentence, kill, shared_memory, wait_gone
+from runs import assert_came_to_rest, chunks_made, report_of, run_name
 
 INTERRUPTED_EXIT = 130
-SPEED_MAX_M_S = 0.25
 TIGHT = ["--robot.collision_force_n", "[8, 8, 8, 30, 30, 30]"]
 """Thresholds so low (N, Nm) that touching the rim of a hole that the peg hardly fits is a reflex."""
-
-Records = npt.NDArray[np.void]
-StartProgram = Callable[..., Program]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[StartProgram]:
-    """Start a program of poco with arguments; it is ended after the test."""
-    running: list[Program] = []
-
-    def start(name: str, *arguments: str | Path) -> Program:
-        running.append(Program(name, *arguments, folder=tmp_path / f"program{len(running)}"))
-        return running[-1]
-
-    yield start
-    for program in running:
-        program.end()
-
-
-@pytest.fixture
-def run(start: StartProgram, tmp_path: Path) -> StartProgram:
-    """Start a run of the committed policy on the emulated arm at a host, its folder tmp_path/run."""
-
-    def run(host: str, *arguments: str) -> Program:
-        flags = ["--policy", ARTIFACT, "--out", tmp_path / "run", "--robot.host", host]
-        return start("poco-runtime", *flags, *arguments)
-
-    return run
-
-
-def chunks_made(folder: Path, count: int) -> Callable[[], bool]:
-    """A condition that holds once the policy has made `count` chunks: the arm is in the middle of an episode."""
-    return lambda: (folder / "run.json").is_file() and len(RunFolder.open(folder).chunks()) >= count
-
-
-def run_name(folder: Path) -> str:
-    """The name of the run's shared memory."""
-    name: str = msgspec.json.decode((folder / "options.json").read_bytes())["run_name"]
-    return name
-
-
-def report_of(folder: Path) -> Report:
-    """The report that the run has left."""
-    return msgspec.json.decode((folder / REPORT).read_bytes(), type=Report)
-
-
-def assert_came_to_rest(ticks: Records) -> None:
-    """The arm was moving, came to rest inside its limits and ended its motion there."""
-    commands = np.array(ticks["command"]["q"])
-    assert np.abs(ticks["command"]["dq"]).max() > 0.01
-    assert ticks["command"]["finished"][-1] == 1
-    assert np.ptp(commands[-3:], axis=0).max() == 0.0
-    assert np.all(np.diff(ticks["state"]["tick"]) == 1)
-    verdict = judge(commands, Share(), read_artifact(ARTIFACT).specification.tip, SPEED_MAX_M_S)
-    assert verdict.clean, verdict
 
 
 def test_interrupt_brakes_first(run: StartProgram, tmp_path: Path) -> None:

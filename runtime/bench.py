@@ -48,7 +48,7 @@ LIMITS: dict[str, tuple[float, float, str]] = {
     "pairs": (1, 1_000_000, ""),
     "chunks": (1, 1_000_000, ""),
 }
-KILLS = ("policy-kill", "policy-stop", "policy-starve", "supervisor-stop", "memory", "clock-step")
+KILLS = ("policy-kill", "policy-stop", "policy-starve", "supervisor-stop", "memory", "memory-of-all", "clock-step")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -45,6 +45,7 @@ def examine(robot: RobotSettings, jitter_s: float) -> list[Finding]:
         findings.jitter(loop),
         findings.shared_memory(),
         findings.memory_shortage(),
+        findings.memory_group(),
         *network_path.network(robot.host, robot.realtime.cpu, answer_needed=robot.kind == "franka"),
     ]
 

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from poco.runtime.benchmarks.native_loop import NativeLoop
+from poco.runtime.memory_group import memory_limit
 from poco.settings import RealtimeSettings
 
 GOOD_LATE_US = 200.0
@@ -96,6 +97,16 @@ def memory_shortage(root: Path = ROOT) -> Finding:
         seen,
         "grant CAP_SYS_RESOURCE (systemd: OOMScoreAdjust=-1000) or run as root",
     )
+
+
+def memory_group(root: Path = ROOT) -> Finding:
+    """Look whether the servo shares a limit on memory with other processes."""
+    limit = memory_limit(root)
+    seen = "none" if limit is None else f"{limit[1] >> 20} MB in {limit[0]}"
+    remedy = (
+        "start poco outside of that control group (systemd: no MemoryMax= or MemoryHigh= above it) and limit others"
+    )
+    return judged("limit on memory", limit is None, seen, remedy)
 
 
 def _limit(what: str) -> str:

@@ -21,6 +21,7 @@ from poco.clock import monotonic_ns
 from poco.errors import ArmError, PocoError, RealtimeError, exit_with
 from poco.hw.franka import FrankaArm, mode_number, tick_of
 from poco.limits import STEP_MARGINS, fr3_limits
+from poco.runtime.memory_group import memory_limit
 from poco.runtime.run_options import RunOptions
 from poco.shm import RunMemory
 from poco.trouble import BY_NAME, Request
@@ -108,6 +109,14 @@ def spare_from_oom_killer() -> list[str]:
     return []
 
 
+def look_for_memory_limit() -> list[str]:
+    """Return which limit on memory the servo shares with others, if any."""
+    limit = memory_limit()
+    return (
+        [] if limit is None else [f"memory of its own: {limit[0]} says {limit[1]} bytes; poco-runtime doctor says more"]
+    )
+
+
 def main() -> None:
     """Entry point of the servo process; arguments come from the supervisor."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -123,7 +132,7 @@ def main() -> None:
         limits = fr3_limits(STEP_MARGINS, settings.guards.guards(), specification.tip)
         limits["hold_timeout_ticks"] = round(settings.servo.hold_timeout_s * 1000.0)
         servo = Servo(memory.native, limits, SUPERVISOR_TIMEOUT_S, settings.servo.orphan_hold_s)
-        missing = prepare(arm, recover=options.recover) + spare_from_oom_killer()
+        missing = prepare(arm, recover=options.recover) + spare_from_oom_killer() + look_for_memory_limit()
         print("ready " + "; ".join(missing), flush=True)
         word, _, silence_s = sys.stdin.readline().partition(" ")
         if word != "go":

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -24,9 +24,9 @@ HOUR_NS = 3_600_000_000_000
 STEP_PAUSE_S = 0.5
 HOG = "while True: pass"
 EATER = "import time\nheld = []\nwhile True:\n held.append(bytearray(b'1') * (4 << 20))\n time.sleep(0.002)"
-EAT_S = 6.0
+EAT_S = 30.0
 GROUP_BYTES = 2 << 30
-"""Memory of the whole run and the eater together, less than what the eater wants."""
+"""Memory of a run and the eater together, less than what the eater wants."""
 
 CLOCK = struct.Struct("3q")
 """The file of wall_clock.cpp: offset (ns), readings, waits."""
@@ -122,32 +122,41 @@ class SupervisorStop(_Plain):
 
 
 class MemoryShortage:
-    """All processes of the run share GROUP_BYTES with one that wants them all, until the kernel ends one of them."""
+    """Policy and supervisor share GROUP_BYTES with one that wants them all, until the kernel ends one of them.
+
+    Servo and arm do not: the servo as `poco-runtime doctor` asks for, the arm as it stands for another computer.
+    """
 
     name = "memory"
+    apart: tuple[str, ...] = ("servo", "emulator")
 
     def __init__(self) -> None:
-        self._group = Path()
+        self._group = self._own = Path()
 
     @contextmanager
     def ready(self, folder: Path) -> Iterator[Started]:
-        """Make a control group for the run; raises PocoError where this user may not."""
+        """Make control groups for the run; raises PocoError where this user may not."""
         root, limit = Path("/sys/fs/cgroup"), "memory.max"
         if not (root / "cgroup.controllers").is_file():
             root, limit = root / "memory", "memory.limit_in_bytes"
-        self._group = root / f"poco-bench-{os.getpid()}"
-        try:
-            self._group.mkdir()
-            (self._group / limit).write_text(str(GROUP_BYTES))
-        except OSError as error:
-            raise PocoError(f"no control group for memory at {self._group} ({error.strerror}): run as root") from error
-        try:
+        self._group, self._own = root / f"poco-bench-{os.getpid()}", root / f"poco-bench-{os.getpid()}-own"
+        with ExitStack() as undo:
+            try:
+                for group in (self._group, self._own):
+                    group.mkdir()
+                    undo.callback(group.rmdir)
+                (self._group / limit).write_text(str(GROUP_BYTES))
+            except OSError as error:
+                raise PocoError(
+                    f"no control group for memory at {self._group} ({error.strerror}): run as root"
+                ) from error
             yield self._inside(), {}
-        finally:
-            self._group.rmdir()
 
     def strike(self, run: LiveRun) -> None:
-        """Eat until the kernel steps in."""
+        """Eat until the kernel ends somebody."""
+        processes = run.processes()
+        for name in self.apart:
+            (self._own / "cgroup.procs").write_text(str(processes[name]))
         self.eat()
 
     def take_in(self, process: int) -> None:
@@ -155,16 +164,25 @@ class MemoryShortage:
         (self._group / "cgroup.procs").write_text(str(process))
 
     def eat(self) -> int:
-        """Eat until the kernel ends somebody, EAT_S at the longest; return the eater's exit code."""
+        """Eat until the kernel ends somebody and return the eater's exit code; raises PocoError if that takes EAT_S."""
         eater = subprocess.Popen([*self._inside(), sys.executable, "-c", EATER])
         try:
             return eater.wait(EAT_S)
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired as error:
+            raise PocoError(f"the memory did not run out within {EAT_S:g} s: stop other load") from error
+        finally:
             eater.kill()
-            return eater.wait()
+            eater.wait()
 
     def _inside(self) -> list[str]:
         return ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self._group / "cgroup.procs")]
+
+
+class MemoryShortageOfAll(MemoryShortage):
+    """Servo and arm share the memory too, against the doctor's advice."""
+
+    name = "memory-of-all"
+    apart = ()
 
 
 class ClockStep:
@@ -208,5 +226,6 @@ class ClockStep:
 
 
 KINDS: dict[str, type[Mischief]] = {
-    kind.name: kind for kind in (PolicyKill, PolicyStop, PolicyStarve, SupervisorStop, MemoryShortage, ClockStep)
+    kind.name: kind
+    for kind in (PolicyKill, PolicyStop, PolicyStarve, SupervisorStop, MemoryShortage, MemoryShortageOfAll, ClockStep)
 }

@@ -15,7 +15,17 @@ from poco.errors import UsageError
 from poco.runtime import network_path
 from poco.runtime.benchmarks.native_loop import NativeLoop
 from poco.runtime.cli import run
-from poco.runtime.findings import Finding, client_library, cpu_list, governor, isolation, jitter, kernel, setup
+from poco.runtime.findings import (
+    Finding,
+    client_library,
+    cpu_list,
+    governor,
+    isolation,
+    jitter,
+    kernel,
+    memory_group,
+    setup,
+)
 from poco.settings import RealtimeSettings
 
 PINNED = RealtimeSettings(priority=80, cpu=3, required=False)
@@ -61,6 +71,28 @@ def test_kernel_governor_and_isolation(tmp_path: Path) -> None:
     beside = msgspec.structs.replace(PINNED, cpu=1)
     unpinned = msgspec.structs.replace(PINNED, cpu=None)
     assert complaints(governor(tmp_path), isolation(beside, tmp_path), isolation(unpinned, tmp_path)) == ["warn"] * 3
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "seen"),
+    [
+        ("0::/robot.slice/poco.service\n", {"robot.slice/poco.service/memory.max": "max"}, "none"),
+        ("0::/robot.slice/poco.service\n", {"robot.slice/memory.max": "2147483648"}, "2048 MB in "),
+        ("0::/a\n", {"a/memory.max": "2147483648", "a/memory.high": "1073741824"}, "1024 MB in "),
+        ("0::/\n", {"memory.max": "536870912"}, "512 MB in "),
+        ("4:memory:/a\n0::/\n", {"memory/memory.limit_in_bytes": "9223372036854771712"}, "none"),
+        ("9:cpu,memory:/a/b\n", {"memory/a/memory.limit_in_bytes": "1048576"}, "1 MB in "),
+        ("4:cpu:/a\n", {"memory/a/memory.limit_in_bytes": "1048576"}, "none"),
+    ],
+)
+def test_a_shared_limit_on_memory(tmp_path: Path, groups: str, files: dict[str, str], seen: str) -> None:
+    """The tightest limit of any group above is found, in both versions of control groups; "max" and huge numbers are none."""
+    put(tmp_path, "proc/self/cgroup", groups)
+    for path, text in files.items():
+        put(tmp_path, f"sys/fs/cgroup/{path}", text + "\n")
+    finding = memory_group(tmp_path)
+    assert complaints(finding) == ["ok" if seen == "none" else "warn"]
+    assert finding.seen.startswith(seen)
 
 
 def test_jitter_is_graded_by_what_is_left_of_the_tick() -> None:

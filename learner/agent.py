@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from poco.errors import SettingsError
 from poco.learner.blockwise import blocks, summed
 from poco.learner.critic import Aggregate, ChunkCritic, CriticLoss
+from poco.learner.ranks import ALONE, Ranks
 from poco.learner.replay import Batch
 from poco.specification import Specification
 
@@ -146,7 +147,9 @@ def clipped_loss(losses: Tensor, weights: Tensor, clip: float) -> Tensor:
 class Agent:
     """Actor, chunk critic, target critic and their optimizer; one learner process owns it.
 
-    `threads` Python threads share the candidates out; torch itself should be set to one thread then.
+    `threads` Python threads share the candidates out; torch itself should be set to one thread then. With several `ranks` each
+    updates with its part of the batch, all of the same size, and all take the step of the whole batch (with the anchor
+    "successes" each rank's successes count alike).
 
     With observation step k, D = delay_steps and E = execute_steps, the critic reads the actions of steps k ... k + D + E - 1: the
     last D of the chunk before, then the first E of this one. Rewards and bootstrap count from step k to step k + E.
@@ -159,6 +162,7 @@ class Agent:
         settings: AgentSettings,
         specification: Specification,
         threads: int = 1,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.policy, self.critic, self.settings = policy, critic, settings
         self.target = copy.deepcopy(critic).requires_grad_(False)
@@ -172,24 +176,24 @@ class Agent:
             {"params": list(critic.parameters()), "lr": settings.critic_learning_rate},
         ]
         self.optimizer = torch.optim.Adam(groups, fused=True)
+        self._ranks = ranks
+        self._averaged = ranks.averaged(self.loss, [*policy.parameters(), *critic.parameters()])
 
     def update(self, batch: Batch, phase: Phase, generator: torch.Generator) -> dict[str, float]:
         """Take one gradient step on critic and actor and return the diagnostics.
 
         A loss, target or gradient that is not finite or has exploded changes nothing but the count in `refused`.
         """
-        critic_loss, figures = self.critic_loss(batch, generator)
-        total = critic_loss
-        if phase != "frozen":
-            actor_loss, actor_figures = self.actor_loss(batch, phase, generator)
-            total, figures = total + actor_loss, figures | actor_figures
+        total: Tensor
+        figures: dict[str, float]
+        total, figures = self._averaged(batch, phase, generator)
         self.optimizer.zero_grad()
         torch.autograd.backward(total)
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         figures["gradient_norm"] = float(torch.nn.utils.get_total_norm(gradients))
         figures["loss"] = float(total.detach())
-        if not self._sane(figures):
+        if not self._ranks.agree(self._sane(figures)):
             self.refused += 1
             return figures
         self.optimizer.step()
@@ -198,6 +202,14 @@ class Agent:
                 list(self.target.parameters()), list(self.critic.parameters()), self.settings.target_rate
             )
         return figures
+
+    def loss(self, batch: Batch, phase: Phase, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Return the sum of the critic's and, unless it is frozen, the actor's loss, with the diagnostics."""
+        total, figures = self.critic_loss(batch, generator)
+        if phase == "frozen":
+            return total, figures
+        actor_loss, actor_figures = self.actor_loss(batch, phase, generator)
+        return total + actor_loss, figures | actor_figures
 
     def critic_loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return the temporal-difference loss, mean over heads and batch, of the windows that count (see `endings`).
@@ -254,7 +266,8 @@ class Agent:
             return loss * (len(near) / states), (posterior, losses)
 
         parts = blocks(states, max(1, BLOCK_ROWS // count), self._threads)
-        loss, found = summed(term, context, list(self.policy.parameters()), parts, self._workers)
+        parameters = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
+        loss, found = summed(term, context, parameters, parts, self._workers)
         posterior = Posterior.joined([one for one, _ in found])
         return loss, self.diagnostics(posterior, torch.cat([losses for _, losses in found]))
 
@@ -371,11 +384,18 @@ class Agent:
 
     def _noise(self, rows: tuple[int, ...], precision: torch.dtype, generator: torch.Generator) -> Tensor:
         """Return the noise [*rows, T, A] that chunks are made of."""
-        return torch.randn((*rows, *self._shape), generator=generator, dtype=precision)
+        return self._drawn(torch.randn, (*rows, *self._shape), precision, generator)
 
     def _draw(self, rows: tuple[int, ...], precision: torch.dtype, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return noise [*rows, T, A] and time [*rows] of the policy's loss."""
-        return self._noise(rows, precision, generator), torch.rand(rows, generator=generator, dtype=precision)
+        return self._noise(rows, precision, generator), self._drawn(torch.rand, rows, precision, generator)
+
+    def _drawn(
+        self, draw: Callable[..., Tensor], shape: tuple[int, ...], precision: torch.dtype, generator: torch.Generator
+    ) -> Tensor:
+        """Draw for all ranks and keep what belongs to this one's part of the batch."""
+        everybody = (shape[0] * self._ranks.count, *shape[1:])
+        return self._ranks.part(draw(everybody, generator=generator, dtype=precision))
 
     def _sane(self, figures: dict[str, float]) -> bool:
         """Whether loss, target and gradient may enter the weights."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from poco.learner.agent import Agent, AgentSettings, Posterior
 from poco.learner.critic import ChunkCritic, CriticArchitecture
 from poco.learner.networks import Architecture, FlowPolicy
+from poco.learner.ranks import ALONE, Ranks
 from poco.learner.replay import Batch
 from poco.specification import Specification
 
@@ -68,13 +69,15 @@ def critic_architecture(specification: Specification, settings: AgentSettings) -
     )
 
 
-def small_agent(specification: Specification, settings: AgentSettings = SMALL, seed: int = 0) -> Agent:
+def small_agent(
+    specification: Specification, settings: AgentSettings = SMALL, seed: int = 0, ranks: Ranks = ALONE
+) -> Agent:
     """An agent with networks of two layers of 16, the same ones for the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         policy = FlowPolicy(Architecture.of(specification, (16, 16)))
         critic = ChunkCritic(critic_architecture(specification, settings))
-    return Agent(policy, critic, settings, specification)
+    return Agent(policy, critic, settings, specification, ranks=ranks)
 
 
 def e_step(agent: Agent, context: Tensor, batch: Batch, draws: torch.Generator) -> Posterior:

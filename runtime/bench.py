@@ -30,6 +30,8 @@ EPILOG = """examples:
   poco-bench inference --policy artifacts/peg_in_hole --torch bench/torch_eager.py     and torch eager
   poco-bench observe-to-chunk --chunks 1000                      frames and state to a published chunk
   poco-bench kills --policy artifacts/peg_in_hole                servo while processes are killed, stopped and starved
+  poco-bench journal --folder runs --group-steps 20              durable steps, against SQLite
+  poco-bench link                                                a batch to the learner and back, keys on and off
   poco-bench franka --host 127.0.0.9 --budget servo/bare.p99=2   servo loop against a bare hold loop
 
 Every benchmark prints percentiles (medians over the repeats) and writes JSON and a PNG into --out. --budget NAME=VALUE may be
@@ -47,6 +49,10 @@ LIMITS: dict[str, tuple[float, float, str]] = {
     "priority": (1, 98, ""),
     "pairs": (1, 1_000_000, ""),
     "chunks": (1, 1_000_000, ""),
+    "groups": (1, 1_000_000, ""),
+    "group_steps": (1, 10_000, ""),
+    "batches": (1, 1_000_000, ""),
+    "batch_bytes": (1, 1 << 21, " bytes"),
 }
 KILLS = ("policy-kill", "policy-stop", "policy-starve", "supervisor-stop", "memory", "memory-of-all", "clock-step")
 
@@ -86,6 +92,18 @@ def _observe_to_chunk(flags: argparse.Namespace) -> Outcome:
     return observe_to_chunk.run(flags.repeats, flags.chunks, flags.rate_hz)
 
 
+def _journal(flags: argparse.Namespace) -> Outcome:
+    from poco.runtime.benchmarks import durable
+
+    return durable.run(flags.folder, flags.repeats, flags.groups, flags.group_steps)
+
+
+def _link(flags: argparse.Namespace) -> Outcome:
+    from poco.runtime.benchmarks import link
+
+    return link.run(flags.repeats, flags.batches, flags.batch_bytes)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command line of `poco-bench`; every command has its own flags and --help."""
     root = _Parser("poco-bench", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
@@ -108,6 +126,19 @@ def parser() -> argparse.ArgumentParser:
     command = _add(commands, "observe-to-chunk", _observe_to_chunk, what)
     command.add_argument("--chunks", type=int, default=1000, metavar="N", help="chunks a repeat (default 1000)")
     command.add_argument("--rate-hz", type=float, default=50.0, metavar="HZ", help="rate of the actions (default 50)")
+
+    command = _add(commands, "journal", _journal, "steps made durable by the journal against SQLite (WAL, FULL)")
+    command.add_argument(
+        "--folder", type=Path, default=Path("runs"), metavar="DIR", help="on which disk (default runs)"
+    )
+    command.add_argument("--groups", type=int, default=200, metavar="N", help="groups a repeat (default 200)")
+    command.add_argument("--group-steps", type=int, default=1, metavar="N", help="steps a group (default 1)")
+
+    command = _add(commands, "link", _link, "a batch to the learner and its acknowledgement, with keys and without")
+    command.add_argument("--batches", type=int, default=200, metavar="N", help="round trips a repeat (default 200)")
+    command.add_argument(
+        "--batch-bytes", type=int, default=256 << 10, metavar="N", help="bytes of a batch (default 262144)"
+    )
 
     command = _add(commands, "franka", _franka, "state received to command sent against a bare pylibfranka loop")
     command.add_argument("--host", default="127.0.0.9", metavar="ADDRESS", help="loopback address of the emulated arm")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from poco.journal.records import EventKind, Noted
-from poco.runtime.run_folder import Event, Fault, Hold, Recovery, Reflex
+from poco.runtime.run_folder import Event, Fault, GenerationMoved, Hold, Recovery, Reflex
 
 TEXT_MAX = 1000
 
@@ -20,6 +20,9 @@ def noted(event: Event, generation: int) -> Noted | None:
             kind, text = "stop", ", ".join(errors)
         case Recovery(automatic=automatic):
             kind, text = "recovery", "by itself" if automatic else "by an operator"
+        case GenerationMoved():
+            kind = "swap"
+            text = f"generation {event.generation} from {event.before} to {event.after} ({event.reason})"
         case _:
             return None
     return Noted(event=kind, tick=event.tick, generation=generation, text=text[:TEXT_MAX])

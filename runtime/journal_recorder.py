@@ -8,6 +8,8 @@ from poco.journal.records import Boot, Ended, Noted, Stepped
 from poco.records import EpisodeEnd
 from poco.rollout import Transition
 from poco.runtime.entrance import Entrance
+from poco.runtime.events import noted
+from poco.runtime.run_folder import Event, GenerationMoved
 from poco.specification import Specification
 
 
@@ -40,6 +42,12 @@ class JournalRecorder:
             self._entrance.offer(Noted(event="clip", tick=tick, generation=generation, text=text, episode=episode))
         for step in transition.steps:
             self._entrance.offer(Stepped(step=step))
+
+    def note(self, event: Event) -> None:
+        """Record an event of the policy process, if the journal keeps its kind."""
+        generation = event.generation if isinstance(event, GenerationMoved) else 0
+        if (record := noted(event, generation)) is not None:
+            self._entrance.offer(record)
 
     def end(self, end: EpisodeEnd) -> None:
         """Record the end of an episode."""

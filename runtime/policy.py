@@ -10,6 +10,7 @@ import gc
 import signal as signals
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -59,6 +60,7 @@ class PolicyProcess:
         self.journal = JournalRecorder(
             options.run_name, self.settings.robot.name, boot_epoch, self.actor.generation, self.specification
         )
+        self.folder = replace(self.folder, events_to=self.journal.note)
         task = self.settings.task
         driver = TaskDriver(task.sensors, task.outcome, task.reset)
         self.plant = RobotPlant(memory, driver, self.settings.servo.state_age_max_s)

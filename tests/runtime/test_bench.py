@@ -16,6 +16,7 @@ from poco.artifact import Artifact
 from poco.errors import PocoError, UsageError
 from poco.limits import fr3_limits
 from poco.runtime.bench import main, run
+from poco.runtime.benchmarks import durable, link
 from poco.runtime.benchmarks.inference import interleaved, raw_inference
 from poco.runtime.benchmarks.loop import histogram
 from poco.runtime.benchmarks.native_loop import READY_RAD, STRIDE_RAD, WIDE_GUARDS, back_and_forth, measure, resting_arm
@@ -207,7 +208,7 @@ def test_observe_to_chunk_compares_with_round_trips(tmp_path: Path) -> None:
     assert not list(Path("/dev/shm").glob(f"poco-bench-{os.getpid()}*"))
 
 
-@pytest.mark.parametrize("command", ["loop", "inference", "observe-to-chunk", "franka"])
+@pytest.mark.parametrize("command", ["loop", "inference", "observe-to-chunk", "journal", "link", "franka"])
 def test_help_shows_every_command_with_an_example(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
@@ -240,3 +241,19 @@ def test_mistakes_are_refused_before_anything_is_measured(words: list[str], sent
     """One sentence each, exit code 2."""
     with pytest.raises(UsageError, match=sentence):
         run(words, Console())
+
+
+def test_journal_against_sqlite(tmp_path: Path) -> None:
+    """Both stores get every step, in turns, and the notes say rate and bytes of both; nothing is left behind."""
+    outcome = durable.run(tmp_path / "disk", repeats=2, groups=5, group_steps=3)
+    assert [m.name for m in outcome.measurements] == ["journal", "sqlite"]
+    assert all(samples.shape == (5,) and (samples > 0).all() for m in outcome.measurements for samples in m.repeats)
+    assert [note.split(":")[0] for note in outcome.notes] == ["journal", "sqlite"]
+    assert list((tmp_path / "disk").iterdir()) == []
+
+
+def test_link_with_and_without_keys() -> None:
+    """Real sockets carry every batch and its acknowledgement, with CURVE and without."""
+    outcome = link.run(repeats=2, batches=5, batch_bytes=10_000)
+    assert [m.name for m in outcome.measurements] == ["curve", "plain"]
+    assert all(samples.shape == (5,) and (samples > 0).all() for m in outcome.measurements for samples in m.repeats)

@@ -146,7 +146,11 @@ def test_beliefs_of_an_episode_come_from_before_it_was_learned_from(
 ) -> None:
     """One belief for each executed chunk whose actions all took place, by the target critic as it was when the episode ended."""
     recipe = msgspec.structs.replace(
-        settings, environment={**settings.environment, "episode_steps": 20}, episodes=1, warm_up_steps=0
+        settings,
+        environment={**settings.environment, "episode_steps": 20},
+        episodes=1,
+        warm_up_steps=0,
+        agent=msgspec.structs.replace(settings.agent, critic_clock_steps=0),
     )
     longer = rollouts.make_environment(recipe.task, **recipe.environment)
     learner = Learner(Run(recipe, 0, tmp_path, start=start), longer)

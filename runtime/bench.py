@@ -32,6 +32,7 @@ EPILOG = """examples:
   poco-bench kills --policy artifacts/peg_in_hole                servo while processes are killed, stopped and starved
   poco-bench journal --folder runs --group-steps 20              durable steps, against SQLite
   poco-bench link                                                a batch to the learner and back, keys on and off
+  poco-bench swap --policy artifacts/peg_in_hole                 servo and inference while policies are replaced
   poco-bench franka --host 127.0.0.9 --budget servo/bare.p99=2   servo loop against a bare hold loop
 
 Every benchmark prints percentiles (medians over the repeats) and writes JSON and a PNG into --out. --budget NAME=VALUE may be
@@ -46,6 +47,7 @@ LIMITS: dict[str, tuple[float, float, str]] = {
     "repeats": (1, 1000, ""),
     "slice_s": (0.1, 3600.0, " s"),
     "block_s": (0.1, 3600.0, " s"),
+    "shadow_chunks": (0, 1000, ""),
     "priority": (1, 98, ""),
     "pairs": (1, 1_000_000, ""),
     "chunks": (1, 1_000_000, ""),
@@ -84,6 +86,12 @@ def _kills(flags: argparse.Namespace) -> Outcome:
     from poco.runtime.benchmarks import kills
 
     return kills.run(flags.host, flags.policy, flags.kinds, flags.repeats, flags.block_s)
+
+
+def _swap(flags: argparse.Namespace) -> Outcome:
+    from poco.runtime.benchmarks import swaps
+
+    return swaps.run(flags.host, flags.policy, flags.repeats, flags.block_s, flags.shadow_chunks)
 
 
 def _observe_to_chunk(flags: argparse.Namespace) -> Outcome:
@@ -153,6 +161,13 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--host", default="127.0.0.9", metavar="ADDRESS", help="loopback address of the emulated arm")
     command.add_argument("--kinds", nargs="+", choices=KILLS, default=KILLS, metavar="KIND", help=", ".join(KILLS))
     command.add_argument("--block-s", type=float, default=8.0, metavar="S", help="length of one block (default 8 s)")
+
+    what = "the servo's turnaround while the policy is replaced again and again, against quiet blocks; rebinding against reopening"
+    command = _add(commands, "swap", _swap, what, repeats=10)
+    command.add_argument("--policy", type=Path, required=True, metavar="PATH", help="artifact folder")
+    command.add_argument("--host", default="127.0.0.9", metavar="ADDRESS", help="loopback address of the emulated arm")
+    command.add_argument("--block-s", type=float, default=30.0, metavar="S", help="length of one block (default 30 s)")
+    command.add_argument("--shadow-chunks", type=int, default=0, metavar="N", help="chunks in shadow first (default 0)")
     return root
 
 

@@ -34,12 +34,18 @@ class LiveRun:
     """One endless run at `host` in real time, its folder `folder`, started behind `prefix` with `environment` added."""
 
     def __init__(
-        self, host: str, policy: Path, folder: Path, prefix: Sequence[str] = (), environment: Mapping[str, str] = {}
+        self,
+        host: str,
+        policy: Path,
+        folder: Path,
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] = {},
+        flags: Sequence[str] = (),
     ) -> None:
         """Start it; raises PocoError if the arm does not move within MOTION_LIMIT_S."""
         program = str(Path(sys.executable).with_name("poco-runtime"))
         words = ["--robot", "sim", "--robot.host", host, "--policy", str(policy), "--out", str(folder)]
-        words += ["--emulator.pacing", "realtime", "--episodes", str(ENDLESS), *ROUGH]
+        words += ["--emulator.pacing", "realtime", "--episodes", str(ENDLESS), *ROUGH, *flags]
         self.path = folder
         self._log = folder.with_name(folder.name + ".log")
         with self._log.open("wb") as log:

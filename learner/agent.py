@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import msgspec
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from poco.errors import SettingsError
 from poco.learner.blockwise import blocks, summed
+from poco.learner.chunk_policy import ChunkPolicy
 from poco.learner.critic import Aggregate, ChunkCritic, CriticLoss
 from poco.learner.ranks import ALONE, Ranks
 from poco.learner.replay import Batch
@@ -43,26 +44,6 @@ VALUED_ROWS = 512
 
 Positive = Annotated[float, msgspec.Meta(gt=0.0)]
 Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
-
-
-class ChunkPolicy(Protocol):
-    """All the agent knows of a policy, besides that it has parameters."""
-
-    def encode(self, observation: Tensor) -> Tensor:
-        """Return the context [B, ...] of `observation` [B, O]; computed once for all candidates."""
-        ...
-
-    def loss(self, context: Tensor, chunk: Tensor, noise: Tensor, time: Tensor, valid: Tensor) -> Tensor:
-        """Return the loss [B] of `chunk` [B, T, A], mean over T * A, with one draw of `noise` [B, T, A] and `time` [B]."""
-        ...
-
-    def sample(self, context: Tensor, noise: Tensor) -> Tensor:
-        """Return chunks [B, T, A] in [-1, 1]."""
-        ...
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Return what the optimizer changes."""
-        ...
 
 
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

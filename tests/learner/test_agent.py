@@ -15,7 +15,8 @@ from torch import Tensor
 from learning_toys import SMALL, GaussianPolicy, LinearCritic, critic_architecture, e_step, m_step, small_agent
 from poco.episodes import Episode
 from poco.errors import SettingsError
-from poco.learner.agent import Agent, AgentSettings, ChunkPolicy, Method, Posterior, clipped_loss, posterior_weights
+from poco.learner.agent import Agent, AgentSettings, Method, Posterior, clipped_loss, posterior_weights
+from poco.learner.chunk_policy import ChunkPolicy
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.replay import Batch, Replay
 from poco.specification import Specification

@@ -175,6 +175,7 @@ def test_a_stale_state_after_recovery(signals: EmulatorSignals, servo: ServoProc
     servo.memory.recover()
     servo.until(lambda: servo.mode == Mode.HOLDING)
     servo.follow()
+    servo.until(lambda: servo.mode == Mode.HOLDING)
     assert counts(servo)["arm_error"] == before
 
 

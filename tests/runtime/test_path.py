@@ -138,7 +138,7 @@ def test_no_command_leaves_the_limits(long_run: Run) -> None:
 
 def test_no_torch_and_no_emulator_in_the_robot_processes(long_run: Run) -> None:
     """While it runs, no process has torch mapped, and MuJoCo is nowhere but in the emulator's own process."""
-    assert set(long_run.mapped) == {"supervisor", "servo", "policy", "emulator"}
+    assert set(long_run.mapped) == {"supervisor", "servo", "policy", "link", "emulator"}
     assert not any(name.startswith("libtorch") for names in long_run.mapped.values() for name in names)
     assert {name for name, names in long_run.mapped.items() if "libmujoco" in names} == {"emulator"}
 
@@ -166,7 +166,7 @@ def test_franka_is_sim(long_run: Run, emulator: str, tmp_path: Path) -> None:
     addresses = ["--robot.host", emulator, "--sensors", f"emulator://{emulator}"]
     other = run(tmp_path / "run", "--robot", "franka", *addresses, "--episodes", str(REPEATED))
     assert (other.exit_code, other.errors) == (0, "")
-    assert set(other.mapped) == {"supervisor", "servo", "policy"}
+    assert set(other.mapped) == {"supervisor", "servo", "policy", "link"}
     assert not any("libmujoco" in names for names in other.mapped.values())
     assert_same_commands(other, long_run)
 

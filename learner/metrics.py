@@ -13,6 +13,18 @@ from poco.learner.agent import Phase
 METRICS_FILE = "metrics.jsonl"
 
 
+class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where an episode came from that a robot sent: its name, process and number, the generation that drove at its end, its length
+    in control steps and when the replay took it (seconds since 1970)."""
+
+    robot: str
+    boot_epoch: int
+    episode: int
+    generation: int
+    steps: int
+    admitted_unix_s: float
+
+
 class EpisodeFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One line of metrics.jsonl: one training episode, means of the diagnostics of its updates, evaluation after it if any.
 
@@ -30,6 +42,7 @@ class EpisodeFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     diagnostics: dict[str, float]
     evaluation: dict[str, float] = {}
     beliefs: list[float] = []
+    origin: Origin | None = None
 
 
 def append_figures(folder: Path, figures: EpisodeFigures) -> None:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from poco.errors import UsageError
 
 if TYPE_CHECKING:
+    from poco.learner.learning import Run
     from poco.learner.metrics import EpisodeFigures
     from poco.learner.recipe import TrainingSettings
     from poco.learner.rollouts import Environment
-    from poco.learner.training import Learner, Run
+    from poco.learner.training import Learner
 
 TASK = "poco.hw.emulator.tasks:poco/PegInHole-v0"
 FRESH_SEED = 1_000_000
@@ -272,7 +273,7 @@ def _new(
 ) -> Run:
     from poco.learner.checkpoint import read_checkpoint
     from poco.learner.demonstrations import read_demonstrations
-    from poco.learner.training import Run
+    from poco.learner.learning import Run
 
     if config is None:
         raise UsageError("--config is missing: give a training recipe such as configs/cpu/peg_in_hole.yaml")
@@ -288,7 +289,7 @@ def _new(
 def _resumed(out: Path, config: Path | None, method: Method | None, episodes: int | None, steps: int | None) -> Run:
     """Return the run that its newest state describes."""
     from poco.learner import training_state
-    from poco.learner.training import Run
+    from poco.learner.learning import Run
 
     identity = training_state.read_header(out / "states").identity
     settings = identity.settings if config is None else read_recipe(config)

@@ -24,7 +24,10 @@ from poco.learner.success_guard import GuardState
 from poco.specification import Specification
 
 FORMAT = "poco-training"
-VERSION = 2
+VERSION = 3
+READ_VERSIONS = (2, VERSION)
+"""Version 2 knew no inbox."""
+
 SUFFIX = ".safetensors"
 KEPT = 3
 WEIGHT_MAX = 1e6
@@ -79,16 +82,18 @@ class StateHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     identity: Identity
     progress: Progress
     replay_watermark: int
+    inbox_position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """A point of a run between two episodes."""
+    """A point of a run between two episodes; `inbox_position` is up to where what robots sent is in it."""
 
     identity: Identity
     progress: Progress
     replay_watermark: int
     tensors: Tensors
+    inbox_position: int = 0
 
 
 def write_state(folder: Path, state: TrainingState) -> None:
@@ -108,6 +113,7 @@ def write_state(folder: Path, state: TrainingState) -> None:
         identity=state.identity,
         progress=state.progress,
         replay_watermark=state.replay_watermark,
+        inbox_position=state.inbox_position,
     )
     tensors = {key: tensor.detach().contiguous().clone() for key, tensor in state.tensors.items()}
     payload = save(tensors, metadata={_KEY: msgspec.json.encode(header).decode()})
@@ -129,12 +135,17 @@ def read_state(folder: Path) -> TrainingState:
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise _unreadable(file, error) from error
-    return TrainingState(header.identity, header.progress, header.replay_watermark, tensors)
+    return TrainingState(header.identity, header.progress, header.replay_watermark, tensors, header.inbox_position)
 
 
 def read_header(folder: Path) -> StateHeader:
     """Read what the newest state in `folder` belongs to and how far it got, without its tensors; raises ArtifactError."""
     return _read_header(_newest(folder))
+
+
+def oldest_position(folder: Path) -> int:
+    """Return up to where the inbox is in every state that is kept in `folder`, so that each of them can be resumed from."""
+    return min(_read_header(file).inbox_position for file in _files(folder))
 
 
 def has_state(folder: Path) -> bool:
@@ -155,7 +166,7 @@ def _read_header(file: Path) -> StateHeader:
             header = msgspec.json.decode((opened.metadata() or {}).get(_KEY, ""), type=StateHeader)
     except (SafetensorError, msgspec.MsgspecError, ArtifactError, SettingsError, OSError) as error:
         raise _unreadable(file, error) from error
-    if (header.format, header.version) != (FORMAT, VERSION):
+    if header.format != FORMAT or header.version not in READ_VERSIONS:
         raise ArtifactError(
             f"checkpoint {file} is {header.format} v{header.version}, this poco reads {FORMAT} v{VERSION}"
         )

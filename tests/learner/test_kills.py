@@ -16,10 +16,11 @@ import pytest
 import torch
 
 from poco.learner import training_state
+from poco.learner.learning import Run
 from poco.learner.metrics import read_figures
 from poco.learner.replay import Replay
 from poco.learner.rollouts import make_environment
-from poco.learner.training import Learner, Run
+from poco.learner.training import Learner
 from reach_task import SPECIFICATION
 from recipes import reach_recipe
 

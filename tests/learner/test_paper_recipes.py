@@ -15,8 +15,9 @@ import poco
 from poco.learner import rollouts
 from poco.learner.data_commands import import_data, make_data
 from poco.learner.demonstrations import read_demonstrations
+from poco.learner.learning import Run
 from poco.learner.recipe import TrainingSettings, read_training_settings
-from poco.learner.training import Learner, Run
+from poco.learner.training import Learner
 from recorded import write_robomimic
 
 RECIPES = Path(poco.__file__).parent / "configs" / "paper"

@@ -20,12 +20,13 @@ import poco
 from poco.errors import ArtifactError, SettingsError, UsageError
 from poco.learner import rollouts, training_state
 from poco.learner.checkpoint import Checkpoint, read_checkpoint
+from poco.learner.learning import Run
 from poco.learner.metrics import read_figures
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.recipe import TrainingSettings, read_training_settings
 from poco.learner.rollouts import Environment
 from poco.learner.success_guard import GuardSettings, GuardState, judge
-from poco.learner.training import Learner, Run
+from poco.learner.training import Learner
 from poco.learner.training_commands import TASK, train
 from poco.learner.training_state import Identity, Progress, TrainingState, read_state, write_state
 from reach_task import SPECIFICATION

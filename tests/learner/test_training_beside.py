@@ -13,10 +13,11 @@ import yaml
 
 from poco.learner.environment_pool import EnvironmentPool
 from poco.learner.environments import environment_processes
+from poco.learner.learning import Run
 from poco.learner.metrics import read_figures
 from poco.learner.replay import Replay
 from poco.learner.rollouts import make_environment
-from poco.learner.training import Learner, Run
+from poco.learner.training import Learner
 from poco.learner.training_beside import learn_beside
 from poco.learner.training_commands import evaluate, train
 from reach_task import SPECIFICATION

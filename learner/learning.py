@@ -1,0 +1,275 @@
+"""What every learning run has: replay, agent, updates owed to the data, a guard over the success, a state that survives.
+
+Where the episodes come from is the business of who uses it: an environment (`training`) or robots (`service`).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from poco.errors import ArtifactError
+from poco.learner import assembly, training_state
+from poco.learner.agent import Phase
+from poco.learner.checkpoint import Checkpoint, write_checkpoint
+from poco.learner.cloning import SMALLEST_STD
+from poco.learner.critic import ChunkCritic
+from poco.learner.demonstrations import EpisodeColumns
+from poco.learner.fast_flow import bf16_is_faster
+from poco.learner.metrics import EpisodeFigures, Origin, append_figures, keep_figures
+from poco.learner.networks import Architecture, FlowPolicy
+from poco.learner.recipe import TrainingSettings
+from poco.learner.replay import Replay
+from poco.learner.rollouts import task_label
+from poco.learner.success_guard import judge
+from poco.learner.training_state import Identity, Progress, TrainingState
+from poco.specification import Specification
+
+REFUSED_MAX = 20
+"""So many refused updates in one episode end the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a learning run is made of: recipe, seed, folder, and what was learned or recorded before it.
+
+    `start` is a policy to begin with, `warmed` the state of an earlier run with actor, critics and optimizer to begin with.
+    """
+
+    settings: TrainingSettings
+    seed: int
+    out: Path
+    demonstrations: tuple[EpisodeColumns, ...] = ()
+    start: Checkpoint | None = None
+    warmed: TrainingState | None = None
+    beside: bool = False
+    """Whether acting goes on beside the learning: a resumed run then keeps every episode in the replay."""
+    threads: int = 1
+    """So many threads share the candidates of an update out."""
+
+
+class Learning:
+    """Runs POCO on the episodes it is given; one instance, one process, one run folder.
+
+    With `run.start` it goes offline to online, without it learns purely online from a fresh actor; demonstrations are
+    in the replay in both cases. Raises ArtifactError for data or checkpoint of another specification than that of `source`.
+    """
+
+    def __init__(self, run: Run, specification: Specification, source: str, resume: bool = False) -> None:
+        self.run, self.specification = run, specification
+        _same_specification(run, specification, source)
+        state = training_state.read_state(run.out / "states") if resume else None
+        self.identity = self._identity(state)
+        self.progress = Progress(bf16_sampling=self._bf16_sampling()) if state is None else state.progress
+        self.generator = torch.Generator().manual_seed(run.seed)
+        self.replay = self._replay(resume)
+        self.position = 0 if state is None else state.inbox_position
+        self._refused_before = self.progress.refused
+        self.policy, self.agent = assembly.assemble(self.identity, self.progress.bf16_sampling, run.threads)
+        if state is None:
+            self._begin()
+        else:
+            self._restore(state)
+
+    @property
+    def owed(self) -> int:
+        """Number of updates that the control steps so far allow and that were not taken yet."""
+        return int(self.run.settings.updates_per_step * self.progress.steps) - self.progress.updates
+
+    def phase(self) -> Phase:
+        """Return what updates do to the actor now."""
+        if self.progress.steps < self.run.settings.warm_up_steps:
+            return self.run.settings.warm_up
+        return "frozen" if self.progress.steps < self.progress.frozen_until_step else "learning"
+
+    def count(self, steps: int) -> list[float]:
+        """Count the newest episode of the replay, `steps` long; return what the critic expected of it, chunk after chunk."""
+        self.progress.steps += steps
+        read = self.specification.delay_steps + self.specification.execute_steps
+        starts = np.arange(0, steps - read + 1, self.specification.execute_steps)
+        if not len(starts):
+            return []
+        newest = self.replay.windows(len(self.replay) - steps + starts)
+        return [float(value) for value in self.agent.beliefs(newest)]
+
+    def update(self, phase: Phase) -> dict[str, float]:
+        """Take one update and return its diagnostics, none if it was refused; raises ArtifactError if too many were."""
+        progress, batch = self.progress, self.replay.sample(self.run.settings.batch, self.generator)
+        figures = self.agent.update(batch, phase, self.generator)
+        progress.updates += 1
+        if self.agent.refused == progress.refused:
+            return figures
+        progress.refused = self.agent.refused
+        if progress.refused - self._refused_before > REFUSED_MAX:
+            raise ArtifactError(
+                f"{REFUSED_MAX + 1} updates of one episode were not finite or exploded: lower the learning rates and "
+                "resume from the last checkpoint"
+            )
+        return {}
+
+    def conclude(
+        self,
+        success: bool,
+        phase: Phase,
+        accepted: Sequence[dict[str, float]],
+        beliefs: list[float],
+        origin: Origin | None = None,
+    ) -> EpisodeFigures:
+        """Count an episode as finished: ask the guard, evaluate where that is due, write the figures."""
+        settings, progress = self.run.settings, self.progress
+        warming_up = phase != "learning" and progress.guard.roll_backs == 0
+        verdict = judge(progress.guard, settings.guard, success, warming_up)
+        if verdict == "best_so_far":
+            self.best = copy.deepcopy(self.policy.state_dict())
+        elif verdict == "roll_back":
+            self._roll_back()
+        progress.episodes += 1
+        self._refused_before = progress.refused
+        figures = EpisodeFigures(
+            episode=progress.episodes,
+            steps=progress.steps,
+            updates=progress.updates,
+            phase=phase,
+            success=success,
+            recent_success=progress.guard.recent,
+            verdict=verdict,
+            diagnostics=_means(accepted),
+            evaluation=self.evaluation(),
+            beliefs=beliefs,
+            origin=origin,
+        )
+        append_figures(self.run.out, figures)
+        return figures
+
+    def evaluation(self) -> dict[str, float]:
+        """Return what was measured of the policy after this episode; nothing, where there is nothing to measure it in."""
+        return {}
+
+    def _roll_back(self) -> None:
+        """Return to the best actor, without the momentum that led away from it, and let the critic catch up with it."""
+        self.policy.load_state_dict(self.best)
+        assembly.forget_moments(self.policy, self.agent)
+        self.progress.frozen_until_step = self.progress.steps + self.run.settings.warm_up_steps
+
+    def checkpoint(self) -> None:
+        """Write the state of the run and the policy as it is, everything in the replay being on the disk first."""
+        self.replay.flush()
+        tensors = assembly.tensors_of(self.policy, self.agent) | training_state.generator_tensors(self.generator)
+        tensors |= training_state.prefixed("best.", self.best)
+        state = TrainingState(self.identity, self.progress, self.replay.watermark, tensors, self.position)
+        training_state.write_state(self.run.out / "states", state)
+        write_checkpoint(self.run.out, Checkpoint(self.specification, self.policy, self.metrics()))
+        best = FlowPolicy(self.policy.architecture)
+        best.load_state_dict(self.best)
+        write_checkpoint(self.run.out / "best", Checkpoint(self.specification, best, self.metrics()))
+
+    def metrics(self) -> dict[str, float]:
+        """Return the figures that go with the policy."""
+        progress = self.progress
+        return {
+            "online_episodes": float(progress.episodes),
+            "online_steps": float(progress.steps),
+            "online_updates": float(progress.updates),
+            "recent_success": progress.guard.recent,
+            "bf16_sampling": float(progress.bf16_sampling),
+        }
+
+    def _begin(self) -> None:
+        """Start from what was learned before, if anything; normalisers of fresh networks come from the demonstrations."""
+        networks: list[FlowPolicy | ChunkCritic] = [self.agent.critic, self.agent.target]
+        if self.run.start is None:
+            networks.append(self.policy)
+        else:
+            self.policy.load_state_dict(self.run.start.policy.state_dict())
+            self._expect(self.run.start)
+        if self.run.warmed is not None:
+            self._take_over(self.run.warmed)
+        elif len(self.replay) > 1:
+            mean, std = self.replay.observation_moments()
+            for network in networks:
+                network.mean[: len(mean)].copy_(mean)
+                network.std[: len(std)].copy_(std.clamp_min(SMALLEST_STD))
+        self.best = copy.deepcopy(self.policy.state_dict())
+        self.checkpoint()
+
+    def _expect(self, start: Checkpoint) -> None:
+        """Give the guard the success that `poco-learner evaluate` has measured of `start`, if it has."""
+        settings, guard = self.run.settings, self.progress.guard
+        level = start.metrics.get(f"success_{task_label(settings.task, settings.environment)}")
+        if level is not None:
+            guard.baseline, guard.measured = level, True
+
+    def _take_over(self, warmed: TrainingState) -> None:
+        """Go on with the networks of another run and with the success that its guard holds them to."""
+        assembly.fill(self.policy, self.agent, warmed)
+        self.agent.refused = 0
+        before, guard = warmed.progress.guard, self.progress.guard
+        if before.measured or before.outcomes:
+            guard.baseline, guard.measured = before.baseline, True
+
+    def _restore(self, state: TrainingState) -> None:
+        assembly.fill(self.policy, self.agent, state)
+        training_state.restore_generator(self.generator, state.tensors)
+        self.best = training_state.under("best.", state.tensors)
+        keep_figures(self.run.out, self.progress.episodes)
+        self.catch_up(state.replay_watermark)
+
+    def catch_up(self, watermark: int) -> None:
+        """Make replay and counters agree after a resumption: what was admitted after the checkpoint comes again."""
+        self.replay.rewind(watermark)
+
+    def _replay(self, resume: bool) -> Replay:
+        folder = self.run.out / "replay"
+        if resume:
+            return Replay.open(folder, self.specification)
+        replay = Replay.create(folder, self.specification, self.run.settings.replay_bytes)
+        replay.begin_with(self.run.demonstrations)
+        return replay
+
+    def _bf16_sampling(self) -> bool:
+        settings = self.run.settings
+        if settings.bf16_sampling != "auto":
+            return settings.bf16_sampling == "on"
+        return bf16_is_faster(self.identity.architecture, settings.batch * settings.agent.candidates)
+
+    def _identity(self, state: TrainingState | None) -> Identity:
+        settings = self.run.settings
+        if self.run.start is not None:
+            architecture = self.run.start.policy.architecture
+        elif state is not None:
+            architecture = state.identity.architecture
+        else:
+            architecture = Architecture.of(self.specification, settings.actor_hidden_sizes)
+        identity = Identity(
+            settings=settings, seed=self.run.seed, specification=self.specification, architecture=architecture
+        )
+        if state is not None and state.identity.digest() != identity.digest():
+            raise ArtifactError(
+                f"the run in {self.run.out} has other settings, seed or specification: resume it with its own"
+            )
+        return identity
+
+
+def _means(figures: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {key: float(np.mean([one[key] for one in figures])) for key in (figures[0] if figures else {})}
+
+
+def _same_specification(run: Run, specification: Specification, source: str) -> None:
+    others: dict[str, Specification] = {}
+    if run.demonstrations:
+        others["the first demonstration"] = run.demonstrations[0].specification
+    if run.start is not None:
+        others["the starting checkpoint"] = run.start.specification
+    if run.warmed is not None:
+        others["the run to start from"] = run.warmed.identity.specification
+    for name, other in others.items():
+        if other.digest() != specification.digest():
+            raise ArtifactError(
+                f"{name} has specification {other.digest()[:12]}, {source} {specification.digest()[:12]}: "
+                f"make data and clone again for {source}"
+            )

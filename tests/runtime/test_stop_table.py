@@ -71,12 +71,12 @@ def suffer(emulator: EmulatorSignals, fault: Fault) -> int:
     return emulator.inject([Entry(fault=fault, at=0)])
 
 
-def assert_only_an_operator_resumes(servo: ServoProcess) -> None:
+def assert_only_an_operator_resumes(servo: ServoProcess, host: str = HOST) -> None:
     """In a fault nothing moves; after the operator's act nothing of before is executed and the arm holds until a new chunk."""
     recorded = len(servo.recorded())
     servo.memory.publish_chunk(_again(servo))
     servo.until(lambda: "stopped" in servo.printed)
-    _pause(servo)
+    _pause(servo, host)
     assert len(servo.recorded()) == recorded, "no tick is answered while the arm stands"
     assert servo.fault
     servo.memory.recover()
@@ -99,9 +99,9 @@ def _again(servo: ServoProcess) -> npt.NDArray[np.void]:
     return chunk
 
 
-def _pause(servo: ServoProcess) -> None:
+def _pause(servo: ServoProcess, host: str) -> None:
     """Let STILL_TICKS of the arm go by."""
-    with EmulatorSignals(HOST) as signals:
+    with EmulatorSignals(host) as signals:
         last = signals.status().tick + STILL_TICKS
         servo.until(lambda: signals.status().tick >= last)
 
@@ -193,6 +193,32 @@ def test_robot_silent(emulator: EmulatorSignals, servo: ServoProcess) -> None:
         servo.beat()
     assert_only_an_operator_resumes(servo)
     assert int(servo.memory.control()["event_counts"][BY_NAME["arm_silent"].code]) == 1
+
+
+def test_the_arms_side_is_killed(tmp_path: Path) -> None:
+    """An arm whose control dies is a silent arm; once another control is there, the operator's act resumes, as after any fault."""
+    host = "127.0.4.34"
+    control = ("poco-emulator", "--host", host, "--pacing", "strict", "--recovery-delay-s", "0.1")
+    first = Program(*control, folder=tmp_path / "first")
+    first.until(lambda: "ready" in first.out)
+    second: Program | None = None
+    with ServoProcess(host, tmp_path / "servo", recover=True) as servo:
+        try:
+            servo.arm(SHORT_SILENCE_S)
+            servo.follow()
+            first.process.kill()
+            first.process.wait()
+            servo.until(lambda: servo.mode == Mode.FAULT)
+            assert servo.fault == "arm_silent"
+            servo.until(lambda: "stopped" in servo.printed)
+            second = Program(*control, folder=tmp_path / "second")
+            servo.until(lambda: second is not None and "ready" in second.out)
+            assert_only_an_operator_resumes(servo, host)
+            assert int(servo.memory.control()["event_counts"][BY_NAME["arm_silent"].code]) == 1
+        finally:
+            for program in (first, second):
+                if program is not None:
+                    program.end()
 
 
 def test_user_stop(emulator: EmulatorSignals, servo: ServoProcess) -> None:

@@ -12,7 +12,7 @@ from poco.clock import TICK_S
 from poco.kinematics import forward
 from poco.limits import PLANNING_MARGINS, STEP_MARGINS
 from poco.runtime.measures import LIMIT_KINDS, SUCCESS, Recording, Report, latency_ms
-from poco.runtime.run_folder import EpisodeEnded, EpisodeStarted
+from poco.runtime.run_folder import ChunkRecord, EpisodeEnded, EpisodeStarted
 from poco.statistics import Percentiles
 
 Floats = npt.NDArray[np.float64]
@@ -68,13 +68,13 @@ def counted(axes: Axes, most: float) -> None:
     axes.set_ylabel("ticks")
 
 
-def turnaround(axes: Axes, recording: Recording, spread: Percentiles | None) -> None:
-    """Draw how long the servo took from state to command, every tick of the run."""
+def turnaround(axes: Axes, turnaround_ns: npt.NDArray[np.int64], spread: Percentiles | None) -> None:
+    """Draw how long the servo took from state to command, one value a tick [n]."""
     axes.set_title("Servo turnaround: state received to command sent")
     if spread is None:
         note(axes, "no tick was recorded")
         return
-    values = np.maximum(recording.turnaround_ns() / 1e3, 1.0)
+    values = np.maximum(turnaround_ns / 1e3, 1.0)
     edges = np.geomspace(min(values.min(), 800.0) * 0.9, max(values.max(), 1100.0) * 1.2, 90)
     counts, _, _ = axes.hist(values, edges.tolist(), color=BLUE)
     logarithmic(axes, edges[0], edges[-1])
@@ -85,13 +85,13 @@ def turnaround(axes: Axes, recording: Recording, spread: Percentiles | None) -> 
     mark(axes, 1000.0, "1 ms", ORANGE, 0.74)
 
 
-def latency(axes: Axes, recording: Recording, deadline_ms: float, stages: tuple[str, ...]) -> None:
+def latency(axes: Axes, chunks: list[ChunkRecord], deadline_ms: float, stages: tuple[str, ...]) -> None:
     """Draw how long the stages of a chunk took, with the time after which it would have been late."""
     axes.set_title("Chunk latency: woken to published")
-    if not recording.chunks:
+    if not chunks:
         note(axes, "no chunk was planned")
         return
-    values = {stage: np.maximum(latency_ms(recording.chunks, stage), 1e-3) for stage in stages}
+    values = {stage: np.maximum(latency_ms(chunks, stage), 1e-3) for stage in stages}
     low = min(float(value.min()) for value in values.values())
     high = max(float(value.max()) for value in values.values())
     edges = np.geomspace(low * 0.9, max(high, deadline_ms) * 2.0, 70)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import matplotlib
@@ -26,10 +27,9 @@ POINTS_PER_LINE = 1500
 ERROR_AXIS_MIN_MRAD = 0.1
 
 
-def draw_all(recording: Recording, report: Report, folder: Path) -> list[Path]:
-    """Draw every picture of `recording` into `folder`; return their paths, the overview first."""
-    paths = []
-    with plt.rc_context(
+def styled() -> AbstractContextManager[None]:
+    """Return the style of every picture, to draw in."""
+    return plt.rc_context(
         {
             "figure.dpi": 110,
             "font.size": 9,
@@ -43,7 +43,13 @@ def draw_all(recording: Recording, report: Report, folder: Path) -> list[Path]:
             "axes.axisbelow": True,
             "legend.frameon": False,
         }
-    ):
+    )
+
+
+def draw_all(recording: Recording, report: Report, folder: Path) -> list[Path]:
+    """Draw every picture of `recording` into `folder`; return their paths, the overview first."""
+    paths = []
+    with styled():
         for name, draw in PICTURES.items():
             figure = draw(recording, report)
             paths.append(folder / name)
@@ -60,8 +66,10 @@ def overview(recording: Recording, report: Report) -> Figure:
     strip = figure.add_subplot(grid[0, :])
     panels.episode_strip(strip, report)
     strip.set_title(subtitle(report), fontsize=9, fontweight="normal", color=INK)
-    panels.turnaround(figure.add_subplot(grid[1, :3]), recording, report.turnaround_us)
-    panels.latency(figure.add_subplot(grid[1, 3:]), recording, report.deadline_ms, ("inference", "planning", "total"))
+    panels.turnaround(figure.add_subplot(grid[1, :3]), recording.turnaround_ns(), report.turnaround_us)
+    panels.latency(
+        figure.add_subplot(grid[1, 3:]), recording.chunks, report.deadline_ms, ("inference", "planning", "total")
+    )
     panels.tip_paths(figure.add_subplot(grid[2, :2]), recording, report, 0, 2)
     panels.tip_paths(figure.add_subplot(grid[2, 2:4]), recording, report, 0, 1)
     panels.limit_table(figure.add_subplot(grid[2, 4:]), report)
@@ -80,7 +88,7 @@ def subtitle(report: Report) -> str:
 def turnaround(recording: Recording, report: Report) -> Figure:
     """Draw the histogram of turnaround and that of the period between states."""
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(9.0, 7.0), layout="constrained")
-    panels.turnaround(upper, recording, report.turnaround_us)
+    panels.turnaround(upper, recording.turnaround_ns(), report.turnaround_us)
     lower.set_title(f"Period between states as the host received them ({report.facts.pacing} pacing)")
     periods = np.maximum(recording.periods_ns() / 1e3, 1.0)
     if report.period_us is None:
@@ -99,7 +107,7 @@ def turnaround(recording: Recording, report: Report) -> Figure:
 def latency(recording: Recording, report: Report) -> Figure:
     """Draw the latency of every stage and the age of the observations the arm moved by."""
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(9.0, 7.0), layout="constrained")
-    panels.latency(upper, recording, report.deadline_ms, STAGES)
+    panels.latency(upper, recording.chunks, report.deadline_ms, STAGES)
     lower.set_title("Chunk age: ticks since the observation the arm moves by")
     if report.chunk_age_ms is None:
         panels.note(lower, "no chunk was followed")

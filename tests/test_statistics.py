@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from poco.statistics import percentiles, permutation_p, robust_slope, wilson_interval
+from poco.statistics import difference_interval, percentiles, permutation_p, robust_slope, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,15 @@ from poco.statistics import percentiles, permutation_p, robust_slope, wilson_int
 def test_known_intervals(successes: int, trials: int, low: float, high: float) -> None:
     """Interval of published examples to four digits."""
     assert wilson_interval(successes, trials) == pytest.approx((low, high), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "low", "high"),
+    [((48, 80), (56, 70), 0.0524, 0.3339), ((3, 10), (9, 10), 0.1705, 0.8090), ((0, 10), (10, 10), 0.6075, 1.0)],
+)
+def test_known_intervals_of_differences(first: tuple[int, int], last: tuple[int, int], low: float, high: float) -> None:
+    """Intervals of the examples that were published with the method, to four digits."""
+    assert difference_interval(first, last) == pytest.approx((low, high), abs=1e-4)
 
 
 def test_nothing_tried() -> None:

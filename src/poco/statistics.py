@@ -28,6 +28,17 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     return max(0.0, center - half), min(1.0, center + half)
 
 
+def difference_interval(first: tuple[int, int], last: tuple[int, int]) -> tuple[float, float]:
+    """Return the 95 % interval of how much larger the success rate of `last` is than that of `first`, each (successes, trials > 0).
+
+    Formula: R. G. Newcombe, Stat. Med. 17 (1998) 873, method 10. Any process may call it.
+    """
+    before, after = first[0] / first[1], last[0] / last[1]
+    (before_low, before_high), (after_low, after_high) = wilson_interval(*first), wilson_interval(*last)
+    low = after - before - math.hypot(after - after_low, before_high - before)
+    return low, after - before + math.hypot(after_high - after, before - before_low)
+
+
 class Percentiles(msgspec.Struct, frozen=True, kw_only=True):
     """Distribution of `count` values in the unit of the field that holds it."""
 

@@ -51,6 +51,9 @@ NEXT: dict[SlotState, frozenset[SlotState]] = {
 }
 """The only moves there are; RETIRED -> ACTIVE is the operator's rollback."""
 
+SUPERSEDED = "superseded"
+"""Why a candidate without authority is rejected that a newer one takes the place of: nothing is wrong with it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bound:
@@ -123,7 +126,7 @@ class Swap:
         if self.candidate is not None:
             if self.candidate.state == SlotState.PROBATION:
                 return
-            self._reject("superseded")
+            self._reject(SUPERSEDED)
         self.candidate = slot
         self._move(slot, SlotState.LOADED)
         if self.settings.shadow_chunks > 0:
@@ -150,7 +153,7 @@ class Swap:
             self._probation.chunk(figures.stretched, figures.stopped_first, figures.late, figures.interrupted)
             self._judge_probation()
         else:
-            self._probation.baseline_chunk(figures.stretched, figures.stopped_first)
+            self._probation.baseline_chunk(figures.stretched, figures.stopped_first, figures.interrupted)
 
     def episode(self, success: bool, fault: bool) -> None:
         """Take in how an episode of the driver ended."""

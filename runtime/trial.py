@@ -76,6 +76,7 @@ class Probation:
     def __init__(self, settings: SwapSettings) -> None:
         self._settings = settings
         self._slowed: deque[bool] = deque(maxlen=BASELINE_CHUNKS)
+        self._held: deque[bool] = deque(maxlen=BASELINE_CHUNKS)
         self._successes: deque[bool] = deque(maxlen=BASELINE_EPISODES)
         self.begin()
 
@@ -106,9 +107,10 @@ class Probation:
         self._outcomes.append(success)
         self._faults += fault
 
-    def baseline_chunk(self, stretched: bool, stopped_first: bool) -> None:
+    def baseline_chunk(self, stretched: bool, stopped_first: bool, interrupted: bool) -> None:
         """Take in one chunk of the active generation."""
         self._slowed.append(stretched or stopped_first)
+        self._held.append(interrupted)
 
     def baseline_episode(self, success: bool) -> None:
         """Take in one episode of the active generation."""
@@ -121,8 +123,12 @@ class Probation:
             return "fault: the arm latched a fault under it"
         if self._late > settings.late_max:
             return f"late: {self._late} chunks came after their attach tick, the limit is {settings.late_max}"
-        if self._holds > settings.holds_max:
-            return f"holds: the arm was brought to a hold {self._holds} times, the limit is {settings.holds_max}"
+        if self._holds > settings.holds_max and self._held_too_often():
+            usual = float(np.mean(self._held or [0.0])) * self._chunks
+            return (
+                f"holds: the arm was brought to a hold {self._holds} times in {self._chunks} chunks, usual are {usual:.1f}, "
+                f"the limit is {settings.holds_max} more"
+            )
         allowed = min(1.0, float(np.mean(self._slowed or [0.0])) + settings.clip_margin)
         if self._chunks and at_least(self._slow, self._chunks, allowed) < DOUBT:
             return f"limits: {self._slow} of {self._chunks} chunks had to be slowed down, the limit is {allowed:.0%}"
@@ -131,6 +137,11 @@ class Probation:
         if count and expected > 0.0 and at_least(count - succeeded, count, 1.0 - expected) < DOUBT:
             return f"success: {succeeded} of {count} episodes, where more than {expected:.0%} were due"
         return ""
+
+    def _held_too_often(self) -> bool:
+        """Tell whether holds beyond the limit are more than chance, where the active generation has some too: at a rim, say."""
+        usual = float(np.mean(self._held or [0.0]))
+        return at_least(self._holds - self._settings.holds_max, self._chunks, usual) < DOUBT
 
 
 def at_least(hits: int, trials: int, rate: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -15,7 +16,7 @@ from poco.runtime.demo_learn.story import GenerationStory, tell
 from poco.runtime.link import LinkReport
 from poco.runtime.measures import LATE_NS, SUCCESS, latency_ms
 from poco.runtime.run_folder import Dilation, EpisodeEnded, RunFacts
-from poco.runtime.swap import SlotState
+from poco.runtime.swap import SUPERSEDED
 from poco.statistics import Percentiles, difference_interval, percentiles, wilson_interval
 
 COMPARED = 40
@@ -87,7 +88,8 @@ class DemoReport(msgspec.Struct, frozen=True, kw_only=True):
     gain: Gain | None
     generations: list[GenerationStory]
     swapped_in: int
-    rejected: int
+    refused: int
+    superseded: int
     learner: LearnerStatus | None
     missed: list[int]
     ticks: int
@@ -121,7 +123,8 @@ def measure(records: Records) -> DemoReport:
         gain=gain,
         generations=generations,
         swapped_in=swapped_in,
-        rejected=sum(one.state == SlotState.REJECTED for one in generations),
+        refused=sum(one.refused for one in generations),
+        superseded=sum(one.reason == SUPERSEDED for one in generations),
         learner=records.status,
         missed=[event.episode for event in ended if event.episode not in learned],
         ticks=len(timing.tick),
@@ -180,7 +183,7 @@ def subtitle(report: DemoReport) -> str:
     run = report.run
     return (
         f"{run.robot} arm, {run.pacing} pacing, {report.facts.elapsed_s / 60:.1f} min in all ({report.facts.ended}); recipe "
-        f"{report.facts.recipe}; {report.facts.started_utc}; {run.computer.cores} x {run.computer.cpu}"
+        f"{Path(report.facts.recipe).name}; {report.facts.started_utc}; {run.computer.cores} x {run.computer.cpu}"
     )
 
 
@@ -192,7 +195,10 @@ def account(report: DemoReport) -> list[str]:
             f"learner: {report.learner.episodes} episodes, {report.learner.steps} steps, {report.learner.updates} updates, "
             f"{report.learner.published} generations published, {report.learner.withheld} withheld"
         )
-    said.append(f"robot: {report.swapped_in} generations taken, {report.rejected} rejected")
+    said.append(
+        f"robot: {report.swapped_in} generations swapped in, {report.refused} refused, {report.superseded} superseded by "
+        "a newer one"
+    )
     if report.link is not None:
         said.append(
             f"journal: {report.link.journal.durable} entries durable, "

@@ -111,7 +111,7 @@ class View:
             return "the one it began with"
         return (
             f"generation {driving} ({self._watch.states[driving]}), {len(self._watch.active_after)} swapped in, "
-            f"{self._watch.rejected} rejected"
+            f"{self._watch.refused} refused"
         )
 
     def _servo(self) -> str:

@@ -21,7 +21,6 @@ from poco.runtime.demo_learn.story import drivers
 from poco.runtime.measures import SUCCESS
 from poco.runtime.panels import BLUE, GREEN, GREY, INK, ORANGE
 from poco.runtime.plots import styled
-from poco.runtime.swap import SlotState
 from poco.statistics import wilson_interval
 
 EPISODES_MIN = 10
@@ -66,7 +65,7 @@ def success(axes: Axes, report: DemoReport) -> None:
         _level(axes, count - report.gain.last.episodes + 0.5, report.gain.last, f"last {report.gain.last.episodes}")
     places = [one.active_after for one in report.generations[1:] if one.active_after is not None]
     axes.vlines(places, 0.0, 1.0, color=GREY, linewidth=0.8, linestyle=":", label="a generation became active")
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.0, ncols=2, fontsize=8)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.06), ncols=2, fontsize=8, frameon=True, edgecolor="none")
 
 
 def _level(axes: Axes, start: float, rate: Rate, name: str) -> None:
@@ -97,10 +96,10 @@ def generations(axes: Axes, records: Records, report: DemoReport) -> None:
     thrown = [
         (one.driven_after or 0, one.generation)
         for one in report.generations
-        if one.state == SlotState.REJECTED and one.driven_after is not None
+        if one.refused and one.driven_after is not None
     ]
     if thrown:
-        axes.plot(*np.array(thrown).T, "x", color=ORANGE, markersize=6, label="rejected on probation")
+        axes.plot(*np.array(thrown).T, "x", color=ORANGE, markersize=6, label="refused on probation")
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="upper left", ncols=2, fontsize=8)

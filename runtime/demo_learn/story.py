@@ -9,7 +9,7 @@ import msgspec
 from poco.runtime.demo_learn.records import Records
 from poco.runtime.measures import SUCCESS
 from poco.runtime.run_folder import EpisodeEnded, GenerationMoved
-from poco.runtime.swap import SlotState
+from poco.runtime.swap import SUPERSEDED, SlotState
 
 BEGINNING = "began with"
 WAITING = "published"
@@ -34,6 +34,11 @@ class GenerationStory(msgspec.Struct, frozen=True, kw_only=True):
     active_after: int | None
     episodes: int
     successes: int
+
+    @property
+    def refused(self) -> bool:
+        """Whether the robot found something wrong with it."""
+        return self.state == SlotState.REJECTED and self.reason != SUPERSEDED
 
 
 def tell(records: Records) -> list[GenerationStory]:

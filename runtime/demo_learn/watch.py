@@ -12,7 +12,7 @@ from poco.runtime.demo_learn.timing import TickReader
 from poco.runtime.link import STATUS_FILE, LinkReport
 from poco.runtime.measures import LATE_NS
 from poco.runtime.run_folder import FACTS, Dilation, EpisodeEnded, EventReader, GenerationMoved, RunFolder
-from poco.runtime.swap import SlotState
+from poco.runtime.swap import SUPERSEDED, SlotState
 
 WINDOW_TICKS = 20_000
 
@@ -28,6 +28,8 @@ class Watch:
         self.states: dict[int, str] = {}
         self.active_after: list[int] = []
         """Finished episodes when each generation became active."""
+        self.refused = 0
+        """Generations that the robot found something wrong with."""
         self.said: list[str] = []
         """What happened to generations, a sentence each."""
         self.turnaround_us = np.zeros(0)
@@ -55,11 +57,6 @@ class Watch:
         with_arm = [number for number, state in self.states.items() if state in (SlotState.PROBATION, SlotState.ACTIVE)]
         return max(with_arm, default=None)
 
-    @property
-    def rejected(self) -> int:
-        """How many generations were thrown out."""
-        return sum(state == SlotState.REJECTED for state in self.states.values())
-
     def _take_events(self, reader: EventReader) -> None:
         for event in reader.new():
             if isinstance(event, EpisodeEnded):
@@ -73,7 +70,9 @@ class Watch:
         self.states[event.generation] = event.after
         if event.after == SlotState.ACTIVE:
             self.active_after.append(len(self.outcomes))
-        if event.after in (SlotState.PROBATION, SlotState.ACTIVE, SlotState.REJECTED):
+        wrong = event.after == SlotState.REJECTED and event.reason != SUPERSEDED
+        self.refused += wrong
+        if wrong or event.after in (SlotState.PROBATION, SlotState.ACTIVE):
             reason = f" ({event.reason})" if event.reason else ""
             self.said.append(f"generation {event.generation}: {event.after}{reason}")
 

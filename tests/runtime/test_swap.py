@@ -112,6 +112,26 @@ def test_what_is_bad_in_shadow_never_drives(behaviour: dict[str, float], reason:
     assert bench.last.reason.startswith(reason)
 
 
+HELD = ChunkFigures(stretched=False, stopped_first=False, late=False, interrupted=True)
+
+
+@pytest.mark.parametrize(("every", "reason"), [(4, ""), (1, "holds: the arm was brought to a hold")])
+def test_holds_that_are_usual_here_are_no_fault(every: int, reason: str) -> None:
+    """Where one chunk in four ends in a hold anyway, as at the rim of a narrow hole, a candidate may have as many, not all."""
+    bench = Bench()
+    for number in range(100):
+        bench.swap.chunk(HELD if number % 4 == 0 else GOOD)
+    for _ in range(8):
+        bench.swap.episode(success=True, fault=False)
+    bench.swap.load(bench.slot(2))
+    bench.through_shadow()
+    for number in range(30):
+        if bench.swap.candidate:
+            bench.swap.chunk(HELD if number % every == 0 else GOOD)
+    assert bench.last.reason.startswith(reason)
+    assert (bench.swap.candidate is None) == bool(reason)
+
+
 @pytest.mark.parametrize(
     ("chunks", "success", "fault", "reason"),
     [

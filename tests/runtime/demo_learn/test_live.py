@@ -40,7 +40,7 @@ def test_view_of_a_run(watch: Watch) -> None:
     first, last = (sum(one == "success" for one in part) / 40 for part in (OUTCOMES[:40], OUTCOMES[-40:]))
     for said in (
         f"{EPISODES} of at most 400, 1:15 of 13:00; first 40: {first:.0%}, last 40: {last:.0%}",
-        "generation 13 (active), 11 swapped in, 1 rejected",
+        "generation 13 (active), 11 swapped in, 1 refused",
         "turnaround p50 40 µs, p99 60 µs, longest 2.0 ms, 100 over 1 ms",
         "recording, 4100 entries durable, 1.0 MB",
         "streaming, 4000 entries with the learner, 100 waiting",

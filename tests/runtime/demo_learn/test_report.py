@@ -75,7 +75,7 @@ def test_generations(report: DemoReport) -> None:
     stories = {one.generation: one for one in report.generations}
     assert sorted(stories) == list(range(1, LAST_GENERATION + 1))
     assert report.swapped_in == LAST_GENERATION - 2
-    assert (report.rejected, stories[THROWN_OUT].reason) == (1, "success: 0 of 2 <episodes>")
+    assert (report.refused, stories[THROWN_OUT].reason) == (1, "success: 0 of 2 <episodes>")
     for number in range(2, LAST_GENERATION + 1):
         begun = (number - 1) * SWAP_EVERY
         assert stories[number].driven_after == begun
@@ -114,7 +114,7 @@ def test_page_says_the_numbers(made: Path, report: DemoReport) -> None:
         f"<td>{report.gain.first.rate:.0%}</td>",
         f"{report.gain.last.low:.0%} to {report.gain.last.high:.0%}",
         f"<td>{report.ticks}</td>",
-        f"{report.swapped_in} generations taken, 1 rejected",
+        f"{report.swapped_in} generations swapped in, 1 refused, 0 superseded",
         "1300 updates",
         f"episode {MISSED}",
         "audit clean",

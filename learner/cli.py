@@ -11,6 +11,7 @@ Examples:
   poco-learner train --config configs/cpu/peg_in_hole.yaml --data runs/demonstrations --start runs/checkpoint --out runs/online
   poco-learner train --out runs/online --resume
   poco-learner evaluate --checkpoint runs/online --best-of 8
+  poco-learner serve --artifact artifacts/peg_in_hole --config configs/cpu/peg_in_hole.yaml --out runs/served
   poco-learner compare --configs configs/cpu/peg_in_hole.yaml --start runs/checkpoint --out runs/compared
 """
 
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING
 from poco.command_line import run_command
 from poco.errors import guard
 from poco.learner.data_commands import export_data, import_data, make_data
+from poco.learner.serving_commands import serve
 from poco.learner.training_commands import compare, evaluate, train
 
 if TYPE_CHECKING:
@@ -96,6 +98,7 @@ def main() -> None:
         "clone": clone,
         "train": train,
         "evaluate": evaluate,
+        "serve": serve,
         "compare": compare,
     }
     guard(lambda: run_command(commands, "poco-learner", __doc__))

@@ -37,6 +37,7 @@ def admit(finished: Finished, replay: Replay, admitted: Admitted) -> bool:
         admitted.refused += 1
         admitted.last_refusal = str(error)
         return False
-    admitted.episodes += 1
-    admitted.steps += len(finished.steps)
+    if changed:
+        admitted.episodes += 1
+        admitted.steps += len(finished.steps)
     return changed

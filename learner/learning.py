@@ -176,6 +176,7 @@ class Learning:
             "online_steps": float(progress.steps),
             "online_updates": float(progress.updates),
             "recent_success": progress.guard.recent,
+            "roll_backs": float(progress.guard.roll_backs),
             "bf16_sampling": float(progress.bf16_sampling),
         }
 

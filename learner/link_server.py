@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Event, Lock, Thread
 
@@ -38,15 +39,19 @@ class LinkServer:
 
     def __init__(self, folder: Path, specification_hash: str, address: str, keys: KeyFolder | None) -> None:
         """Open the inbox in `folder` and bind `address`; raises PocoError before anything is served."""
-        self._disk = FolderDisk(folder)
-        try:
-            self._inbox = LogInbox(self._disk, specification_hash)
-        except OSError as error:
-            raise PocoError(
-                f"the inbox {folder} cannot be opened ({error.strerror}): free space or repair it"
-            ) from error
-        self._network = Network(keys)
-        self._server = Server(self._network, address)
+        with ExitStack() as opened:
+            self._disk = FolderDisk(folder)
+            opened.callback(self._disk.close)
+            try:
+                self._inbox = LogInbox(self._disk, specification_hash)
+            except OSError as error:
+                raise PocoError(
+                    f"the inbox {folder} cannot be opened ({error.strerror}): free space or repair it"
+                ) from error
+            self._network = Network(keys)
+            opened.callback(self._network.close)
+            self._server = Server(self._network, address)
+            opened.pop_all()
         self._side = LearnerSide(self._inbox, specification_hash, authenticated=keys is not None)
         self._lock = Lock()
         self._end = Event()

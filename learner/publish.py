@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from safetensors.numpy import load
 
 from poco.artifact import MAX_WEIGHT, Artifact, Manifest
 from poco.errors import ArtifactError
@@ -56,16 +57,43 @@ class Publisher:
     lifetime_s: int
 
     def __post_init__(self) -> None:
+        if not self.artifact.manifest.swappable:
+            raise ArtifactError(
+                f"artifact {self.artifact.path} has its weights inside the graph: export it with weights as inputs to improve it"
+            )
         self.parent: Manifest = self.artifact.manifest
         golden = self.artifact.golden
         self._observation, self._noise = (golden[name].astype(np.float32) for name in ("observation", "noise"))
         self._chunk: Floats = golden["chunk"].astype(np.float32)
 
-    def publish(self, policy: FlowPolicy, floor: int, now_unix_s: float, metrics: dict[str, float]) -> Offer:
+    def go_on(self, newest: Offer) -> None:
+        """Let the next generation descend from `newest`, which this learner has published before.
+
+        Raises ArtifactError if it is one of another policy.
+        """
+        manifest = msgspec.json.decode(newest.manifest, type=Manifest)
+        ours = self.artifact.manifest
+        if (manifest.graph_hash, manifest.specification_hash) != (ours.graph_hash, ours.specification_hash):
+            raise ArtifactError(
+                f"generation {manifest.generation} of this run has another graph or specification than {self.artifact.path}: "
+                "go on with the artifact that the run began with"
+            )
+        golden = next(item.file for item in manifest.tensors if item.role == "golden")
+        self.parent, self._chunk = manifest, load(newest.files[golden])["chunk"].astype(np.float32)
+
+    def publish(
+        self,
+        policy: FlowPolicy,
+        floor: int,
+        now_unix_s: float,
+        metrics: dict[str, float],
+        *,
+        restored: bool = False,
+    ) -> Offer:
         """Return `policy` as the generation after max(own, `floor` of every robot), signed.
 
-        Raises Withheld for weights that are not finite or too large, and for golden chunks that are not finite or have moved
-        by more than SHIFT_MAX since the parent.
+        Raises Withheld for weights that are not finite or too large, and for golden chunks that are not finite or, unless `policy`
+        is an earlier one `restored`, have moved by more than SHIFT_MAX since the parent.
         """
         trained: dict[str, Floats] = {key: value.numpy(force=True).copy() for key, value in policy.state_dict().items()}
         for key, tensor in trained.items():
@@ -76,7 +104,7 @@ class Publisher:
                 )
         chunk = chunks_of(policy, self._observation, self._noise)
         shift = float(np.sqrt(np.mean((chunk - self._chunk) ** 2)))
-        if not math.isfinite(shift) or shift > SHIFT_MAX:
+        if not math.isfinite(shift) or (shift > SHIFT_MAX and not restored):
             raise Withheld(
                 f"the golden chunks moved by {shift:.2f} since generation {self.parent.generation}, the limit is {SHIFT_MAX}: "
                 "not published"

@@ -1,4 +1,4 @@
-"""The training recipe: one whole YAML file that says what `poco-learner train` does."""
+"""The training recipe: one whole YAML file that says what `poco-learner train` and `poco-learner serve` do."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import yaml
 
 from poco.errors import SettingsError
 from poco.learner.agent import AgentSettings
+from poco.learner.publications import PublishSettings
 from poco.learner.success_guard import GuardSettings
 from poco.settings import convert_strictly
 
@@ -26,6 +27,10 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     collecting_samples chunks, 1 (paper) for a plain sample; the finished policy acts with one. evaluation_interval 0 turns the
     evaluations off. bf16_sampling: candidates are drawn in bfloat16 "on", "off" or, "auto", where a measurement at the start of
     the run says it is faster.
+
+    A learner that serves robots ends when it is told to, and does not act: it leaves episodes, steps, collecting_samples, the
+    evaluations and actor_hidden_sizes aside. For it task and environment only say under which name its artifact was evaluated,
+    and publish is for it alone.
     """
 
     version: Literal[1]
@@ -45,6 +50,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     actor_hidden_sizes: tuple[int, ...]
     agent: AgentSettings
     guard: GuardSettings
+    publish: PublishSettings = PublishSettings()
     bf16_sampling: Literal["auto", "on", "off"] = "auto"
 
     @property
@@ -70,5 +76,5 @@ def read_training_settings(path: Path) -> TrainingSettings:
 
 
 def endless(settings: TrainingSettings) -> TrainingSettings:
-    """Return `settings` without its end, the only part of a recipe that a run which goes on may change."""
-    return msgspec.structs.replace(settings, episodes=1, steps=0)
+    """Return `settings` without its end and its publications, the only parts of a recipe that a run which goes on may change."""
+    return msgspec.structs.replace(settings, episodes=1, steps=0, publish=PublishSettings())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -40,6 +41,13 @@ def keys_for(folder: Path, robot: str) -> tuple[Path, Path]:
     learner.add(robot, arm.own().public)
     arm.add("learner", learner.own().public)
     return learner.path, arm.path
+
+
+def free_address(host: str) -> str:
+    """An address of the link at a port of `host` that nobody listens to."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return f"tcp://{host}:{probe.getsockname()[1]}"
 
 
 def until(condition: Callable[[], bool], what: str = "") -> None:
@@ -134,7 +142,15 @@ class Writer:
 class LinkRun:
     """One robot's run folder with its link process, which may be killed and started again."""
 
-    def __init__(self, folder: Path, robot: str, address: str = "", keys: Path | None = None, **overrides: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        robot: str,
+        address: str = "",
+        keys: Path | None = None,
+        specification: Specification | None = None,
+        **overrides: str,
+    ) -> None:
         settings = {
             "robot.name": robot,
             "swap.trust": "none",
@@ -154,12 +170,12 @@ class LinkRun:
             boot_epoch=monotonic_ns() // 1_000_000,
             folder=str(folder / f"run-{robot}"),
         )
-        self.folder = RunFolder.create(Path(self.options.folder), facts()).path
+        spec = specification or facts().specification
+        told = msgspec.structs.replace(facts(), specification=spec, specification_hash=spec.digest())
+        self.folder = RunFolder.create(Path(self.options.folder), told).path
         write_durably(self.folder / "options.json", msgspec.json.encode(self.options))
         self.journal = folder / f"journal-{robot}"
-        self.writer = Writer(
-            Entrance(self.options.run_name, "policy-1"), robot, facts().specification, self.options.boot_epoch
-        )
+        self.writer = Writer(Entrance(self.options.run_name, "policy-1"), robot, spec, self.options.boot_epoch)
         self.log = self.folder / "link.log"
         self.process: subprocess.Popen[bytes]
         self.start()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import resource
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from link_run import LinkRun, finished, steps_of, until
+from link_run import LinkRun, finished, free_address, steps_of, until
 from poco.journal.records import Stepped
 from poco.learner.journal_audit import Audit
 from poco.learner.journal_files import JournalFiles
@@ -24,13 +23,6 @@ DIGEST = specification().digest()
 KILLS = 40
 LENGTH = 20
 QUOTA = 1 << 20
-
-
-def free_address(host: str) -> str:
-    """An address of the link at a port of `host` that nobody listens to."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return f"tcp://{host}:{probe.getsockname()[1]}"
 
 
 class Learner:
@@ -107,7 +99,7 @@ def test_five_hundred_killed_processes(tmp_path: Path) -> None:
 def test_learner_away(tmp_path: Path) -> None:
     """Without a learner the journal fills up, no new episode may begin, the one that runs is kept; then everything arrives."""
     address = free_address("127.0.18.33")
-    run = LinkRun(tmp_path, "arm1", address, None, **{"journal.quota_bytes": str(QUOTA)})
+    run = LinkRun(tmp_path, "arm1", address, None, None, **{"journal.quota_bytes": str(QUOTA)})
     writer = run.writer
     try:
         writer.begin()

@@ -46,7 +46,7 @@ class Inbox(Protocol):
         ...
 
     def meet(self, robot: str, generation: int) -> None:
-        """A robot came, and has seen policies up to `generation`."""
+        """A robot is here, and has seen policies up to `generation`."""
         ...
 
     def taken(self, robot: str, journal: str) -> int:
@@ -147,6 +147,7 @@ class LearnerSide:
         return []
 
     def _pong(self, session: Session, ping: Ping) -> list[FromLearner]:
+        self._inbox.meet(session.robot, ping.generation)
         answers: list[FromLearner] = [self._acknowledgement(session)]
         if self._offered is not None and self._offered.generation > ping.generation:
             answers.append(self._offered)

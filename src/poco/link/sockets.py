@@ -98,7 +98,12 @@ class Server:
         if network.keys is not None:
             self._read_keys()
             self._authenticate()
-        self.socket = self._bind(0.0)
+        try:
+            self.socket = self._bind(0.0)
+        except AddressError:
+            if self._authenticator is not None:
+                self._authenticator.stop()
+            raise
         if address.endswith(":0"):
             self.address = self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
 

@@ -1,0 +1,210 @@
+"""`poco-learner serve`: the learner as a service of robots."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from poco.errors import ArtifactError, UsageError
+from poco.learner.training_commands import at_least_one, read_recipe
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from poco.artifact import Artifact
+    from poco.learner.checkpoint import Checkpoint
+    from poco.learner.learning import Run
+    from poco.learner.recipe import TrainingSettings
+    from poco.learner.service import Service
+    from poco.learner.service_panel import Board
+    from poco.learner.training_state import TrainingState
+
+ADDRESS = "tcp://127.0.0.1:7766"
+SIGNING_KEY = Path("~/.config/poco/trust/learner.key")
+IDLE_S = 0.01
+
+
+def serve(
+    artifact: Path,
+    out: Path,
+    config: Path | None = None,
+    data: Path | None = None,
+    start: Path | None = None,
+    bind: str = ADDRESS,
+    keys: Path | None = None,
+    signing_key: Path = SIGNING_KEY,
+    status: str | None = None,
+    seed: int = 0,
+    threads: int = 1,
+    tensorboard: bool = False,
+    resume: bool = False,
+) -> None:
+    """Learn from robots while they work and offer them what was learned, generation after generation, signed.
+
+    It goes on until Ctrl-C or SIGTERM; it may be killed, and robots may come and go, at any time: nothing they sent is lost or
+    counts twice. Leaves what `train` leaves, and publications.jsonl, published.offer (the newest generation), inbox/, status.json.
+
+    With a robot on the same computer, from the first to the last:
+      poco-trust init
+      poco-learner serve --artifact artifacts/peg_in_hole --config configs/cpu/peg_in_hole.yaml --out runs/served
+      poco-learner serve --artifact artifacts/peg_in_hole --config configs/cpu/peg_in_hole.yaml --out runs/served --resume
+      poco-runtime --robot sim --policy artifacts/peg_in_hole --link tcp://127.0.0.1:7766 --swap.trust ~/.config/poco/trust/robot
+      curl http://127.0.0.1:8766/status.json          with --status 127.0.0.1:8766
+
+    Args:
+        artifact: Artifact that the robots began with: network, specification and weights are taken from it.
+        out: Folder of the run.
+        config: Training recipe, one whole YAML file; see configs/cpu. Its section `publish` says when a generation is published.
+        data: Folder of demonstrations that begin the replay.
+        start: Folder of an earlier run to begin with its actor and its critic, which then needs no warm-up.
+        bind: Where robots connect to, tcp://NUMBERS:PORT or ipc://PATH; other computers can reach it only with --keys.
+        keys: Keys of the link, as poco-keys makes them.
+        signing_key: Private key that signs generations, as poco-trust makes it.
+        status: Where /status.json and /metrics (Prometheus) can be read on this computer, such as 127.0.0.1:8766.
+        seed: Seed of networks and batches.
+        threads: Threads that share the candidates of an update out.
+        tensorboard: Write event files for TensorBoard to --out/tensorboard.
+        resume: Go on with the run in --out, with its own recipe and seed; begin it if there is none.
+    """
+    import torch
+    from rich.console import Console
+
+    from poco.artifact import read_artifact
+    from poco.learner import curves
+    from poco.learner.learning import Learning
+    from poco.learner.link_server import LinkServer
+    from poco.learner.metrics import read_figures
+    from poco.learner.publications import Publications
+    from poco.learner.publish import Publisher
+    from poco.learner.service import Service
+    from poco.learner.service_panel import Board
+    from poco.learner.status_page import StatusPage
+    from poco.learner.training_state import has_state
+    from poco.link.keys import KeyFolder
+
+    at_least_one("threads", threads)
+    torch.set_num_threads(1)
+    origin = read_artifact(artifact)
+    publisher_key = _signing_key(signing_key.expanduser())
+    going_on = resume and has_state(out / "states")
+    run = _run(origin, out, config, data, start, seed, threads, going_on)
+    publisher = Publisher(origin, publisher_key, run.settings.publish.lifetime_s)
+    with contextlib.ExitStack() as stack:
+        welcome = None if keys is None else KeyFolder(keys.expanduser())
+        server = LinkServer(out / "inbox", origin.manifest.specification_hash, bind, welcome)
+        stack.callback(server.close)
+        page = None if status is None else stack.enter_context(contextlib.closing(StatusPage(status)))
+        if resume and not going_on:
+            shutil.rmtree(out / "replay", ignore_errors=True)
+        learning = Learning(run, origin.specification, "the artifact", going_on)
+        service = Service(learning, server, Publications(out, publisher, run.settings.publish))
+        board = stack.enter_context(contextlib.closing(Board(service, out, page, Console(stderr=True))))
+        board.note(f"serving robots at {server.address}, generation {service.publications.generation}")
+        _work(service, board, out, tensorboard)
+    if learning.progress.episodes:
+        curves.draw(read_figures(out), out / "curves.png")
+    print(json.dumps({"out": str(out), "generation": service.publications.generation, **learning.metrics()}))
+
+
+def _work(service: Service, board: Board, out: Path, tensorboard: bool) -> None:
+    """Serve until Ctrl-C or SIGTERM, then keep a checkpoint."""
+    from poco.learner.interruption import stop_politely
+    from poco.learner.tensorboard_log import tensorboard_log
+
+    with contextlib.ExitStack() as stack:
+        log = None
+        if tensorboard:
+            log = stack.enter_context(tensorboard_log(out / "tensorboard", service.learning.progress.steps))
+        stopping = stack.enter_context(
+            stop_politely("ending with a checkpoint; Ctrl-C again ends at once", signal.SIGTERM)
+        )
+        while not stopping():
+            busy = service.turn()
+            while service.new_figures:
+                figures = service.new_figures.popleft()
+                board.episode(figures)
+                if log is not None:
+                    log(figures)
+            while service.new_publications:
+                board.published(service.new_publications.popleft())
+            board.show()
+            if not busy:
+                time.sleep(IDLE_S)
+        service.checkpoint()
+
+
+def _signing_key(path: Path) -> Ed25519PrivateKey:
+    from poco.trust import read_private_key
+
+    if not path.is_file():
+        raise ArtifactError(
+            f"there is no key to sign generations with at {path}: make one with `poco-trust init`, give robots its folder robot "
+            "as --swap.trust, or name another key by --signing-key"
+        )
+    return read_private_key(path)
+
+
+def _run(
+    origin: Artifact,
+    out: Path,
+    config: Path | None,
+    data: Path | None,
+    start: Path | None,
+    seed: int,
+    threads: int,
+    going_on: bool,
+) -> Run:
+    """Return the run that begins with the policy of `origin` or, `going_on`, the one in `out`."""
+    from poco.learner.checkpoint import Checkpoint
+    from poco.learner.demonstrations import read_demonstrations
+    from poco.learner.learning import Run
+    from poco.learner.publish import policy_of
+    from poco.learner.training_state import read_header
+
+    begin = Checkpoint(origin.specification, policy_of(origin), origin.manifest.metrics)
+    if going_on:
+        identity = read_header(out / "states").identity
+        settings = identity.settings if config is None else read_recipe(config)
+        return Run(settings, identity.seed, out, start=begin, threads=threads)
+    if config is None:
+        raise UsageError("--config is missing: give a training recipe such as configs/cpu/peg_in_hole.yaml")
+    settings = read_recipe(config)
+    if settings.best_of > 1:
+        raise UsageError(
+            f"method {settings.agent.method} acts with the best of {settings.best_of} chunks by the critic, a robot draws one: "
+            "choose poco in the recipe"
+        )
+    return Run(
+        settings,
+        seed,
+        out,
+        demonstrations=() if data is None else read_demonstrations(data).episodes,
+        start=begin,
+        warmed=None if start is None else _warmed(start, settings, begin),
+        threads=threads,
+    )
+
+
+def _warmed(folder: Path, settings: TrainingSettings, begin: Checkpoint) -> TrainingState:
+    """Return the newest state of the run in `folder`; raises ArtifactError if its networks are others than ours."""
+    from poco.learner.training_state import read_state
+
+    state = read_state(folder / "states")
+    theirs, ours = state.identity.architecture, begin.policy.architecture
+    if theirs != ours:
+        raise ArtifactError(
+            f"the run in {folder} has an actor of layers {list(theirs.hidden_sizes)}, the artifact of {list(ours.hidden_sizes)}: "
+            "start from a run that began with this policy"
+        )
+    for name in ("critic_hidden_sizes", "critic_heads", "critic_loss", "critic_clock_steps"):
+        before, wanted = (getattr(one.agent, name) for one in (state.identity.settings, settings))
+        if before != wanted:
+            raise ArtifactError(
+                f"the run in {folder} has a critic with {name} {before}, the recipe {wanted}: use its recipe, or leave --start out"
+            )
+    return state

@@ -1,0 +1,167 @@
+"""A learner serves robots: real processes, sockets, disks, keys and kills; only the arm is missing."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import signal
+import time
+import urllib.error
+import urllib.request
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+
+from link_run import PATIENCE_S, LinkRun, free_address, until
+from poco.artifact import Artifact, Manifest
+from poco.learner.metrics import read_figures
+from poco.learner.publications import PublishSettings, read_publications
+from poco.learner.recipe import TrainingSettings
+from poco.learner.replay import Replay
+from poco.offer import unpack_offer
+from poco.runtime.gate import judge
+from poco.runtime.store import ArtifactStore
+from recipes import reach_recipe
+from served import Served
+from synthetic_run import specification as other_specification
+from workshop import Workshop
+
+LENGTH = 15
+LIVES = 10
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def recipe(**changes: Any) -> TrainingSettings:
+    """The reach task's recipe, which publishes every few updates."""
+    publish = PublishSettings(updates=5, interval_s=0.0)
+    return reach_recipe(**{"warm_up_steps": LENGTH, "bf16_sampling": "off", "publish": publish, **changes})
+
+
+def received(folder: Path, robot: str) -> dict[int, str]:
+    """The hash of every offer that came to `robot`, by generation; no generation came with two contents."""
+    found: dict[int, str] = {}
+    for file in sorted((folder / f"store-{robot}" / "incoming").glob("*.offer")):
+        content = file.read_bytes()
+        generation = msgspec.json.decode(unpack_offer(content).manifest, type=Manifest).generation
+        digest = hashlib.sha256(content).hexdigest()
+        assert found.setdefault(generation, digest) == digest
+    return found
+
+
+def get(address: str, path: str, method: str = "GET") -> tuple[int, str]:
+    """Status code and content of a page."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(f"http://{address}{path}", method=method)) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_robots_are_served(artifact: Artifact, tmp_path: Path) -> None:
+    """What a robot that is ahead sends becomes a generation above its own that its gate takes; a stranger hears why not."""
+    workshop = Workshop(artifact, tmp_path)
+    assert judge(workshop.first(), workshop.store, workshop.trust, workshop.rules).reason == ""
+    for store in (workshop.store, ArtifactStore(tmp_path / "store-ahead")):
+        store.raise_floor(7, 1)
+    page = free_address("127.0.18.51").removeprefix("tcp://")
+    served = Served(tmp_path, artifact, recipe(), workshop.key, "127.0.18.51", status=page)
+    served.start()
+    served.until(lambda: bool(served.status), "for the first status")
+    robot = LinkRun(tmp_path, "ahead", served.address, specification=artifact.specification)
+    stranger = LinkRun(tmp_path, "stranger", served.address, specification=other_specification())
+    try:
+        robot.writer.begin()
+        robot.writer.make(4 * LENGTH, LENGTH)
+        robot.writer.settle()
+        served.until(lambda: bool(received(tmp_path, "ahead")), "for an offer")
+        until(
+            lambda: (
+                stranger.report.link is not None and "start both from the same artifact" in stranger.report.link.trouble
+            )
+        )
+        served.until(lambda: served.status["owed"] == 0 and served.status["episodes"] == 4, "for the updates")
+        served.until(lambda: served.status["robots"]["ahead"]["generation"] > 8, "for the robot to say what it has")
+        code, document = get(page, "/status.json")
+        status = msgspec.json.decode(document)
+        assert (code, status["robots"]["ahead"]["connected"], status["successes_20"]) == (200, True, 4)
+        assert (status["steps"], status["updates"], list(status["robots"])) == (60, 30, ["ahead"])
+        assert status["robots"]["ahead"]["driving"] == 1
+        code, text = get(page, "/metrics")
+        assert code == 200
+        assert "poco_learner_episodes 4.0\n" in text
+        assert 'poco_learner_robot_connected{robot="ahead"} 1.0\n' in text
+        assert get(page, "/elsewhere")[0] == 404
+        assert get(page, "/status.json", "POST")[0] == 501
+        assert served.stop() == 0, served.log
+    finally:
+        served.kill()
+        for run in (robot, stranger):
+            run.kill()
+    publications = read_publications(served.out)
+    assert (publications[0].generation, publications[0].parent, publications[0].cause) == (8, 1, "learned")
+    assert [one.parent for one in publications[1:]] == [one.generation for one in publications[:-1]]
+    newest = max((tmp_path / "store-ahead" / "incoming").glob("*.offer")).read_bytes()
+    verdict = judge(unpack_offer(newest), workshop.store, workshop.trust, workshop.rules)
+    assert verdict.reason == "", verdict.sentence
+    names = {"policy.safetensors", "best", "states", "replay", "inbox", "metrics.jsonl", "curves.png", "status.json"}
+    assert {item.name for item in served.out.iterdir()} == names | {"publications.jsonl", "published.offer"}
+    origins = [one.origin for one in read_figures(served.out)]
+    assert [(one.robot, one.episode, one.generation, one.steps) for one in origins if one] == [
+        ("ahead", episode, 1, LENGTH) for episode in range(4)
+    ]
+
+
+def test_killed_at_any_moment(artifact: Artifact, tmp_path: Path) -> None:
+    """Killed ten times, most of them while it writes: no episode is lost or counts twice, no generation has two contents."""
+    dice = random.Random(7)
+    settings = recipe(checkpoint_interval=2, updates_per_step=1.0, batch=4)
+    settings = msgspec.structs.replace(settings, publish=PublishSettings(updates=12, interval_s=0.0))
+    served = Served(tmp_path, artifact, settings, Workshop(artifact, tmp_path).key, "127.0.18.52")
+    robot = LinkRun(tmp_path, "arm", served.address, specification=artifact.specification)
+    try:
+        robot.writer.begin()
+        for life in range(LIVES):
+            robot.writer.make(3 * LENGTH, LENGTH)
+            robot.writer.settle()
+            before = len(read_publications(served.out))
+            served.start(fatal=dice.randint(1, 40) if life % 3 else None)
+            if life % 3:
+                served.process.join(PATIENCE_S)
+                assert served.process.exitcode == -signal.SIGKILL, served.log
+            else:
+                served.until(lambda: len(read_publications(served.out)) > before, "for a publication")  # noqa: B023
+                time.sleep(0.3 * dice.random())
+                served.kill()
+        served.start()
+        count = robot.writer.episode
+
+        def all_learned() -> bool:
+            return bool(served.status["episodes"] == count and served.status["owed"] == 0)
+
+        served.until(all_learned, f"for {count} episodes")
+        assert served.stop() == 0, served.log
+    finally:
+        served.kill()
+        robot.kill()
+    origins = [one.origin for one in read_figures(served.out)]
+    assert [one.episode for one in origins if one] == list(range(count))
+    replay = Replay.open(served.out / "replay", artifact.specification)
+    assert (replay.episodes, len(replay)) == (count, count * LENGTH)
+    windows = replay.windows(LENGTH * torch.arange(count).numpy())
+    assert windows.observation[:, 0].tolist() == pytest.approx(
+        [episode * LENGTH % 1000 / 1000 for episode in range(count)]
+    )
+    generations = [one.generation for one in read_publications(served.out)]
+    assert len(generations) > LIVES // 2
+    assert all(before < after for before, after in pairwise(generations))
+    offered = received(tmp_path, "arm")
+    assert set(offered) <= set(generations)
+    assert list(offered) == sorted(offered)

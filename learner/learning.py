@@ -27,7 +27,7 @@ from poco.learner.recipe import TrainingSettings
 from poco.learner.replay import Replay
 from poco.learner.rollouts import task_label
 from poco.learner.success_guard import judge
-from poco.learner.training_state import Identity, Progress, TrainingState
+from poco.learner.training_state import Identity, Progress, Tensors, TrainingState
 from poco.specification import Specification
 
 REFUSED_MAX = 20
@@ -119,13 +119,17 @@ class Learning:
         accepted: Sequence[dict[str, float]],
         beliefs: list[float],
         origin: Origin | None = None,
+        driver: Tensors | None = None,
     ) -> EpisodeFigures:
-        """Count an episode as finished: ask the guard, evaluate where that is due, write the figures."""
+        """Count an episode as finished: ask the guard, evaluate where that is due, write the figures.
+
+        `driver` holds the weights that acted, for an actor that has learned more since.
+        """
         settings, progress = self.run.settings, self.progress
         warming_up = phase != "learning" and progress.guard.roll_backs == 0
         verdict = judge(progress.guard, settings.guard, success, warming_up)
         if verdict == "best_so_far":
-            self.best = copy.deepcopy(self.policy.state_dict())
+            self.best = copy.deepcopy(driver or self.policy.state_dict())
         elif verdict == "roll_back":
             self._roll_back()
         progress.episodes += 1

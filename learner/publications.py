@@ -16,11 +16,14 @@ from poco.clock import monotonic_ns
 from poco.episodes import write_durably
 from poco.errors import ArtifactError
 from poco.learner.networks import FlowPolicy
-from poco.learner.publish import Publisher, Withheld
+from poco.learner.publish import Publisher, Tensors, Withheld
 from poco.offer import Offer, unpack_offer
 
 OFFER_FILE = "published.offer"
 PUBLICATIONS_FILE = "publications.jsonl"
+
+ACTORS = 16
+"""So many generations that may be driving still are remembered."""
 
 Cause = Literal["learned", "rolled_back", "floor"]
 """Why a generation was published: enough was learned, the guard took the best actor back, a robot had seen a higher one."""
@@ -73,6 +76,17 @@ class Publications:
     def generation(self) -> int:
         """The newest generation there is, the artifact's before anything is published."""
         return self._publisher.parent.generation
+
+    def actor(self, generation: int) -> Tensors | None:
+        """Return the weights of `generation`, None if it is not known any more or was never this learner's."""
+        return self._publisher.actors.get(generation)
+
+    def forget(self, before: int) -> None:
+        """No robot is driven by a generation `before` that any more; of others the newest ACTORS are kept."""
+        actors = self._publisher.actors
+        for generation in sorted(actors)[:-1]:
+            if generation < before or len(actors) > ACTORS:
+                del actors[generation]
 
     def learned(self) -> None:
         """Count one update of the actor."""

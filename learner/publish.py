@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from safetensors.numpy import load
+from torch import Tensor
 
 from poco.artifact import MAX_WEIGHT, Artifact, Manifest
 from poco.errors import ArtifactError
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.offer import Offer
 from poco.succession import Floats, Successor, next_generation
+
+Tensors = dict[str, Tensor]
 
 SHIFT_MAX = 0.5
 """Root mean square change (action units) of the golden chunks against the parent's beyond which an update is no small step."""
@@ -34,8 +39,7 @@ def policy_of(artifact: Artifact) -> FlowPolicy:
         )
     try:
         policy = FlowPolicy(msgspec.convert(network, Architecture))
-        state = {key: torch.from_numpy(tensor.copy()) for key, tensor in artifact.tensors.items()}
-        policy.load_state_dict(state)
+        policy.load_state_dict(_weights(artifact.tensors))
     except (msgspec.ValidationError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ArtifactError(
@@ -49,7 +53,8 @@ def policy_of(artifact: Artifact) -> FlowPolicy:
 class Publisher:
     """Makes signed generations of one artifact; the learner process owns it.
 
-    `parent` is the manifest of the newest generation, from which the next one descends.
+    `parent` is the manifest of the newest generation, from which the next one descends; `actors` holds the weights of the
+    artifact's generation and of every later one that is known, until somebody forgets them.
     """
 
     artifact: Artifact
@@ -62,6 +67,7 @@ class Publisher:
                 f"artifact {self.artifact.path} has its weights inside the graph: export it with weights as inputs to improve it"
             )
         self.parent: Manifest = self.artifact.manifest
+        self.actors: dict[int, Tensors] = {self.parent.generation: _weights(self.artifact.tensors)}
         golden = self.artifact.golden
         self._observation, self._noise = (golden[name].astype(np.float32) for name in ("observation", "noise"))
         self._chunk: Floats = golden["chunk"].astype(np.float32)
@@ -78,8 +84,9 @@ class Publisher:
                 f"generation {manifest.generation} of this run has another graph or specification than {self.artifact.path}: "
                 "go on with the artifact that the run began with"
             )
-        golden = next(item.file for item in manifest.tensors if item.role == "golden")
-        self.parent, self._chunk = manifest, load(newest.files[golden])["chunk"].astype(np.float32)
+        by_role = {item.role: load(newest.files[item.file]) for item in manifest.tensors if item.role != "frozen"}
+        self.parent, self._chunk = manifest, by_role["golden"]["chunk"].astype(np.float32)
+        self.actors[manifest.generation] = _weights(by_role["trained"])
 
     def publish(
         self,
@@ -119,7 +126,12 @@ class Publisher:
         offer = next_generation(self.parent, successor, self.key)
         self.parent = msgspec.json.decode(offer.manifest, type=Manifest)
         self._chunk = chunk
+        self.actors[self.parent.generation] = _weights(trained)
         return offer
+
+
+def _weights(tensors: Mapping[str, npt.NDArray[np.generic]]) -> Tensors:
+    return {key: torch.from_numpy(tensor.copy()) for key, tensor in tensors.items()}
 
 
 @torch.inference_mode()

@@ -30,6 +30,9 @@ class Service:
     An episode counts once: a checkpoint holds networks, counters and replay watermark together with the position of the inbox up to
     which they learned. A resumed run forgets what followed its checkpoint and gets it from the inbox again, where it stays until
     every checkpoint that is kept has it.
+
+    Robots are driven by an earlier actor than the one that learns. The success of an episode is that of the generation that drove
+    it, so that is what the guard may take back; one that is no longer known, or was another learner's, it cannot.
     """
 
     def __init__(self, learning: Learning, server: LinkServer, publications: Publications) -> None:
@@ -56,9 +59,8 @@ class Service:
         Raises PocoError if the link has ended, the disk is full or learning has gone wrong for good.
         """
         arrived = self._take_in()
-        learned = self._learn()
         self._publish()
-        return arrived or learned
+        return self._learn() or arrived
 
     def checkpoint(self) -> None:
         """Keep everything, then give up what of the inbox no checkpoint needs any more."""
@@ -97,10 +99,12 @@ class Service:
             steps=len(finished.steps),
             admitted_unix_s=time.time(),
         )
-        figures = learning.conclude(success, learning.phase(), self._accepted, beliefs, origin)
+        driver = self.publications.actor(origin.generation) or learning.best
+        figures = learning.conclude(success, learning.phase(), self._accepted, beliefs, origin, driver)
         self._accepted = []
         self.recent.append(success)
         self.driving[origin.robot] = origin.generation
+        self.publications.forget(min(self.driving.values()))
         self.new_figures.append(figures)
         if figures.verdict == "roll_back" or figures.episode % learning.run.settings.checkpoint_interval == 0:
             self.checkpoint()

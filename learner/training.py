@@ -14,6 +14,7 @@ from poco.learner.agent import Phase
 from poco.learner.learning import Learning, Run
 from poco.learner.metrics import EpisodeFigures, Origin
 from poco.learner.rollouts import Actor, Environment, Rolled, roll, specification_of, wilson
+from poco.learner.training_state import Tensors
 
 TRAINING_SEED = 10_000_000
 """Episode e of the run with seed s is reset with (s + 1) * TRAINING_SEED + e, far from demonstrations and evaluations."""
@@ -90,9 +91,10 @@ class Learner(Learning):
         accepted: Sequence[dict[str, float]],
         beliefs: list[float],
         origin: Origin | None = None,
+        driver: Tensors | None = None,
     ) -> EpisodeFigures:
         """Count an episode after its updates and write a checkpoint where it is due."""
-        figures = super().conclude(success, phase, accepted, beliefs, origin)
+        figures = super().conclude(success, phase, accepted, beliefs, origin, driver)
         interval = self.run.settings.checkpoint_interval
         if self.finished or figures.verdict == "roll_back" or self.progress.episodes % interval == 0:
             self.checkpoint()

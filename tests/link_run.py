@@ -69,6 +69,8 @@ class Writer:
     offered: list[Record] = field(default_factory=list)
     episode: int = 0
     step: int = 0
+    outcome: str = "success"
+    generation: int = 1
 
     def begin(self) -> None:
         """Offer the boot."""
@@ -98,7 +100,7 @@ class Writer:
                     step=Step(
                         key=StepKey(self.robot, self.boot_epoch, self.episode, self.step),
                         tick=50 * self.step,
-                        generation=1,
+                        generation=self.generation,
                         chunk_id=1,
                         observation=[value] * spec.observation_size,
                         action_policy=[value] * spec.action_size,
@@ -121,7 +123,7 @@ class Writer:
                     episode=self.episode,
                     tick=0,
                     final_observation=[0.0] * self.specification.observation_size,
-                    outcome="success",
+                    outcome=self.outcome,
                     terminated=True,
                     truncated=False,
                 )

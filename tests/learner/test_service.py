@@ -13,15 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load
 
 from link_run import PATIENCE_S, LinkRun, free_address, until
 from poco.artifact import Artifact, Manifest
+from poco.learner.checkpoint import Checkpoint
+from poco.learner.learning import Learning, Run
+from poco.learner.link_server import LinkServer
 from poco.learner.metrics import read_figures
-from poco.learner.publications import PublishSettings, read_publications
+from poco.learner.publications import Publications, PublishSettings, read_publications
+from poco.learner.publish import Publisher, policy_of
 from poco.learner.recipe import TrainingSettings
 from poco.learner.replay import Replay
+from poco.learner.service import Service
+from poco.learner.service_status import status_of
+from poco.learner.success_guard import GuardSettings
 from poco.offer import unpack_offer
 from poco.runtime.gate import judge
 from poco.runtime.store import ArtifactStore
@@ -165,3 +174,48 @@ def test_killed_at_any_moment(artifact: Artifact, tmp_path: Path) -> None:
     offered = received(tmp_path, "arm")
     assert set(offered) <= set(generations)
     assert list(offered) == sorted(offered)
+
+
+def test_what_must_not_leave_and_what_comes_back(artifact: Artifact, tmp_path: Path) -> None:
+    """A policy gone astray is withheld and told, the service goes on; failures bring back the generation that drove before."""
+    publisher = Publisher(artifact, Workshop(artifact, tmp_path).key, 3600)
+    begin = Checkpoint(artifact.specification, policy_of(artifact), {})
+    settings = recipe(guard=GuardSettings(window=1, margin=0.1, span=1), updates_per_step=0.1, warm_up_steps=0)
+    server = LinkServer(tmp_path / "inbox", artifact.manifest.specification_hash, "tcp://127.0.18.53:0", None)
+    robot = LinkRun(tmp_path, "arm", server.address, specification=artifact.specification)
+    try:
+        learning = Learning(Run(settings, 0, tmp_path, start=begin), artifact.specification, "the artifact")
+        service = Service(
+            learning, server, Publications(tmp_path, publisher, PublishSettings(updates=1, interval_s=0.0))
+        )
+
+        def drive(generation: int, outcome: str) -> str:
+            robot.writer.generation, robot.writer.outcome = generation, outcome
+            robot.writer.make(LENGTH, LENGTH)
+            robot.writer.settle()
+            until(lambda: service.turn() and bool(service.new_figures), "for the episode")
+            while learning.owed > 0:
+                service.turn()
+            return service.new_figures.popleft().verdict
+
+        robot.writer.begin()
+        assert drive(1, "success") == "best_so_far"
+        learning.progress.guard.baseline = 1.0
+        service.turn()
+        assert (service.publications.generation, service.publications.withheld) == (2, 0)
+        with torch.no_grad():
+            learning.policy.velocity_layer.bias.add_(3.0)
+        assert drive(2, "failure") == "go_on"
+        service.turn()
+        assert (service.publications.generation, service.publications.withheld) == (2, 1)
+        assert "the golden chunks moved" in status_of(service, 0.0).last_withheld
+        assert drive(2, "failure") == "roll_back"
+        assert (learning.phase(), service.publications.generation) == ("learning", 3)
+        assert read_publications(tmp_path)[-1].cause == "rolled_back"
+        assert service.publications.newest is not None
+        published = load(service.publications.newest.files["trained.safetensors"])
+        for key, value in artifact.tensors.items():
+            assert np.array_equal(published[key], value), key
+    finally:
+        robot.kill()
+        server.close()

@@ -271,6 +271,20 @@ def test_states_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         read_state(tmp_path)
 
 
+def test_states_of_other_versions(tmp_path: Path) -> None:
+    """A state from before there were inboxes is resumed from, one of a later poco refused."""
+    write_state(tmp_path, state(1))
+    file = tmp_path / "00000001.safetensors"
+    content = file.read_bytes()
+    before, now = (f'\\"format\\":\\"poco-training\\",\\"version\\":{version}'.encode() for version in (2, 3))
+    assert content.count(now) == 1
+    file.write_bytes(content.replace(now, before))
+    assert read_state(tmp_path).progress.episodes == 1
+    file.write_bytes(content.replace(now, before[:-1] + b"9"))
+    with pytest.raises(ArtifactError, match="is poco-training v9"):
+        read_state(tmp_path)
+
+
 def test_optimizer_and_generator_come_back(tmp_path: Path) -> None:
     """Moments, step counts and the state of the generator survive; parameters never stepped have none."""
     weights = [torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(2))]

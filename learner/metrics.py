@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -46,9 +47,11 @@ class EpisodeFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 def append_figures(folder: Path, figures: EpisodeFigures) -> None:
-    """Write the line of one episode to the metrics of the run in `folder`."""
+    """Write the line of one episode durably to the metrics of the run in `folder`, before a checkpoint counts the episode."""
     with (folder / METRICS_FILE).open("ab") as stream:
         stream.write(msgspec.json.encode(figures) + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def keep_figures(folder: Path, episodes: int) -> None:

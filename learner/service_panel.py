@@ -19,6 +19,7 @@ from poco.learner.status_page import StatusPage
 
 REFRESH_S = 0.25
 STATUS_FILE = "status.json"
+NOBODY = "no robot is connected"
 ROLLED_BACK = "success stayed too far below the level of {:.0%}: the best actor is back, and frozen for now"
 
 
@@ -30,7 +31,7 @@ class Board:
         self._started_unix_s = time.time()
         self._next_s = 0.0
         self._notes: deque[str] = deque(maxlen=5)
-        self._told: dict[str, str] = {}
+        self._told = {"robots": NOBODY}
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
         if self._live:
             self._live.start()
@@ -99,7 +100,7 @@ class Board:
         """Say once what is new among what a person should know."""
         connected = ", ".join(name for name, robot in status.robots.items() if robot.connected)
         sentences = {
-            "robots": f"connected: {connected or 'no robot'}",
+            "robots": f"connected: {connected}" if connected else NOBODY,
             "withheld": status.last_withheld and f"withheld: {status.last_withheld}",
             "refused": status.last_refusal and f"not learned from: {status.last_refusal}",
             "trouble": status.trouble or ("the inbox is well again" if self._told.get("trouble") else ""),

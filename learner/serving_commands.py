@@ -105,6 +105,8 @@ def serve(
         service = Service(learning, server, Publications(out, publisher, run.settings.publish))
         board = stack.enter_context(contextlib.closing(Board(service, out, page, Console(stderr=True))))
         board.note(f"serving robots at {server.address}, generation {service.publications.generation}")
+        if page is not None:
+            board.note(f"status at http://{page.address}/status.json and /metrics")
         _work(service, board, out, tensorboard)
     if learning.progress.episodes:
         curves.draw(read_figures(out), out / "curves.png")

@@ -24,17 +24,13 @@ class StatusPage:
         """Listen at `address`, NUMBERS:PORT of this computer; raises AddressError for another one or one that is taken."""
         self.pages: dict[str, Page] = {}
         match = re.fullmatch(r"([0-9.]+):([0-9]{1,5})", address)
-        try:
-            host = ipaddress.ip_address(match[1]) if match and int(match[2]) < 1 << 16 else None
-        except ValueError:
-            host = None
-        if match is None or host is None or not host.is_loopback:
+        if match is None or int(match[2]) >= 1 << 16 or not _of_this_computer(match[1]):
             raise AddressError(
                 f"address {address} of the status must be one of this computer's own, such as 127.0.0.1:8766; whoever is to read "
                 "it from elsewhere may tunnel"
             )
         try:
-            self._server = ThreadingHTTPServer((str(host), int(match[2])), _handler(self))
+            self._server = ThreadingHTTPServer((match[1], int(match[2])), _handler(self))
         except OSError as error:
             raise AddressError(
                 f"{address} cannot be bound for the status ({error.strerror}): choose another port"
@@ -49,15 +45,24 @@ class StatusPage:
         self._server.server_close()
 
 
+def _of_this_computer(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _handler(page: StatusPage) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        """Answers GET and nothing else."""
+        """Answers GET and nothing else; a page of a stranger, whose name leads here, does not get to read it."""
 
         timeout = READ_S
         server_version, sys_version = "poco", ""
 
         def do_GET(self) -> None:
             """Answer with the page of that path."""
+            if not _of_this_computer(self.headers.get("Host", "").rpartition(":")[0].replace("localhost", "127.0.0.1")):
+                return self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "ask by an address of this computer")
             found = page.pages.get(self.path)
             if found is None:
                 return self.send_error(HTTPStatus.NOT_FOUND, f"there are {', '.join(sorted(page.pages))}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import signal
 import time
@@ -40,7 +41,6 @@ from synthetic_run import specification as other_specification
 from workshop import Workshop
 
 LENGTH = 15
-LIVES = 10
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,10 +65,12 @@ def received(folder: Path, robot: str) -> dict[int, str]:
     return found
 
 
-def get(address: str, path: str, method: str = "GET") -> tuple[int, str]:
+def get(address: str, path: str, method: str = "GET", **headers: str) -> tuple[int, str]:
     """Status code and content of a page."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(f"http://{address}{path}", method=method)) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(f"http://{address}{path}", None, headers, method=method)
+        ) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -109,6 +111,8 @@ def test_robots_are_served(artifact: Artifact, tmp_path: Path) -> None:
         assert 'poco_learner_robot_connected{robot="ahead"} 1.0\n' in text
         assert get(page, "/elsewhere")[0] == 404
         assert get(page, "/status.json", "POST")[0] == 501
+        assert get(page, "/status.json", Host="localhost:1")[0] == 200
+        assert get(page, "/status.json", Host="strange.example:1")[0] == 421
         assert served.stop() == 0, served.log
     finally:
         served.kill()
@@ -128,16 +132,16 @@ def test_robots_are_served(artifact: Artifact, tmp_path: Path) -> None:
     ]
 
 
-def test_killed_at_any_moment(artifact: Artifact, tmp_path: Path) -> None:
-    """Killed ten times, most of them while it writes: no episode is lost or counts twice, no generation has two contents."""
-    dice = random.Random(7)
+def kill_service(tmp_path: Path, artifact: Artifact, host: str, lives: int, seed: int) -> None:
+    """Kill a service `lives` times, most of them while it writes, while a robot works; then check everything that is left."""
+    dice = random.Random(seed)
     settings = recipe(checkpoint_interval=2, updates_per_step=1.0, batch=4)
     settings = msgspec.structs.replace(settings, publish=PublishSettings(updates=12, interval_s=0.0))
-    served = Served(tmp_path, artifact, settings, Workshop(artifact, tmp_path).key, "127.0.18.52")
+    served = Served(tmp_path, artifact, settings, Workshop(artifact, tmp_path).key, host)
     robot = LinkRun(tmp_path, "arm", served.address, specification=artifact.specification)
     try:
         robot.writer.begin()
-        for life in range(LIVES):
+        for life in range(lives):
             robot.writer.make(3 * LENGTH, LENGTH)
             robot.writer.settle()
             before = len(read_publications(served.out))
@@ -169,11 +173,24 @@ def test_killed_at_any_moment(artifact: Artifact, tmp_path: Path) -> None:
         [episode * LENGTH % 1000 / 1000 for episode in range(count)]
     )
     generations = [one.generation for one in read_publications(served.out)]
-    assert len(generations) > LIVES // 2
+    assert len(generations) > lives // 2
     assert all(before < after for before, after in pairwise(generations))
     offered = received(tmp_path, "arm")
     assert set(offered) <= set(generations)
     assert list(offered) == sorted(offered)
+
+
+def test_killed_at_any_moment(artifact: Artifact, tmp_path: Path) -> None:
+    """Killed ten times: no episode is lost or counts twice, no generation has two contents."""
+    kill_service(tmp_path, artifact, "127.0.18.52", 10, 7)
+
+
+@pytest.mark.proof
+def test_killed_a_hundred_times(artifact: Artifact, tmp_path: Path) -> None:
+    """The same with POCO_COUNT (100) kills and POCO_SEED."""
+    count, seed = int(os.environ.get("POCO_COUNT", "100")), int(os.environ.get("POCO_SEED", "1000"))
+    kill_service(tmp_path, artifact, "127.0.18.54", count, seed)
+    print(f"\n{count} kills of a serving learner: 0 episodes lost or doubled, 0 generations given away twice")
 
 
 def test_what_must_not_leave_and_what_comes_back(artifact: Artifact, tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ class Swap:
     def episode(self, success: bool, fault: bool) -> None:
         """Take in how an episode of the driver ended."""
         if self.driver is not self.candidate:
-            self._probation.baseline_episode(success)
+            self._probation.baseline_episode(success, fault)
             return
         self._probation.episode(success, fault)
         self._judge_probation()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Collection
 
 import numpy as np
 
@@ -76,14 +77,17 @@ class Probation:
     def __init__(self, settings: SwapSettings) -> None:
         self._settings = settings
         self._slowed: deque[bool] = deque(maxlen=BASELINE_CHUNKS)
-        self._held: deque[bool] = deque(maxlen=BASELINE_CHUNKS)
         self._successes: deque[bool] = deque(maxlen=BASELINE_EPISODES)
+        self._held: deque[bool] = deque(maxlen=BASELINE_EPISODES)
+        self._faulted: deque[bool] = deque(maxlen=BASELINE_EPISODES)
+        self._baseline_holds = 0
         self.begin()
 
     def begin(self) -> None:
         """Start counting anew for another candidate."""
-        self._chunks = self._slow = self._late = self._holds = 0
-        self._faults = 0
+        self._chunks = self._slow = self._late = 0
+        self._holds = self._held_episodes = self._faults = 0
+        self._in_episode = False
         self._outcomes: list[bool] = []
 
     def promoted(self) -> None:
@@ -101,33 +105,40 @@ class Probation:
         self._slow += stretched or stopped_first
         self._late += late
         self._holds += interrupted
+        self._in_episode = True
 
     def episode(self, success: bool, fault: bool) -> None:
         """Take in one episode of the candidate."""
         self._outcomes.append(success)
         self._faults += fault
+        self._held_episodes += self._holds > self._settings.holds_max
+        self._holds, self._in_episode = 0, False
 
     def baseline_chunk(self, stretched: bool, stopped_first: bool, interrupted: bool) -> None:
         """Take in one chunk of the active generation."""
         self._slowed.append(stretched or stopped_first)
-        self._held.append(interrupted)
+        self._baseline_holds += interrupted
 
-    def baseline_episode(self, success: bool) -> None:
+    def baseline_episode(self, success: bool, fault: bool) -> None:
         """Take in one episode of the active generation."""
         self._successes.append(success)
+        self._faulted.append(fault)
+        self._held.append(self._baseline_holds > self._settings.holds_max)
+        self._baseline_holds = 0
 
     def objection(self) -> str:
         """Return what speaks against the candidate so far, with value and limit, or nothing."""
         settings = self._settings
-        if self._faults:
-            return "fault: the arm latched a fault under it"
+        begun = len(self._outcomes) + self._in_episode
+        if self._faults and too_many(self._faults, begun, self._faulted):
+            return f"fault: the arm latched a fault in {self._faults} of {begun} episodes, usual are {share(self._faulted):.0%}"
         if self._late > settings.late_max:
             return f"late: {self._late} chunks came after their attach tick, the limit is {settings.late_max}"
-        if self._holds > settings.holds_max and self._held_too_often():
-            usual = float(np.mean(self._held or [0.0])) * self._chunks
+        held = self._held_episodes + (self._holds > settings.holds_max)
+        if held and too_many(held, begun, self._held):
             return (
-                f"holds: the arm was brought to a hold {self._holds} times in {self._chunks} chunks, usual are {usual:.1f}, "
-                f"the limit is {settings.holds_max} more"
+                f"holds: the arm was brought to more than {settings.holds_max} holds in {held} of {begun} episodes, "
+                f"usual are {share(self._held):.0%}"
             )
         allowed = min(1.0, float(np.mean(self._slowed or [0.0])) + settings.clip_margin)
         if self._chunks and at_least(self._slow, self._chunks, allowed) < DOUBT:
@@ -138,10 +149,15 @@ class Probation:
             return f"success: {succeeded} of {count} episodes, where more than {expected:.0%} were due"
         return ""
 
-    def _held_too_often(self) -> bool:
-        """Tell whether holds beyond the limit are more than chance, where the active generation has some too: at a rim, say."""
-        usual = float(np.mean(self._held or [0.0]))
-        return at_least(self._holds - self._settings.holds_max, self._chunks, usual) < DOUBT
+
+def share(seen: Collection[bool]) -> float:
+    """Return the share of `seen` that is true, 0 where nothing was seen."""
+    return sum(seen) / max(1, len(seen))
+
+
+def too_many(hits: int, trials: int, usual: Collection[bool]) -> bool:
+    """Tell whether `hits` in `trials` are more than chance where the active generation has the share of `usual`."""
+    return at_least(hits, trials, share(usual)) < DOUBT
 
 
 def at_least(hits: int, trials: int, rate: float) -> float:

@@ -63,8 +63,8 @@ class Options:
     """Loopback address of simulated arm and learner."""
     seed: int = 0
     """Seed of task, policy noise and learner."""
-    robot_flags: str = ""
-    """Further flags for poco-runtime, in one word, such as --robot-flags="--swap.probation_episodes 3"."""
+    robot_flags: str = "--swap.probation_episodes 3"
+    """Further flags for poco-runtime, in one word: --robot-flags="..."."""
     learner_flags: str = ""
     """Further flags for poco-learner serve, in one word."""
     out: Path | None = None
@@ -91,10 +91,11 @@ class Demo:
 
         Raises PocoError if a side failed; the report is drawn first where the arm had begun.
         """
-        for number in (signals.SIGINT, signals.SIGTERM, signals.SIGHUP):
-            signals.signal(number, self._interrupt)
         began_s = time.monotonic()
         self._prepare()
+        for number in (signals.SIGINT, signals.SIGTERM, signals.SIGHUP):
+            if signals.getsignal(number) != signals.SIG_IGN:
+                signals.signal(number, self._interrupt)
         self.view.start()
         try:
             ended = self._learn()

@@ -121,9 +121,9 @@ class SwapSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     robot's artifacts (empty: store-<robot.name> beside the run folder).
     `shadow_chunks` it is run beside the live one (0: not at all), taking at most `inference_max_s` (s, median) and differing by
     at most `distance_max` (action units, root mean square); `probation_episodes` it drives on trial (0: none) at `probation_speed`,
-    with at most `late_max` late chunks and `holds_max` unwanted holds more than the active generation has. `clip_margin` is how
-    many more chunks than under the active generation may break limits (fraction), `success_margin` how much lower its success may
-    be (fraction).
+    with at most `late_max` late chunks; episodes with more than `holds_max` unwanted holds, and faults, may be as many as under
+    the active generation. `clip_margin` is how many more chunks than under that one may break limits (fraction), `success_margin`
+    how much lower its success may be (fraction).
     `generation_span` is how far ahead of the newest generation taken an offer may be, `offer_bytes_max` how large.
     """
 

@@ -115,21 +115,47 @@ def test_what_is_bad_in_shadow_never_drives(behaviour: dict[str, float], reason:
 HELD = ChunkFigures(stretched=False, stopped_first=False, late=False, interrupted=True)
 
 
-@pytest.mark.parametrize(("every", "reason"), [(4, ""), (1, "holds: the arm was brought to a hold")])
-def test_holds_that_are_usual_here_are_no_fault(every: int, reason: str) -> None:
-    """Where one chunk in four ends in a hold anyway, as at the rim of a narrow hole, a candidate may have as many, not all."""
+@pytest.mark.parametrize(
+    ("holds", "faults", "usual", "reason"),
+    [
+        (2, False, True, ""),
+        (0, True, True, ""),
+        (1, False, False, ""),
+        (2, False, False, "holds: the arm was brought to more than 1 holds in 1 of 1 episodes, usual are 0%"),
+        (0, True, False, "fault: the arm latched a fault in 1 of 1 episodes, usual are 0%"),
+    ],
+)
+def test_what_is_usual_for_the_task_is_no_objection(holds: int, faults: bool, usual: bool, reason: str) -> None:
+    """Where the active generation ends every third episode in faults or holds, as at the rim of a narrow hole, so may another."""
     bench = Bench()
-    for number in range(100):
-        bench.swap.chunk(HELD if number % 4 == 0 else GOOD)
-    for _ in range(8):
-        bench.swap.episode(success=True, fault=False)
+    for number in range(21):
+        often = usual and number % 3 == 0
+        for chunk in range(4):
+            bench.swap.chunk(HELD if often and chunk < holds else GOOD)
+        bench.swap.episode(success=True, fault=often and faults)
     bench.swap.load(bench.slot(2))
     bench.through_shadow()
-    for number in range(30):
+    for chunk in range(4):
         if bench.swap.candidate:
-            bench.swap.chunk(HELD if number % every == 0 else GOOD)
-    assert bench.last.reason.startswith(reason)
+            bench.swap.chunk(HELD if chunk < holds else GOOD)
+    if bench.swap.candidate:
+        bench.swap.episode(success=True, fault=faults)
+    assert bench.last.reason == reason
     assert (bench.swap.candidate is None) == bool(reason)
+
+
+def test_more_than_usual_is_an_objection() -> None:
+    """Three faults in three episodes are too many where every third is usual."""
+    bench = Bench(msgspec.structs.replace(SETTINGS, probation_episodes=10))
+    for number in range(21):
+        bench.swap.chunk(GOOD)
+        bench.swap.episode(success=True, fault=number % 3 == 0)
+    bench.swap.load(bench.slot(2))
+    bench.through_shadow()
+    for _ in range(3):
+        bench.swap.chunk(GOOD)
+        bench.swap.episode(success=True, fault=True)
+    assert bench.last.reason == "fault: the arm latched a fault in 3 of 3 episodes, usual are 33%"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ import torch
 from plain_update import PlainUpdate
 from torch import nn
 
-from poco.learner.agent import Agent, AgentSettings
+from poco.learner.agent import Agent
+from poco.learner.agent_settings import AgentSettings
 from poco.learner.critic import ChunkCritic, CriticArchitecture
 from poco.learner.fast_flow import FastFlow, bf16_is_faster
 from poco.learner.networks import Architecture, FlowPolicy

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from poco.learner.agent import AgentSettings
+from poco.learner.agent_settings import AgentSettings
 from poco.learner.critic import ChunkCritic
 from poco.learner.networks import FlowPolicy
 from poco.learner.replay import Batch

@@ -10,27 +10,21 @@ L_BC is the loss the policy was cloned with. The agent sees a policy only throug
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import msgspec
 import torch
 from torch import Tensor
 
-from poco.errors import SettingsError
+from poco.learner.agent_settings import AgentSettings, Phase
 from poco.learner.blockwise import blocks, summed
 from poco.learner.chunk_policy import ChunkPolicy
-from poco.learner.critic import Aggregate, ChunkCritic, CriticLoss
+from poco.learner.critic import ChunkCritic
 from poco.learner.ranks import ALONE, Ranks
 from poco.learner.replay import Batch
 from poco.specification import Specification
-
-Method = Literal["poco", "poco-noclip", "poco-noestep", "qc", "bc"]
-Phase = Literal["frozen", "cloning", "learning"]
-"""What an update does to the actor: nothing, behaviour cloning only, or what the method says."""
 
 LOSS_MAX = 1e6
 """A loss or gradient norm beyond this is an explosion; such an update is refused."""
@@ -41,64 +35,6 @@ BLOCK_ROWS = 1024
 
 VALUED_ROWS = 512
 """So many of them are valued at a time; the critic's heads need more room."""
-
-Positive = Annotated[float, msgspec.Meta(gt=0.0)]
-Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
-
-
-class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The objective and its constants; the defaults are those of the paper.
-
-    method: "poco"; "poco-noclip" (zeta off); "poco-noestep" (uniform weights instead of the posterior's); "qc" (Q-chunking: a
-    cloned actor, acting and bootstrapping with the best of N); "bc" (the anchor alone). zeta <= 0 turns clipping off. anchor:
-    cloning on all windows (paper) or on those of successful episodes. time_limit: an episode that ran out of time goes on in
-    the target ("bootstrap", paper) or was in vain ("failure"). step_cost is taken off the raw reward of each step. Candidates that
-    weigh less than weightless are left out of the M-step, which moves its gradient by less than N * weightless times the
-    largest gradient of a candidate's loss; 0 keeps all.
-    critic_clock_steps: the critic also sees which part of so many steps is over, what "failure" makes part of the state; 0
-    (paper) for no clock. The actor never sees it. endings: a window that its episode cut off is left out of the critic's loss
-    (paper), so that the states less than E steps before an end are bootstrapped from but never learned; or "completed": the
-    actions that were not lived to are those of a sample of the policy.
-    """
-
-    method: Method = "poco"
-    candidates: Annotated[int, msgspec.Meta(ge=2, le=1024)] = 32
-    eta: Positive = 0.001
-    beta: Annotated[float, msgspec.Meta(ge=0.0)] = 1.0
-    zeta: float = 0.15
-    aggregate: Aggregate = "mean"
-    discount: Fraction = 0.99
-    target_rate: Fraction = 0.005
-    anchor: Literal["all", "successes"] = "all"
-    time_limit: Literal["bootstrap", "failure"] = "bootstrap"
-    critic_loss: CriticLoss = "mse"
-    critic_hidden_sizes: tuple[int, ...] = (512, 512, 512, 512)
-    critic_heads: int = 2
-    critic_clock_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
-    endings: Literal["left_out", "completed"] = "left_out"
-    actor_learning_rate: Positive = 3e-4
-    critic_learning_rate: Positive = 3e-4
-    step_cost: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
-    weightless: Annotated[float, msgspec.Meta(ge=0.0, le=1e-3)] = 1e-6
-
-    def __post_init__(self) -> None:
-        """Refuse what contradicts itself; raises SettingsError."""
-        if self.critic_loss == "bce" and self.step_cost > 0.0:
-            raise SettingsError(
-                f"step_cost is {self.step_cost}, but critic_loss bce needs values in 0 to 1: set step_cost to 0"
-            )
-        if math.isnan(self.zeta):
-            raise SettingsError("zeta is not a number: give the largest candidate loss that counts, or 0 for no clip")
-
-    @property
-    def clip(self) -> float:
-        """Largest candidate loss that counts; infinite without clipping."""
-        return math.inf if self.method == "poco-noclip" or self.zeta <= 0.0 else self.zeta
-
-    @property
-    def posterior(self) -> bool:
-        """Whether the M-step has a posterior term at all."""
-        return self.method.startswith("poco") and self.beta > 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +171,8 @@ class Agent:
         return cloning + self.settings.beta * improvement, figures | more
 
     def improvement(self, context: Tensor, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """Return the posterior term sum_j w_j min(L_BC(a_j), zeta), mean over the batch; E- and M-step block by block of states."""
+        """Return the posterior term sum_j w_j min(L_BC(a_j), zeta), mean over the states that get candidates, block by block."""
+        context = context[: self.settings.posterior_states or None]
         states, count = len(context), self.settings.candidates
         origin = self._noise((states, count), context.dtype, generator)
         noise, time = self._draw((states, count), context.dtype, generator)

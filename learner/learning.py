@@ -15,7 +15,7 @@ import torch
 
 from poco.errors import ArtifactError
 from poco.learner import assembly, training_state
-from poco.learner.agent import Phase
+from poco.learner.agent_settings import Phase
 from poco.learner.checkpoint import Checkpoint, write_checkpoint
 from poco.learner.cloning import SMALLEST_STD
 from poco.learner.critic import ChunkCritic
@@ -79,7 +79,7 @@ class Learning:
     @property
     def owed(self) -> int:
         """Number of updates that the control steps so far allow and that were not taken yet."""
-        return int(self.run.settings.updates_per_step * self.progress.steps) - self.progress.updates
+        return self.run.settings.updates_due(self.progress.steps) - self.progress.updates
 
     def phase(self) -> Phase:
         """Return what updates do to the actor now."""

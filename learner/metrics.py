@@ -9,7 +9,7 @@ import msgspec
 
 from poco.episodes import write_durably
 from poco.errors import ArtifactError
-from poco.learner.agent import Phase
+from poco.learner.agent_settings import Phase
 
 METRICS_FILE = "metrics.jsonl"
 

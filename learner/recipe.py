@@ -9,7 +9,7 @@ import msgspec
 import yaml
 
 from poco.errors import SettingsError
-from poco.learner.agent import AgentSettings
+from poco.learner.agent_settings import AgentSettings
 from poco.learner.publications import PublishSettings
 from poco.learner.success_guard import GuardSettings
 from poco.settings import convert_strictly
@@ -23,10 +23,10 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     The run ends with the episode that is number `episodes` or that reaches `steps` control steps, 0 for no such limit.
     updates_per_step is the update-to-data ratio in control steps; warm_up says what updates do to the actor in the first
-    warm_up_steps control steps besides training the critic. After it the robot acts with the best by the critic of
-    collecting_samples chunks, 1 (paper) for a plain sample; the finished policy acts with one. evaluation_interval 0 turns the
-    evaluations off. bf16_sampling: candidates are drawn in bfloat16 "on", "off" or, "auto", where a measurement at the start of
-    the run says it is faster.
+    warm_up_steps control steps besides training the critic; warm_up_updates_per_step is the ratio then, none (paper) for the
+    same one. After it the robot acts with the best by the critic of collecting_samples chunks, 1 (paper) for a plain sample; the
+    finished policy acts with one. evaluation_interval 0 turns the evaluations off. bf16_sampling: candidates are drawn in
+    bfloat16 "on", "off" or, "auto", where a measurement at the start of the run says it is faster.
 
     A learner that serves robots ends when it is told to, and does not act: it leaves episodes, steps, collecting_samples, the
     evaluations and actor_hidden_sizes aside. For it task and environment only say under which name its artifact was evaluated,
@@ -42,6 +42,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     updates_per_step: Annotated[float, msgspec.Meta(ge=0.0)]
     warm_up: Literal["frozen", "cloning"]
     warm_up_steps: NotNegative
+    warm_up_updates_per_step: Annotated[float, msgspec.Meta(ge=0.0)] | None = None
     collecting_samples: Count = 1
     evaluation_interval: NotNegative
     evaluation_episodes: Count
@@ -52,6 +53,12 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     guard: GuardSettings
     publish: PublishSettings = PublishSettings()
     bf16_sampling: Literal["auto", "on", "off"] = "auto"
+
+    def updates_due(self, steps: int) -> int:
+        """Return how many updates belong to the first `steps` control steps."""
+        warm_up = min(steps, self.warm_up_steps)
+        ratio = self.updates_per_step if self.warm_up_updates_per_step is None else self.warm_up_updates_per_step
+        return int(ratio * warm_up + self.updates_per_step * (steps - warm_up))
 
     @property
     def best_of(self) -> int:

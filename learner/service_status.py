@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import msgspec
 
 from poco.clock import monotonic_ns
-from poco.learner.agent import Phase
+from poco.learner.agent_settings import Phase
 from poco.learner.service import Service
 
 PREFIX = "poco_learner_"

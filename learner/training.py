@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from poco.errors import ArtifactError
 from poco.learner.acting import chunk_actor
-from poco.learner.agent import Phase
+from poco.learner.agent_settings import Phase
 from poco.learner.learning import Learning, Run
 from poco.learner.metrics import EpisodeFigures, Origin
 from poco.learner.rollouts import Actor, Environment, Rolled, roll, specification_of, wilson

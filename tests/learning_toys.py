@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from poco.learner.agent import Agent, AgentSettings, Posterior
+from poco.learner.agent import Agent, Posterior
+from poco.learner.agent_settings import AgentSettings
 from poco.learner.critic import ChunkCritic, CriticArchitecture
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.ranks import ALONE, Ranks

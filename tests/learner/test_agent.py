@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import msgspec
 import numpy as np
@@ -15,7 +15,8 @@ from torch import Tensor
 from learning_toys import SMALL, GaussianPolicy, LinearCritic, critic_architecture, e_step, m_step, small_agent
 from poco.episodes import Episode
 from poco.errors import SettingsError
-from poco.learner.agent import Agent, AgentSettings, Method, Posterior, clipped_loss, posterior_weights
+from poco.learner.agent import Agent, Posterior, clipped_loss, posterior_weights
+from poco.learner.agent_settings import AgentSettings, Method
 from poco.learner.chunk_policy import ChunkPolicy
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.replay import Batch, Replay
@@ -100,6 +101,17 @@ def test_unclipped_term_is_the_weighted_cloning_loss_of_the_candidates(
             )
             total = total + posterior.weights[state, j] * loss[0] / 24
     torch.testing.assert_close(term, total)
+
+
+def test_only_the_posterior_states_get_candidates(specification: Specification, batch: Batch) -> None:
+    """With posterior_states k the posterior term is that of the first k states alone; the anchor keeps the whole batch."""
+    few, whole = (small_agent(specification, changed(SMALL, posterior_states=count)) for count in (7, 0))
+    found, _ = few.improvement(few.policy.encode(batch.observation), batch, generator(2))
+    first = Batch(**{one.name: getattr(batch, one.name)[:7] for one in fields(batch)})
+    expected, _ = whole.improvement(whole.policy.encode(first.observation), first, generator(2))
+    torch.testing.assert_close(found, expected)
+    anchors = [agent.actor_loss(batch, "cloning", generator(1))[0] for agent in (few, whole)]
+    assert torch.equal(*anchors)
 
 
 def test_a_clipped_candidate_has_no_gradient_and_the_anchor_keeps_its_own(

@@ -12,7 +12,8 @@ from plain_update import PlainUpdate
 
 from learning_toys import SMALL, critic_architecture
 from poco.episodes import Episode
-from poco.learner.agent import BLOCK_ROWS, Agent, AgentSettings
+from poco.learner.agent import BLOCK_ROWS, Agent
+from poco.learner.agent_settings import AgentSettings
 from poco.learner.blockwise import blocks
 from poco.learner.critic import ChunkCritic
 from poco.learner.fast_flow import FastFlow

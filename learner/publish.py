@@ -114,7 +114,7 @@ class Publisher:
         if not math.isfinite(shift) or (shift > SHIFT_MAX and not restored):
             raise Withheld(
                 f"the golden chunks moved by {shift:.2f} since generation {self.parent.generation}, the limit is {SHIFT_MAX}: "
-                "not published"
+                "not published; if this goes on, publish more often or lower the learning rate"
             )
         successor = Successor(
             trained=trained,

@@ -31,6 +31,8 @@ def tensorboard_log(folder: Path, steps: int) -> Iterator[Callable[[EpisodeFigur
             "episode/number": figures.episode,
             "episode/updates": figures.updates,
         }
+        if figures.origin is not None:
+            scalars["episode/generation"] = figures.origin.generation
         scalars |= {f"evaluation/{key}": value for key, value in figures.evaluation.items()}
         scalars |= {f"learning/{key}": value for key, value in figures.diagnostics.items()}
         for key, value in scalars.items():

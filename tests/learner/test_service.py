@@ -77,7 +77,7 @@ def get(address: str, path: str, method: str = "GET", **headers: str) -> tuple[i
 
 
 def test_robots_are_served(artifact: Artifact, tmp_path: Path) -> None:
-    """What a robot that is ahead sends becomes a generation above its own that its gate takes; a stranger hears why not."""
+    """What two robots send becomes generations above what either has seen, which a gate takes; a stranger hears why not."""
     workshop = Workshop(artifact, tmp_path)
     assert judge(workshop.first(), workshop.store, workshop.trust, workshop.rules).reason == ""
     for store in (workshop.store, ArtifactStore(tmp_path / "store-ahead")):
@@ -86,28 +86,32 @@ def test_robots_are_served(artifact: Artifact, tmp_path: Path) -> None:
     served = Served(tmp_path, artifact, recipe(), workshop.key, "127.0.18.51", status=page)
     served.start()
     served.until(lambda: bool(served.status), "for the first status")
-    robot = LinkRun(tmp_path, "ahead", served.address, specification=artifact.specification)
+    robots = [
+        LinkRun(tmp_path, name, served.address, specification=artifact.specification) for name in ("ahead", "new")
+    ]
     stranger = LinkRun(tmp_path, "stranger", served.address, specification=other_specification())
     try:
-        robot.writer.begin()
-        robot.writer.make(4 * LENGTH, LENGTH)
-        robot.writer.settle()
-        served.until(lambda: bool(received(tmp_path, "ahead")), "for an offer")
+        served.until(lambda: len(served.status["robots"]) == 2, "for both robots")
+        for robot, episodes in zip(robots, (4, 2), strict=True):
+            robot.writer.begin()
+            robot.writer.make(episodes * LENGTH, LENGTH)
+            robot.writer.settle()
+        served.until(lambda: all(received(tmp_path, name) for name in ("ahead", "new")), "for offers")
         until(
             lambda: (
                 stranger.report.link is not None and "start both from the same artifact" in stranger.report.link.trouble
             )
         )
-        served.until(lambda: served.status["owed"] == 0 and served.status["episodes"] == 4, "for the updates")
+        served.until(lambda: served.status["owed"] == 0 and served.status["episodes"] == 6, "for the updates")
         served.until(lambda: served.status["robots"]["ahead"]["generation"] > 8, "for the robot to say what it has")
         code, document = get(page, "/status.json")
         status = msgspec.json.decode(document)
-        assert (code, status["robots"]["ahead"]["connected"], status["successes_20"]) == (200, True, 4)
-        assert (status["steps"], status["updates"], list(status["robots"])) == (60, 30, ["ahead"])
+        assert (code, status["robots"]["ahead"]["connected"], status["successes_20"]) == (200, True, 6)
+        assert (status["steps"], status["updates"], list(status["robots"])) == (90, 45, ["ahead", "new"])
         assert status["robots"]["ahead"]["driving"] == 1
         code, text = get(page, "/metrics")
         assert code == 200
-        assert "poco_learner_episodes 4.0\n" in text
+        assert "poco_learner_episodes 6.0\n" in text
         assert 'poco_learner_robot_connected{robot="ahead"} 1.0\n' in text
         assert get(page, "/elsewhere")[0] == 404
         assert get(page, "/status.json", "POST")[0] == 501
@@ -116,7 +120,7 @@ def test_robots_are_served(artifact: Artifact, tmp_path: Path) -> None:
         assert served.stop() == 0, served.log
     finally:
         served.kill()
-        for run in (robot, stranger):
+        for run in (*robots, stranger):
             run.kill()
     publications = read_publications(served.out)
     assert (publications[0].generation, publications[0].parent, publications[0].cause) == (8, 1, "learned")
@@ -127,9 +131,10 @@ def test_robots_are_served(artifact: Artifact, tmp_path: Path) -> None:
     names = {"policy.safetensors", "best", "states", "replay", "inbox", "metrics.jsonl", "curves.png", "status.json"}
     assert {item.name for item in served.out.iterdir()} == names | {"publications.jsonl", "published.offer"}
     origins = [one.origin for one in read_figures(served.out)]
-    assert [(one.robot, one.episode, one.generation, one.steps) for one in origins if one] == [
-        ("ahead", episode, 1, LENGTH) for episode in range(4)
-    ]
+    for name, episodes in (("ahead", 4), ("new", 2)):
+        assert [(one.episode, one.generation, one.steps) for one in origins if one and one.robot == name] == [
+            (episode, 1, LENGTH) for episode in range(episodes)
+        ]
 
 
 def kill_service(tmp_path: Path, artifact: Artifact, host: str, lives: int, seed: int) -> None:

@@ -4,8 +4,9 @@
 
 PYTHON ?= python3.11
 TORCH_INDEX ?=
-EPISODES ?= 20
-MINUTES ?= 30
+EPISODES ?=
+MINUTES ?=
+FAST ?=
 POLICY ?= operator
 WORKERS ?= 2
 
@@ -19,20 +20,24 @@ LEARNER := learner,export
 ARTIFACT := artifacts/peg_in_hole
 DEMONSTRATIONS := runs/peg_in_hole/demonstrations
 CHECKPOINT := runs/peg_in_hole/checkpoint
+START := artifacts/peg_in_hole_start
+START_RUNS := runs/peg_in_hole_start
+WARM_UP := configs/cpu/peg_in_hole.yaml
+SERVED := configs/cpu/peg_in_hole_served.yaml
 NATIVE := $(wildcard hw/native/*.cpp hw/native/*.hpp)
 TEST_FOLDERS := tests:tests/hw/native:tests/hw/emulator:bench
 BUILD_FILES := pyproject.toml constraints.txt CMakeLists.txt $(NATIVE)
 
-.PHONY: help venv demo demo-policy test check proof build bench soak clean
+.PHONY: help venv demo demo-policy demo-learn demo-learn-start test check proof build bench soak clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 venv: $(VENV)/robot.stamp ## install the robot side (no torch) into .venv
 
 demo: $(VENV)/robot.stamp ## run the committed policy on the simulated arm: 20 episodes and a report
-	$(BIN)/poco-runtime --robot sim --policy $(ARTIFACT) --episodes $(EPISODES)
+	$(BIN)/poco-runtime --robot sim --policy $(ARTIFACT) --episodes $(or $(EPISODES),20)
 
 demo-policy: $(VENV)/learner.stamp ## make that policy again: demonstrations, behaviour cloning, evaluation, export
 	rm -rf $(DEMONSTRATIONS) $(CHECKPOINT) $(ARTIFACT)
@@ -41,6 +46,21 @@ demo-policy: $(VENV)/learner.stamp ## make that policy again: demonstrations, be
 	$(BIN)/poco-learner evaluate --checkpoint $(CHECKPOINT) --variant easy --episodes 100
 	$(BIN)/poco-learner evaluate --checkpoint $(CHECKPOINT) --variant hard --episodes 100
 	$(BIN)/poco-export policy $(CHECKPOINT) --out $(ARTIFACT)
+
+demo-learn: $(VENV)/learner.stamp ## watch the simulated arm get better beside a learner, a quarter of an hour (FAST=1: half), and draw it
+	$(BIN)/python -m poco.runtime.demo_learn --start $(START) --recipe $(SERVED) --clearance-mm 1.2 $(if $(FAST),--fast) \
+		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(EPISODES),--episodes $(EPISODES))
+
+demo-learn-start: $(VENV)/learner.stamp ## make again what demo-learn begins with: demonstrations, cloned policy, warmed-up critic
+	rm -rf $(START) $(START_RUNS)
+	$(BIN)/poco-learner make-data --variant hard --noise 0.8 --bias-m 0.004 --no-only-successes --episodes 100 --out $(START)/demonstrations
+	$(BIN)/poco-learner clone --data $(START)/demonstrations --out $(START_RUNS)/clone --steps 4000
+	$(BIN)/poco-learner evaluate --checkpoint $(START_RUNS)/clone --variant hard --episodes 100
+	$(BIN)/poco-export policy $(START_RUNS)/clone --out $(START)/policy
+	$(BIN)/poco-learner train --config $(WARM_UP) --data $(START)/demonstrations --start $(START_RUNS)/clone --out $(START_RUNS)/warm \
+		--steps 1000
+	mkdir -p $(START)/run/states
+	cp "$$(ls $(START_RUNS)/warm/states/*.safetensors | tail -n 1)" $(START)/run/states/
 
 test: check ## install everything, then format, lint, types and tests
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile
@@ -68,7 +88,7 @@ bench: $(VENV)/test.stamp ## run the benchmarks; each prints percentiles and wri
 	$(BIN)/poco-bench loop
 
 soak: $(VENV)/robot.stamp ## run the task for MINUTES=30 with POLICY=operator and say whether anything grows, slows down or stops
-	$(BIN)/python -m poco.runtime.soak --minutes $(MINUTES) --policy $(POLICY)
+	$(BIN)/python -m poco.runtime.soak --minutes $(or $(MINUTES),30) --policy $(POLICY)
 
 clean: ## remove .venv, builds and caches; keeps runs/
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -142,8 +142,14 @@ def measure(records: Records) -> DemoReport:
 
 def moving_average(outcomes: Sequence[str]) -> list[float]:
     """Return the success rate of the last AVERAGED of `outcomes` after each of them, from the AVERAGED-th on."""
+    return rates_so_far(outcomes)[AVERAGED - 1 :]
+
+
+def rates_so_far(outcomes: Sequence[str]) -> list[float]:
+    """Return the success rate of the last AVERAGED of `outcomes` after each of them, of fewer at the beginning."""
     hits = [outcome == SUCCESS for outcome in outcomes]
-    return [sum(hits[end - AVERAGED : end]) / AVERAGED for end in range(AVERAGED, len(hits) + 1)]
+    windows = (hits[max(0, end - AVERAGED) : end] for end in range(1, len(hits) + 1))
+    return [sum(window) / len(window) for window in windows]
 
 
 def first_chunks_ms(generations: Sequence[GenerationStory]) -> npt.NDArray[np.float64]:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from poco.runtime.demo_learn import chart
-from poco.runtime.demo_learn.figures import AVERAGED, Gain, moving_average
+from poco.runtime.demo_learn.figures import AVERAGED, Gain, rates_so_far
 from poco.runtime.demo_learn.watch import Watch
 
 HEIGHT = 9
@@ -20,6 +20,9 @@ ROOM = 14
 
 WIDTH_MIN = 20
 EPISODES_MIN = 40
+FEW = 5
+"""Episodes from which on a success rate is drawn."""
+
 EPISODES_A_LINE = 10
 SENTENCES = 3
 
@@ -77,8 +80,13 @@ class View:
 
     def _chart(self, width: int) -> list[Text]:
         count = max(EPISODES_MIN, len(self._watch.outcomes))
-        lines = chart.curve(moving_average(self._watch.outcomes), AVERAGED - 1, count, width, HEIGHT)
-        drawn = [Text(f"success of the last {AVERAGED} episodes, ▲ a generation became active", style="dim")]
+        lines = chart.curve(rates_so_far(self._watch.outcomes)[FEW - 1 :], FEW - 1, count, width, HEIGHT)
+        drawn = [
+            Text(
+                f"success of the last {AVERAGED} episodes, fewer at the beginning; ▲ a generation became active",
+                style="dim",
+            )
+        ]
         for number, line in enumerate(lines):
             drawn.append(Text.assemble((f"{GAUGE.get(number, '     ')} │", "dim"), (line, "bold green")))
         drawn.append(

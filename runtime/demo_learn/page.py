@@ -77,7 +77,7 @@ def _spread(spread: Percentiles | None, unit: str) -> tuple[str, ...]:
     if spread is None:
         return "0", "", "", "", ""
     values = (spread.p50, spread.p99, spread.p99_9, spread.maximum)
-    return str(spread.count), *(f"{value:.4g} {unit}" for value in values)
+    return str(spread.count), *(f"{value:.0f} {unit}" if value >= 1000.0 else f"{value:.3g} {unit}" for value in values)
 
 
 def _generations(stories: Sequence[GenerationStory]) -> str:

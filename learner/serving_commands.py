@@ -117,7 +117,9 @@ def _work(service: Service, board: Board, out: Path, tensorboard: bool) -> None:
     """Serve until Ctrl-C or SIGTERM, then keep a checkpoint."""
     from poco.learner.interruption import stop_politely
     from poco.learner.tensorboard_log import tensorboard_log
+    from poco.service_manager import ServiceManager
 
+    manager = ServiceManager()
     with contextlib.ExitStack() as stack:
         log = None
         if tensorboard:
@@ -125,8 +127,10 @@ def _work(service: Service, board: Board, out: Path, tensorboard: bool) -> None:
         stopping = stack.enter_context(
             stop_politely("ending with a checkpoint; Ctrl-C again ends at once", signal.SIGTERM)
         )
+        manager.ready(f"serving robots at {service.server.address}")
         while not stopping():
             busy = service.turn()
+            manager.alive()
             while service.new_figures:
                 figures = service.new_figures.popleft()
                 board.episode(figures)
@@ -137,6 +141,7 @@ def _work(service: Service, board: Board, out: Path, tensorboard: bool) -> None:
             board.show()
             if not busy:
                 time.sleep(IDLE_S)
+        manager.stopping()
         service.checkpoint()
 
 

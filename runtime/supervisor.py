@@ -25,6 +25,7 @@ from poco.runtime.recorder import TickRecorder
 from poco.runtime.run_folder import Dilation, Event, Fault, Hold, Recovery, Reflex, RunFolder, SupervisorStall
 from poco.runtime.run_options import RunOptions
 from poco.runtime.status import Status
+from poco.service_manager import ServiceManager
 from poco.shm import RunMemory
 from poco.trouble import BY_NAME, TROUBLES, Grade, Request, describe
 
@@ -63,6 +64,7 @@ class Supervisor:
         self._next_dilation_s = 0.0
         self._emulator: EmulatorSignals | None = None
         self._companions: list[Companion] = []
+        self._manager, self._answered_tick = ServiceManager(), 0
 
     def run(self) -> int:
         """Run all episodes and return the exit code; raises PocoError if a process cannot start or a fault stays."""
@@ -105,6 +107,7 @@ class Supervisor:
         self.memory.set_request(Request.ARMED)
         servo.say(f"go {arm_silence_s}")
         policy.go()
+        self._manager.ready("the arm is in motion or held")
         return policy
 
     def _supervise(self, policy: PolicyWatch) -> None:
@@ -124,8 +127,16 @@ class Supervisor:
         for companion in self._companions:
             companion.look()
         self._watch_servo()
+        self._tell_manager()
         self._watch_dilation()
         time.sleep(BEAT_S)
+
+    def _tell_manager(self) -> None:
+        """Pass a sign of life on to the service manager, only after a tick that the servo has answered."""
+        state = self.memory.read_state()
+        if state is not None and int(state["tick"]) > self._answered_tick:
+            self._answered_tick = int(state["tick"])
+            self._manager.alive()
 
     def _pause(self, pause_s: float) -> None:
         until_s = time.monotonic() + pause_s
@@ -257,6 +268,7 @@ class Supervisor:
 
     def _stop_all(self) -> None:
         """Brake and end the motion, then end the processes, the servo before the arm it talks to."""
+        self._manager.stopping()
         self.memory.set_request(Request.STOP)
         by_name = {child.name: child for child in self._children}
         deadline_s = time.monotonic() + (STOP_LIMIT_S if self._in_motion else 0.0)

@@ -43,11 +43,15 @@ class Watched:
 
 
 class Growth(msgspec.Struct, frozen=True, kw_only=True):
-    """A quantity in the second half of a soak: its first and last value (KiB), and its slope (KiB/h), null for two samples."""
+    """A quantity in the second half of a soak: its first and last value (KiB), its slope (KiB/h), null for two samples.
+
+    `rise` is how far (KiB) its highest value lies above that of the first half: what is filled and emptied in turns has none.
+    """
 
     first: float
     last: float
     slope: Slope | None
+    rise: float
 
 
 class ProcessFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,18 +147,23 @@ def process(samples: Sequence[Sample], name: str) -> ProcessFigures:
     early, late = ([item.processes[name] for item in half if name in item.processes] for half in halves(samples))
     hours = np.array([item.elapsed_s for item in halves(samples)[1] if name in item.processes]) / 3600.0
     return ProcessFigures(
-        memory={kind: growth(hours, np.array([float(getattr(item, kind)) for item in late])) for kind in MEMORY},
+        memory={kind: growth(hours, _values(early, kind), _values(late, kind)) for kind in MEMORY},
         handles=(_most(early, "handles"), _most(late, "handles")),
         threads=(_most(early, "threads"), _most(late, "threads")),
         starts=len({item.pid for item in (*early, *late)}),
     )
 
 
-def growth(hours: Floats, kib: Floats) -> Growth:
-    """Return how `kib` [n] grew over `hours` [n], thinned evenly to POINTS_MAX points."""
+def growth(hours: Floats, before: Floats, kib: Floats) -> Growth:
+    """Return how `kib` [n] grew over `hours` [n], thinned evenly to POINTS_MAX points, after the values `before`."""
     step = -(-len(hours) // POINTS_MAX)
     slope = robust_slope(hours[::step], kib[::step]) if len(hours) > 2 else None
-    return Growth(first=float(kib[0]), last=float(kib[-1]), slope=slope)
+    rise = float(kib.max() - before.max()) if len(before) else 0.0
+    return Growth(first=float(kib[0]), last=float(kib[-1]), slope=slope, rise=rise)
+
+
+def _values(samples: Sequence[ProcessSample], kind: str) -> Floats:
+    return np.array([float(getattr(item, kind)) for item in samples])
 
 
 def reflexes(events: Sequence[Event]) -> list[ReflexFigures]:

@@ -128,6 +128,19 @@ def test_room(tmp_path: Path) -> None:
     assert numbers(log, log.first_sequence) == list(range(log.first_sequence - 1, 30))
 
 
+def test_handles_do_not_grow_with_the_segments(tmp_path: Path) -> None:
+    """A log of many segments holds as many files open as one of few."""
+    disk = FolderDisk(tmp_path)
+    log = filled(disk, 9)
+    few = len(os.listdir("/proc/self/fd"))
+    for number in range(300):
+        log.append(b"%03d" % number)
+        log.commit()
+    assert len(log.starts) > 50
+    assert len(os.listdir("/proc/self/fd")) == few
+    disk.close()
+
+
 def test_one_writer(tmp_path: Path) -> None:
     """A folder has one writer at a time; the next may come when the first has closed it."""
     first = FolderDisk(tmp_path)

@@ -114,6 +114,18 @@ def test_a_start_that_grows_is_no_leak() -> None:
     assert checks["memory"].passed
 
 
+def test_what_is_filled_and_emptied_in_turns_is_no_leak() -> None:
+    """Memory that climbs by 5 MiB and starts anew every twelve minutes is flat, one that climbs on with it is not."""
+
+    def climbing(period_s: float) -> Change:
+        return lambda _, s, process: msgspec.structs.replace(
+            process, rss_kib=process.rss_kib + int(5 * 1024 * (s % period_s) / 720.0)
+        )
+
+    assert checks_of(watched(35, climbing(720.0)))["memory"].passed
+    assert checks_of(watched(35, climbing(7200.0)))["memory"].passed is False
+
+
 def test_a_short_soak_does_not_judge_memory() -> None:
     """Below ten minutes memory is not judged, and the sentence says why; everything else is."""
     checks = checks_of(watched(5))

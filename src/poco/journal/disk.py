@@ -93,7 +93,7 @@ class FolderDisk(FolderFiles):
                 f"journal folder {folder} cannot be made ({error.strerror}): choose a folder you may write to"
             ) from error
         super().__init__(folder)
-        self._open: dict[str, int] = {}
+        self._open: tuple[str, int] | None = None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -101,20 +101,21 @@ class FolderDisk(FolderFiles):
             raise PocoError(f"journal folder {folder} is in use by another process: end it or choose another") from None
 
     def append(self, name: str, content: bytes) -> None:
-        """Write `content` to the end of a file that is there; raises OSError if not all of it could be written."""
-        if name not in self._open:
-            self._open[name] = os.open(self.folder / name, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        rest = memoryview(content)
+        """Write `content` to the end of a file that is there; raises OSError if not all of it could be written.
+
+        It stays open until another one is written to.
+        """
+        file, rest = self._file(name), memoryview(content)
         while rest:
-            rest = rest[os.write(self._open[name], rest) :]
+            rest = rest[os.write(file, rest) :]
 
     def sync(self, name: str) -> None:
         """Return when everything appended to the file would survive a power cut."""
-        os.fdatasync(self._open[name])
+        os.fdatasync(self._file(name))
 
     def truncate(self, name: str, size: int) -> None:
         """Cut a file down to `size` bytes, durably."""
-        self._close(name)
+        self._close()
         file = os.open(self.folder / name, os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.ftruncate(file, size)
@@ -124,12 +125,12 @@ class FolderDisk(FolderFiles):
 
     def replace(self, name: str, content: bytes) -> None:
         """Make a file of `content`, durably and all at once."""
-        self._close(name)
+        self._close()
         write_durably(self.folder / name, content)
 
     def remove(self, name: str) -> None:
         """Remove a file, durably: of several removed one after the other no later one is gone while an earlier one is back."""
-        self._close(name)
+        self._close()
         (self.folder / name).unlink()
         folder = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -139,11 +140,16 @@ class FolderDisk(FolderFiles):
 
     def close(self) -> None:
         """Close every file and give the folder back."""
-        for name in list(self._open):
-            self._close(name)
+        self._close()
         os.close(self._lock)
 
-    def _close(self, name: str) -> None:
-        file = self._open.pop(name, None)
-        if file is not None:
-            os.close(file)
+    def _file(self, name: str) -> int:
+        if self._open is None or self._open[0] != name:
+            self._close()
+            self._open = name, os.open(self.folder / name, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        return self._open[1]
+
+    def _close(self) -> None:
+        if self._open is not None:
+            os.close(self._open[1])
+            self._open = None

@@ -24,7 +24,7 @@ from poco.learner.fast_flow import bf16_is_faster
 from poco.learner.metrics import EpisodeFigures, Origin, append_figures, keep_figures
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.recipe import TrainingSettings
-from poco.learner.replay import Replay
+from poco.learner.replay import Batch, Replay
 from poco.learner.rollouts import task_label
 from poco.learner.success_guard import judge
 from poco.learner.training_state import Identity, Progress, Tensors, TrainingState
@@ -97,9 +97,13 @@ class Learning:
         newest = self.replay.windows(len(self.replay) - steps + starts)
         return [float(value) for value in self.agent.beliefs(newest)]
 
+    def _sample(self) -> Batch:
+        settings = self.run.settings
+        return self.replay.sample(settings.batch, self.generator, settings.windows == "acted")
+
     def update(self, phase: Phase) -> dict[str, float]:
         """Take one update and return its diagnostics, none if it was refused; raises ArtifactError if too many were."""
-        progress, batch = self.progress, self.replay.sample(self.run.settings.batch, self.generator)
+        progress, batch = self.progress, self._sample()
         figures = self.agent.update(batch, phase, self.generator)
         progress.updates += 1
         if self.agent.refused == progress.refused:

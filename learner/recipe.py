@@ -28,6 +28,10 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     finished policy acts with one. evaluation_interval 0 turns the evaluations off. bf16_sampling: candidates are drawn in
     bfloat16 "on", "off" or, "auto", where a measurement at the start of the run says it is faster.
 
+    windows: updates see windows from every step on ("all", paper) or from those at which a chunk was chosen ("acted"). In a window
+    that begins in between, the later actions were chosen knowing what the earlier ones had led to; a critic that learns from it
+    takes the consequence for the cause.
+
     A learner that serves robots ends when it is told to, and does not act: it leaves episodes, steps, collecting_samples, the
     evaluations and actor_hidden_sizes aside. For it task and environment only say under which name its artifact was evaluated,
     and publish is for it alone.
@@ -44,6 +48,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     warm_up_steps: NotNegative
     warm_up_updates_per_step: Annotated[float, msgspec.Meta(ge=0.0)] | None = None
     collecting_samples: Count = 1
+    windows: Literal["all", "acted"] = "all"
     evaluation_interval: NotNegative
     evaluation_episodes: Count
     checkpoint_interval: Count

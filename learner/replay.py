@@ -236,13 +236,20 @@ class Replay:
         self._steps.flush()
         self._table.flush()
 
-    def sample(self, count: int, generator: torch.Generator) -> Batch:
-        """Return `count` windows whose first steps are uniform over all stored steps; raises ArtifactError if there are none."""
+    def sample(self, count: int, generator: torch.Generator, acted: bool = False) -> Batch:
+        """Return `count` windows whose first steps are uniform over all stored steps; raises ArtifactError if there are none.
+
+        With `acted` each begins where the chunk of its step was chosen, every execute_steps from the start of an episode on.
+        """
         if len(self) == 0:
             raise ArtifactError(
                 f"the replay in {self.folder} is empty: give demonstrations or collect an episode first"
             )
-        return self.windows(torch.randint(len(self), (count,), generator=generator).numpy())
+        index = torch.randint(len(self), (count,), generator=generator).numpy()
+        if acted:
+            start, _, episode = self._rows(index)
+            index = index - (start - self._index.firsts[episode]) % self.specification.execute_steps
+        return self.windows(index)
 
     def observation_moments(self) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation [observation_size] over all stored steps; needs two steps at least."""

@@ -113,6 +113,16 @@ def test_sampling_is_uniform_over_all_steps(specification: Specification, tmp_pa
     assert float(((counts - 1000.0) ** 2 / 1000.0).sum()) < 29.6
 
 
+def test_acted_windows_begin_where_a_chunk_was_chosen(specification: Specification, tmp_path: Path) -> None:
+    """Every third step of each episode (execute_steps) begins a window, drawn as often as its chunk has steps; no other does."""
+    replay = Replay.create(tmp_path, specification, BYTES)
+    add(replay, counted(specification, 0, 7), counted(specification, 1, 4))
+    batch = replay.sample(11_000, torch.Generator().manual_seed(0), acted=True)
+    starts, counts = np.unique(batch.observation[:, 0].numpy(), return_counts=True)
+    np.testing.assert_allclose(starts, [0.0, 0.001, 0.03, 0.031, 0.06], atol=1e-6)
+    np.testing.assert_allclose(counts, [3000, 3000, 3000, 1000, 1000], rtol=0.1)
+
+
 def test_columns_are_admitted_like_steps(
     specification: Specification, demonstrations: tuple[Episode, ...], tmp_path: Path
 ) -> None:

@@ -119,8 +119,8 @@ def test_purely_online_from_a_fresh_actor_with_every_method(
         agent = msgspec.structs.replace(settings.agent, method=method)
         recipe = msgspec.structs.replace(settings, agent=agent, episodes=2, warm_up="cloning", evaluation_interval=2)
         learner = finish(Run(recipe, 0, tmp_path / method), environment)
-        assert (learner.progress.steps, learner.progress.updates, learner.progress.refused) == (20, 12, 0)
-        assert read_checkpoint(tmp_path / method).metrics["online_updates"] == 12.0
+        assert (learner.progress.steps, learner.progress.updates, learner.progress.refused) == (20, 27, 0)
+        assert read_checkpoint(tmp_path / method).metrics["online_updates"] == 27.0
         assert set(read_figures(tmp_path / method)[1].evaluation) == {"plain", "best_of_8", "critic_trust"}
 
 
@@ -160,7 +160,7 @@ def test_beliefs_of_an_episode_come_from_before_it_was_learned_from(
         pass
     windows = learner.replay.windows(np.array([0, 5, 10]))
     with torch.no_grad():
-        expected = fresh.values(windows.observation, windows.actions[:, None], "mean")[:, 0]
+        expected = fresh.values(windows.observation, windows.actions[:, None], recipe.agent.aggregate)[:, 0]
         later = learner.agent.beliefs(windows)
     (figures,) = read_figures(tmp_path)
     assert figures.beliefs == pytest.approx(expected.tolist(), abs=1e-6)

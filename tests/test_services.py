@@ -109,7 +109,16 @@ def test_signs_of_life_follow_answered_ticks_only(
     request.addfinalizer(listener.close)
     monkeypatch.setenv("NOTIFY_SOCKET", str(listener.path))
     monkeypatch.setenv("WATCHDOG_USEC", str(round(WATCHDOG_S * 1e6)))
-    arguments: list[str | Path] = ["--robot", "sim", "--policy", ARTIFACT, "--episodes", "50", "--out", tmp_path / "run"]
+    arguments: list[str | Path] = [
+        "--robot",
+        "sim",
+        "--policy",
+        ARTIFACT,
+        "--episodes",
+        "50",
+        "--out",
+        tmp_path / "run",
+    ]
     run = Program("poco-runtime", *arguments, "--robot.host", HOST, folder=tmp_path)
     request.addfinalizer(run.end)
     messages: list[str] = []

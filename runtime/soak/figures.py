@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -182,7 +183,9 @@ def reflexes(events: Sequence[Event]) -> list[ReflexFigures]:
 
 
 def _most(samples: Sequence[Sample] | Sequence[ProcessSample], name: str) -> int:
-    return max((int(getattr(item, name)) for item in samples), default=0)
+    """Return the most of `name` that two samples in a row have seen: a file that is just being written is no leak."""
+    seen = [int(getattr(item, name)) for item in samples]
+    return max((min(pair) for pair in pairwise(seen)), default=max(seen, default=0))
 
 
 def _median_p99(minutes: Sequence[Percentiles]) -> float:

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from poco.journal.records import EventKind, Noted
-from poco.runtime.run_folder import Event, Fault, GenerationMoved, Hold, Recovery, Reflex
+from poco.runtime.run_folder import (
+    Event,
+    Fault,
+    GenerationMoved,
+    Hold,
+    PolicyRestart,
+    PolicyStall,
+    Recovery,
+    Reflex,
+    SupervisorStall,
+)
 
 TEXT_MAX = 1000
 
@@ -23,6 +33,12 @@ def noted(event: Event, generation: int) -> Noted | None:
         case GenerationMoved():
             kind = "swap"
             text = f"generation {event.generation} from {event.before} to {event.after} ({event.reason})"
+        case PolicyStall(silent_s=silent_s):
+            kind, text = "gap", f"the policy gave no sign of life for {silent_s:.1f} s"
+        case PolicyRestart(start=start, reason=reason):
+            kind, text = "gap", f"the policy is started again, time {start}, its episode begins again ({reason})"
+        case SupervisorStall(silent_s=silent_s, ticks_dropped=dropped):
+            kind, text = "gap", f"the supervisor stood still for {silent_s:.1f} s, {dropped} ticks were not kept"
         case _:
             return None
     return Noted(event=kind, tick=event.tick, generation=generation, text=text[:TEXT_MAX])

@@ -13,8 +13,11 @@ from poco.runtime.run_folder import (
     Fault,
     GenerationMoved,
     Hold,
+    PolicyRestart,
+    PolicyStall,
     Recovery,
     Reflex,
+    SupervisorStall,
 )
 
 
@@ -29,6 +32,17 @@ from poco.runtime.run_folder import (
             GenerationMoved(tick=7, generation=4, before="probation", after="active", reason="passed"),
             "swap",
             "generation 4 from probation to active (passed)",
+        ),
+        (PolicyStall(tick=7, silent_s=2.04), "gap", "the policy gave no sign of life for 2.0 s"),
+        (
+            PolicyRestart(tick=7, start=2, reason="it died"),
+            "gap",
+            "the policy is started again, time 2, its episode begins again (it died)",
+        ),
+        (
+            SupervisorStall(tick=7, silent_s=3.0, ticks_dropped=5),
+            "gap",
+            "the supervisor stood still for 3.0 s, 5 ticks were not kept",
         ),
     ],
 )

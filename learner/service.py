@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping
 
 from poco.errors import ArtifactError
 from poco.learner import intake, training_state
@@ -20,8 +21,16 @@ from poco.learner.publications import Publication, Publications
 
 SLICE_S = 0.05
 EPISODES_A_TURN = 16
+FLOOR_SPAN = 1000
+"""How far above the newest generation made here a robot may claim to be; robots allow as much unless told otherwise."""
+
 RECENT = 20
 """So many episodes are in the success that is shown."""
+
+
+def floor_of(generations: Mapping[str, int], newest: int) -> int:
+    """Return the highest of the `generations` that robots have seen and that lie within FLOOR_SPAN of the `newest` made here."""
+    return max((seen for seen in generations.values() if seen <= newest + FLOOR_SPAN), default=0)
 
 
 class Service:
@@ -69,8 +78,17 @@ class Service:
 
     @property
     def floor(self) -> int:
-        """The highest generation that any robot has seen; 0 if none came yet."""
-        return max(self.server.status.generations.values(), default=0)
+        """The highest generation that a robot has seen, 0 if none came yet; one that claims more than FLOOR_SPAN ahead is left out.
+
+        The others would refuse a generation that far ahead, so that one robot could keep all from ever getting one again.
+        """
+        return floor_of(self.server.status.generations, self.publications.generation)
+
+    @property
+    def too_far_ahead(self) -> list[str]:
+        """The robots that claim so much; nothing that this learner makes is new to them."""
+        highest = self.publications.generation + FLOOR_SPAN
+        return sorted(robot for robot, seen in self.server.status.generations.items() if seen > highest)
 
     def _take_in(self) -> bool:
         for taken in range(EPISODES_A_TURN):

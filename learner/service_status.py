@@ -9,7 +9,7 @@ import msgspec
 
 from poco.clock import monotonic_ns
 from poco.learner.agent_settings import Phase
-from poco.learner.service import Service
+from poco.learner.service import FLOOR_SPAN, Service
 
 PREFIX = "poco_learner_"
 
@@ -110,7 +110,17 @@ def status_of(service: Service, started_unix_s: float) -> ServiceStatus:
         inbox_position=link.position,
         learned_position=learning.position,
         rejected_messages=link.rejected,
-        trouble=link.trouble,
+        trouble=link.trouble or _too_far_ahead(service),
+    )
+
+
+def _too_far_ahead(service: Service) -> str:
+    robots = service.too_far_ahead
+    if not robots:
+        return ""
+    return (
+        f"{', '.join(robots)} claim a generation more than {FLOOR_SPAN} ahead of {service.publications.generation} and will take "
+        "none of this learner's: serve them from the newest artifact they have, or revoke their keys"
     )
 
 

@@ -29,7 +29,7 @@ from poco.learner.publications import Publications, PublishSettings, read_public
 from poco.learner.publish import Publisher, policy_of
 from poco.learner.recipe import TrainingSettings
 from poco.learner.replay import Replay
-from poco.learner.service import Service
+from poco.learner.service import FLOOR_SPAN, Service, floor_of
 from poco.learner.service_status import status_of
 from poco.learner.success_guard import GuardSettings
 from poco.offer import unpack_offer
@@ -135,6 +135,14 @@ def test_robots_are_served(artifact: Artifact, tmp_path: Path) -> None:
         assert [(one.episode, one.generation, one.steps) for one in origins if one and one.robot == name] == [
             (episode, 1, LENGTH) for episode in range(episodes)
         ]
+
+
+def test_one_robot_cannot_carry_the_generations_off() -> None:
+    """The floor is the highest generation seen within the span that robots allow; a claim beyond it does not count."""
+    assert floor_of({}, 5) == 0
+    assert floor_of({"a": 3, "b": 5 + FLOOR_SPAN}, 5) == 5 + FLOOR_SPAN
+    assert floor_of({"a": 3, "b": 6 + FLOOR_SPAN}, 5) == 3
+    assert floor_of({"mad": 1 << 62}, 5) == 0
 
 
 def kill_service(tmp_path: Path, artifact: Artifact, host: str, lives: int, seed: int) -> None:

@@ -24,7 +24,7 @@ class RobotSeen(msgspec.Struct, frozen=True, kw_only=True):
 class GuardSeen(msgspec.Struct, frozen=True, kw_only=True):
     """The guard of the learner: the level it defends (success rate), and how often it went back to the best actor."""
 
-    baseline: float | None
+    baseline: float
     roll_backs: int
 
 

@@ -151,11 +151,9 @@ class View:
         learner = self._watch.learner
         if learner is None:
             return "not there yet"
-        baseline = learner.guard.baseline
-        level = f", guards {baseline:.0%}" if baseline else ""
         return (
-            f"{learner.phase}: {learner.episodes} episodes, {learner.updates} updates, {learner.owed:.0f} owed{level}; "
-            f"{learner.published} published, {learner.withheld} withheld {learner.trouble}"
+            f"{learner.phase}: {learner.episodes} episodes, {learner.updates} updates, {learner.owed:.0f} owed, guards "
+            f"{learner.guard.baseline:.0%}; {learner.published} published, {learner.withheld} withheld {learner.trouble}"
         )
 
 

@@ -28,6 +28,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     the target ("bootstrap", paper) or was in vain ("failure"). step_cost is taken off the raw reward of each step. Candidates that
     weigh less than weightless are left out of the M-step, which moves its gradient by less than N * weightless times the
     largest gradient of a candidate's loss; 0 keeps all.
+    critic_reads: the critic reads single actions (paper), or also what would remain to the target after each of them.
     critic_clock_steps: the critic also sees which part of so many steps is over, what "failure" makes part of the state; 0
     (paper) for no clock. The actor never sees it. endings: a window that its episode cut off is left out of the critic's loss
     (paper), so that the states less than E steps before an end are bootstrapped from but never learned; or "completed": the
@@ -48,6 +49,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     critic_loss: CriticLoss = "mse"
     critic_hidden_sizes: tuple[int, ...] = (512, 512, 512, 512)
     critic_heads: int = 2
+    critic_reads: Literal["actions", "remaining"] = "actions"
     critic_clock_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
     endings: Literal["left_out", "completed"] = "left_out"
     actor_learning_rate: Positive = 3e-4

@@ -10,6 +10,7 @@ from poco.learner.agent import Agent
 from poco.learner.critic import ChunkCritic, CriticArchitecture
 from poco.learner.fast_flow import FastFlow
 from poco.learner.networks import FlowPolicy
+from poco.learner.remaining import Remaining
 from poco.learner.training_state import Identity, Tensors, TrainingState
 
 
@@ -29,7 +30,8 @@ def assemble(identity: Identity, bf16_sampling: bool = False, threads: int = 1) 
             settings.critic_loss,
             clock=settings.critic_clock_steps > 0,
         )
-        critic = ChunkCritic(architecture)
+        remaining = Remaining(identity.specification) if settings.critic_reads == "remaining" else None
+        critic = ChunkCritic(architecture, remaining)
     return policy, Agent(FastFlow(policy, bf16_sampling), critic, settings, identity.specification, threads)
 
 

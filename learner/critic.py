@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from poco.errors import ArtifactError
 from poco.learner.networks import MAX_LAYERS, MAX_WIDTH
+from poco.learner.remaining import Remaining
 from poco.specification import Specification
 
 MAX_HEADS = 32
@@ -69,16 +70,20 @@ class ChunkCritic(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, architecture: CriticArchitecture) -> None:
+    def __init__(self, architecture: CriticArchitecture, remaining: Remaining | None = None) -> None:
+        """With `remaining` it also reads what would remain to the target after each action."""
         super().__init__()
-        self.architecture = architecture
+        self.architecture, self.remaining = architecture, remaining
         self.register_buffer("mean", torch.zeros(architecture.observation_size))
         self.register_buffer("std", torch.ones(architecture.observation_size))
-        self.heads = nn.ModuleList(_Head(architecture) for _ in range(architecture.heads))
+        width = architecture.action_size + (0 if remaining is None else remaining.size)
+        self.heads = nn.ModuleList(_Head(architecture, architecture.steps * width) for _ in range(architecture.heads))
 
     def forward(self, observation: Tensor, actions: Tensor) -> Tensor:
         """Return raw outputs [heads, B, N] for `observation` [B, O] and N alternatives `actions` [B, N, steps, A]."""
         state = (observation - self.mean) / self.std
+        if self.remaining is not None:
+            actions = torch.cat((actions, self.remaining(observation, actions)), dim=-1)
         return torch.stack([head(state, actions.flatten(2)) for head in self.heads])
 
     def values(self, observation: Tensor, actions: Tensor, aggregate: Aggregate) -> Tensor:
@@ -100,17 +105,17 @@ class ChunkCritic(nn.Module):
 class _Head(nn.Module):
     """MLP over concat(observation, actions) with LayerNorm after every activation; the first layer is split like the policy's."""
 
-    def __init__(self, architecture: CriticArchitecture) -> None:
+    def __init__(self, architecture: CriticArchitecture, read: int) -> None:
         super().__init__()
         hidden = architecture.hidden_sizes
         self.observation_layer = nn.Linear(architecture.observation_size, hidden[0])
-        self.action_layer = nn.Linear(architecture.steps * architecture.action_size, hidden[0], bias=False)
+        self.action_layer = nn.Linear(read, hidden[0], bias=False)
         self.hidden_layers = nn.ModuleList(nn.Linear(size, following) for size, following in pairwise(hidden))
         self.norms = nn.ModuleList(nn.LayerNorm(size) for size in hidden)
         self.value_layer = nn.Linear(hidden[-1], 1)
 
     def forward(self, state: Tensor, actions: Tensor) -> Tensor:
-        """Return [B, N] for `state` [B, O] and `actions` [B, N, steps * A]."""
+        """Return [B, N] for `state` [B, O] and what is read of the actions [B, N, read]."""
         overwrite = not torch.is_grad_enabled()
         first = self.observation_layer(state).unsqueeze(1) + self.action_layer(actions)
         features = self.norms[0](functional.silu(first, inplace=overwrite))

@@ -24,7 +24,7 @@ class Side:
     """One program of poco with its standard output and error in a file."""
 
     def __init__(self, name: str, words: Sequence[str], log: Path) -> None:
-        """Start it; it is interrupted, as by Ctrl-C, when this process dies without having ended it."""
+        """Start it; it is asked to end, as by Ctrl-C, when this process dies without having ended it."""
         self.name, self._log = name, log
         with log.open("wb") as stream:
             self.process = subprocess.Popen(
@@ -84,4 +84,4 @@ def program(name: str) -> str:
 
 def _end_with_parent() -> None:
     """Runs in the new process before the program."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signals.SIGINT, 0, 0, 0)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signals.SIGTERM, 0, 0, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ from poco.episodes import Episode
 from poco.records import EpisodeEnd, Step, StepKey
 from poco.specification import Specification
 from reach_task import SPECIFICATION
+
+# A suite that was started in the background ignores Ctrl-C, and so would every program that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -86,23 +86,26 @@ def carry_out(
 ) -> None:
     """Train and measure what is missing, `jobs` processes at a time; `report` gets the number of trained runs and a remark.
 
-    What is there is left alone, what was broken off goes on. Raises PocoError at the end if runs failed, naming the first.
+    What is there is left alone, what was broken off goes on. Raises PocoError at the end if runs failed, naming the first
+    of `candidates` that did.
     Ctrl-C lets the running ones end their episode and write a checkpoint; a second one ends them at once.
     """
     waiting, running, last = deque(candidates), Works(), dict[Candidate, Words]()
-    failures: list[str] = []
+    failures: dict[Candidate, str] = {}
     try:
         while waiting or running:
             for candidate in [one for one, process in running.items() if process.poll() is not None]:
                 if running.pop(candidate).returncode:
-                    failures.append(_last_words(candidate))
+                    failures[candidate] = _last_words(candidate)
                 else:
                     waiting.appendleft(candidate)
             while waiting and len(running) < jobs:
                 candidate = waiting.popleft()
                 words = missing(candidate, measure)
                 if words and words == last.get(candidate):
-                    failures.append(f"{candidate.folder} lacks what `poco-learner {' '.join(words)}` should have left")
+                    failures[candidate] = (
+                        f"{candidate.folder} lacks what `poco-learner {' '.join(words)}` should have left"
+                    )
                 elif words:
                     last[candidate], running[candidate] = words, _start(candidate, words)
             report(sum(one.share for one in candidates), ", ".join(f"{one.label} {one.seed}" for one in running))
@@ -111,7 +114,8 @@ def carry_out(
         _interrupt(running)
         raise
     if failures:
-        raise PocoError(f"{len(failures)} of {len(candidates)} runs failed, the first: {failures[0]}")
+        first = next(failures[one] for one in candidates if one in failures)
+        raise PocoError(f"{len(failures)} of {len(candidates)} runs failed, the first: {first}")
 
 
 def missing(candidate: Candidate, measure: Measure) -> Words:

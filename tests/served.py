@@ -45,6 +45,7 @@ class Served:
     ) -> None:
         """Prepare recipe and key; nothing runs yet."""
         self.out, self.address = folder / "served", free_address(host)
+        self._status = self.out / "status.json"
         config, private = folder / "recipe.yaml", folder / "learner.key"
         config.write_text(yaml.safe_dump(msgspec.to_builtins(recipe)))
         write_private_key(private, key)
@@ -61,7 +62,11 @@ class Served:
         self.process: BaseProcess
 
     def start(self, fatal: int | None = None) -> None:
-        """Start it; it kills itself before call number `fatal` of fsync and rename."""
+        """Start it; it kills itself before call number `fatal` of fsync and rename.
+
+        What a life before it said last goes first: a new life that has said something also hears a request to end.
+        """
+        self._status.unlink(missing_ok=True)
         self.process = multiprocessing.get_context("fork").Process(target=self._live, args=(fatal,))
         self.process.start()
 
@@ -99,8 +104,7 @@ class Served:
     @property
     def status(self) -> dict[str, Any]:
         """What it says of itself; empty before it has said anything."""
-        file = self.out / "status.json"
-        found: dict[str, Any] = json.loads(file.read_bytes()) if file.exists() else {}
+        found: dict[str, Any] = json.loads(self._status.read_bytes()) if self._status.exists() else {}
         return found
 
 

@@ -169,7 +169,7 @@ def kill_service(tmp_path: Path, artifact: Artifact, host: str, lives: int, seed
         served.start()
         count = robot.writer.episode
 
-        served.until(lambda: bool(served.status["episodes"] == count), f"for {count} episodes")
+        served.until(lambda: served.status.get("episodes") == count, f"for {count} episodes")
         assert served.stop() == 0, served.log
     finally:
         served.kill()

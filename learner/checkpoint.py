@@ -1,6 +1,7 @@
 """The checkpoint: a folder whose `policy.safetensors` holds the tensors and, in its header, what they belong to.
 
-Header and tensors are one file so that one rename replaces both. Other files of the folder are reports for people.
+Header and tensors are one file so that one rename replaces both. Other files of the folder are reports for people. A checkpoint is
+of the kind "flow", a policy of one observation vector, or "image", where a frozen encoder of images stands before that policy.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import msgspec
 import numpy as np
@@ -18,6 +20,7 @@ from safetensors.numpy import save
 
 from poco.episodes import write_durably
 from poco.errors import ArtifactError
+from poco.learner.image_policy import EncoderArchitecture, ImageEncoder, with_features, without_features
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.specification import Specification
 
@@ -26,40 +29,61 @@ VERSION = 1
 FILE = "policy.safetensors"
 MAX_FILE_BYTES = 1 << 33
 _KEY = "poco"
+_ENCODER = "encoder."
 
+Kind = Literal["flow", "image"]
 Tensors = dict[str, npt.NDArray[np.float32]]
 
 
 class CheckpointHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Typed header of a checkpoint; `tensors_sha256` covers names, shapes and contents of the tensors."""
+    """Typed header of a checkpoint; `tensors_sha256` covers names, shapes and contents of the tensors.
+
+    `specification` and `architecture` are those of the flow policy, whose observation begins with what `encoder` makes of images.
+    """
 
     format: str
     version: int
+    kind: Kind = "flow"
     specification: Specification
     specification_hash: str
     architecture: Architecture
+    encoder: EncoderArchitecture | None = None
     metrics: dict[str, float]
     tensors_sha256: str
 
 
+class _Origin(msgspec.Struct):
+    """What of the header is read first, whatever else is in it."""
+
+    format: str
+    version: int
+    kind: str = "flow"
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A policy with the specification it was trained under and the figures measured with it."""
+    """A policy with the specification it was trained under, the figures measured with it, and what encodes images for it."""
 
     specification: Specification
     policy: FlowPolicy
     metrics: dict[str, float]
+    encoder: ImageEncoder | None = None
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write `checkpoint` into `folder`, replacing an earlier one by a rename; the learner calls it."""
+    encoder = checkpoint.encoder
     tensors: Tensors = {key: value.numpy(force=True) for key, value in checkpoint.policy.state_dict().items()}
+    if encoder is not None:
+        tensors |= {_ENCODER + key: value.numpy(force=True) for key, value in encoder.weights().items()}
     header = CheckpointHeader(
         format=FORMAT,
         version=VERSION,
+        kind="flow" if encoder is None else "image",
         specification=checkpoint.specification,
         specification_hash=checkpoint.specification.digest(),
         architecture=checkpoint.policy.architecture,
+        encoder=None if encoder is None else encoder.architecture,
         metrics=checkpoint.metrics,
         tensors_sha256=_digest(tensors),
     )
@@ -78,29 +102,55 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise ArtifactError(f"checkpoint {file} has {file.stat().st_size} bytes, the limit is {MAX_FILE_BYTES}")
     try:
         with safe_open(file, framework="numpy") as opened:
-            header = msgspec.json.decode((opened.metadata() or {}).get(_KEY, ""), type=CheckpointHeader)
+            document = (opened.metadata() or {}).get(_KEY, "")
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, msgspec.MsgspecError, ArtifactError, OSError) as error:
-        raise ArtifactError(f"checkpoint {file} is not readable ({error}): train it again") from error
+        origin = msgspec.json.decode(document, type=_Origin)
+    except (SafetensorError, msgspec.MsgspecError, OSError) as error:
+        raise _unreadable(file, error) from error
+    _check_origin(file, origin)
+    try:
+        header = msgspec.json.decode(document, type=CheckpointHeader)
+    except (msgspec.MsgspecError, ArtifactError) as error:
+        raise _unreadable(file, error) from error
     _check(file, header, tensors)
     policy = FlowPolicy(header.architecture)
-    policy.load_state_dict({key: torch.from_numpy(value) for key, value in tensors.items()})
-    return Checkpoint(header.specification, policy.eval(), header.metrics)
+    policy.load_state_dict({key: torch.from_numpy(tensors[key]) for key in policy.state_dict()})
+    if header.encoder is None:
+        return Checkpoint(header.specification, policy.eval(), header.metrics)
+    encoder = ImageEncoder(header.encoder).freeze()
+    encoder.load_state_dict({key: torch.from_numpy(tensors[_ENCODER + key]) for key in encoder.weights()}, strict=False)
+    blind = without_features(header.specification, header.encoder)
+    if with_features(blind, encoder) != header.specification:
+        raise ArtifactError(f"checkpoint {file} holds another encoder than its specification names: train it again")
+    return Checkpoint(header.specification, policy.eval(), header.metrics, encoder)
+
+
+def _unreadable(file: Path, error: Exception) -> ArtifactError:
+    return ArtifactError(f"checkpoint {file} is not readable ({error}): train it again")
+
+
+def _check_origin(file: Path, origin: _Origin) -> None:
+    if origin.format != FORMAT or origin.version != VERSION:
+        raise ArtifactError(
+            f"checkpoint {file} is {origin.format} v{origin.version}, this poco reads {FORMAT} v{VERSION}"
+        )
+    if origin.kind not in get_args(Kind):
+        raise ArtifactError(
+            f"checkpoint {file} is of the kind {origin.kind!r}, this poco reads {' and '.join(get_args(Kind))}: read it with the "
+            "poco that wrote it"
+        )
 
 
 def _check(file: Path, header: CheckpointHeader, tensors: Tensors) -> None:
-    if header.format != FORMAT or header.version != VERSION:
-        raise ArtifactError(
-            f"checkpoint {file} is {header.format} v{header.version}, this poco reads {FORMAT} v{VERSION}"
-        )
     if header.specification.digest() != header.specification_hash:
         raise ArtifactError(f"checkpoint {file} carries a specification that does not match its hash: train it again")
     if header.architecture != Architecture.of(header.specification, header.architecture.hidden_sizes):
         raise ArtifactError(
             f"checkpoint {file} has an architecture that does not fit its specification: train it again"
         )
-    with torch.device("meta"):
-        expected = {key: tuple(value.shape) for key, value in FlowPolicy(header.architecture).state_dict().items()}
+    if (header.encoder is None) != (header.kind == "flow"):
+        raise ArtifactError(f"checkpoint {file} of the kind {header.kind} has or lacks an encoder: train it again")
+    expected = _expected(header)
     if set(tensors) != set(expected):
         odd = ", ".join(sorted(set(tensors) ^ set(expected))[:5])
         raise ArtifactError(f"checkpoint {file} does not hold the tensors of its architecture ({odd}): train it again")
@@ -114,6 +164,16 @@ def _check(file: Path, header: CheckpointHeader, tensors: Tensors) -> None:
             raise ArtifactError(f"checkpoint {file}: tensor {key} holds values that are not finite: train it again")
     if _digest(tensors) != header.tensors_sha256:
         raise ArtifactError(f"checkpoint {file} is corrupted (its tensors do not match their sha256): copy it again")
+
+
+def _expected(header: CheckpointHeader) -> dict[str, tuple[int, ...]]:
+    """Return names and shapes of the tensors that the architecture in `header` has; allocates nothing of that size."""
+    with torch.device("meta"):
+        shapes = {key: tuple(value.shape) for key, value in FlowPolicy(header.architecture).state_dict().items()}
+        if header.encoder is not None:
+            weights = ImageEncoder(header.encoder).weights()
+            shapes |= {_ENCODER + key: tuple(value.shape) for key, value in weights.items()}
+    return shapes
 
 
 def _digest(tensors: Tensors) -> str:

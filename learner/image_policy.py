@@ -8,6 +8,8 @@ its place in replay and critic, and the flow policy behind it is what the agent 
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 import torch
 from torch import Tensor, nn
@@ -20,49 +22,72 @@ from poco.specification import Field, Specification
 MAX_CAMERAS = 8
 MAX_SIDE = 512
 MAX_WIDTH = 64
+MAX_FEATURES = 512
+COUNTER = "num_batches_tracked"
+DIGITS = 16
+"""So many hexadecimal digits of an encoder's hash stand in a specification."""
 
 
-class ImageArchitecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that fixes the shapes of an ImagePolicy; `side` is that of the square images (pixels)."""
+class EncoderArchitecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that fixes the shapes of an ImageEncoder: `cameras` by name, `side` of their square images (pixels)."""
 
-    cameras: int
+    cameras: tuple[str, ...]
     side: int
     features: int
-    pose_size: int
-    flow: Architecture
     depth: Depth = 10
     width: int = 16
 
     def __post_init__(self) -> None:
         """Refuse sizes that no network has; raises ArtifactError."""
-        if not 1 <= self.cameras <= MAX_CAMERAS or not 1 <= self.width <= MAX_WIDTH or self.pose_size < 1:
+        if not 1 <= len(self.cameras) <= MAX_CAMERAS or not 1 <= self.width <= MAX_WIDTH:
             raise ArtifactError(
-                f"{self.cameras} cameras, width {self.width} and {self.pose_size} pose numbers: give 1 to {MAX_CAMERAS} "
-                f"cameras, a width of 1 to {MAX_WIDTH} and at least one pose number"
+                f"{len(self.cameras)} cameras and width {self.width}: give 1 to {MAX_CAMERAS} cameras and a width of 1 to "
+                f"{MAX_WIDTH}"
             )
         if self.side % STRIDE or not STRIDE <= self.side <= MAX_SIDE:
             raise ArtifactError(
                 f"images have a side of {self.side} pixels, must be a multiple of {STRIDE} up to {MAX_SIDE}"
             )
-        if self.features < 1 or self.state_size < 0:
-            raise ArtifactError(
-                f"{self.cameras} cameras with {self.features} features do not fit into an observation of "
-                f"{self.flow.observation_size}: give fewer features"
-            )
+        if not 1 <= self.features <= MAX_FEATURES:
+            raise ArtifactError(f"{self.features} features of each camera, must be 1 to {MAX_FEATURES}")
 
     @property
-    def state_size(self) -> int:
-        """Number of elements of the proprioception, the rest of the observation."""
-        return self.flow.observation_size - self.cameras * self.features
+    def size(self) -> int:
+        """Number of elements that the images take in an observation."""
+        return len(self.cameras) * self.features
+
+    @property
+    def image_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the images of one observation: cameras, colours, rows, columns."""
+        return len(self.cameras), 3, self.side, self.side
+
+
+class ImageArchitecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that fixes the shapes of an ImagePolicy; `pose_size` numbers tell where what the arm works on is."""
+
+    encoder: EncoderArchitecture
+    pose_size: int
+    flow: Architecture
+
+    def __post_init__(self) -> None:
+        """Refuse what does not fit together; raises ArtifactError."""
+        if self.pose_size < 1:
+            raise ArtifactError(f"{self.pose_size} pose numbers, must be at least 1")
+        if self.encoder.size > self.flow.observation_size:
+            raise ArtifactError(
+                f"{len(self.encoder.cameras)} cameras with {self.encoder.features} features do not fit into an observation of "
+                f"{self.flow.observation_size}: give fewer features"
+            )
 
 
 class ImageEncoder(nn.Module):
     """Images of all cameras and proprioception to one observation vector with elements in -1 ... 1."""
 
-    def __init__(self, architecture: ImageArchitecture) -> None:
+    def __init__(self, architecture: EncoderArchitecture) -> None:
         super().__init__()
+        self.architecture = architecture
         cells = 8 * architecture.width * (architecture.side // STRIDE) ** 2
-        cameras = range(architecture.cameras)
+        cameras = architecture.cameras
         self.networks = nn.ModuleList(ResNet(architecture.depth, architecture.width) for _ in cameras)
         self.squeezes = nn.ModuleList(nn.Linear(cells, architecture.features) for _ in cameras)
 
@@ -74,6 +99,21 @@ class ImageEncoder(nn.Module):
         ]
         return torch.cat((*parts, state), dim=-1)
 
+    def freeze(self) -> ImageEncoder:
+        """Fix all of it, running statistics included, for the rest of its life; return itself."""
+        return self.requires_grad_(False).eval()
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the tensors that decide what it makes of an image; how many batches it has seen is not among them."""
+        return {name: tensor for name, tensor in self.state_dict().items() if not name.endswith(COUNTER)}
+
+    def digest(self) -> str:
+        """Return the hash of shapes and weights, which names the encoder in the specification of what it has encoded."""
+        digest = hashlib.sha256(msgspec.json.encode(self.architecture))
+        for name, tensor in sorted(self.weights().items()):
+            digest.update(name.encode() + tensor.numpy(force=True).tobytes())
+        return digest.hexdigest()
+
 
 class ImagePolicy(nn.Module):
     """Images, proprioception and noise to an action chunk [B, T, A] in -1 ... 1; learner processes call it."""
@@ -81,8 +121,8 @@ class ImagePolicy(nn.Module):
     def __init__(self, architecture: ImageArchitecture) -> None:
         super().__init__()
         self.architecture = architecture
-        self.encoder = ImageEncoder(architecture)
-        self.pose = nn.Linear(architecture.cameras * architecture.features, architecture.pose_size)
+        self.encoder = ImageEncoder(architecture.encoder)
+        self.pose = nn.Linear(architecture.encoder.size, architecture.pose_size)
         self.flow = FlowPolicy(architecture.flow)
 
     def pose_error(self, observation: Tensor, pose: Tensor) -> Tensor:
@@ -92,7 +132,7 @@ class ImagePolicy(nn.Module):
 
     def freeze(self) -> None:
         """Fix everything before the flow policy, running statistics included, for the rest of its life."""
-        self.encoder.requires_grad_(False).eval()
+        self.encoder.freeze()
         self.pose.requires_grad_(False)
 
     def forward(self, images: Tensor, state: Tensor, noise: Tensor) -> Tensor:
@@ -101,8 +141,19 @@ class ImagePolicy(nn.Module):
         return chunks
 
 
-def with_features(specification: Specification, cameras: int, features: int) -> Specification:
-    """Return `specification` with what frozen encoders make of the images in front of its observation."""
-    size = cameras * features
-    field = Field(name="images", source="images", frame="camera", unit="1", low=(-1.0,) * size, high=(1.0,) * size)
-    return msgspec.structs.replace(specification, observation=(field, *specification.observation))
+def with_features(specification: Specification, encoder: ImageEncoder) -> Specification:
+    """Return `specification` with what the frozen `encoder` makes of each camera's image in front of its observation.
+
+    The fields name the encoder by its hash, so that nothing encoded by another one passes for the same.
+    """
+    source, size = f"images:{encoder.digest()[:DIGITS]}", encoder.architecture.features
+    fields = tuple(
+        Field(name=f"image_{camera}", source=source, frame=camera, unit="1", low=(-1.0,) * size, high=(1.0,) * size)
+        for camera in encoder.architecture.cameras
+    )
+    return msgspec.structs.replace(specification, observation=(*fields, *specification.observation))
+
+
+def without_features(specification: Specification, encoder: EncoderArchitecture) -> Specification:
+    """Return what `with_features` was given: the specification of what is observed besides images."""
+    return msgspec.structs.replace(specification, observation=specification.observation[len(encoder.cameras) :])

@@ -15,6 +15,9 @@ from safetensors.numpy import save_file
 
 from poco.errors import ArtifactError
 from poco.learner.checkpoint import FILE, Checkpoint, read_checkpoint, write_checkpoint
+from poco.learner.image_policy import EncoderArchitecture, ImageEncoder, with_features, without_features
+from poco.learner.networks import Architecture, FlowPolicy
+from poco.specification import Specification
 
 Document = dict[str, object]
 Arrays = dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.generic]]"]
@@ -99,6 +102,8 @@ def huge_architecture(header: Document, arrays: Arrays) -> None:
         (damage("version", 2), "this poco reads poco-checkpoint v1"),
         (damage("format", "other"), "this poco reads poco-checkpoint v1"),
         (damage("surplus", 1), "not readable"),
+        (damage("kind", "vla"), "of the kind 'vla', this poco reads flow and image"),
+        (damage("kind", "image"), "has or lacks an encoder"),
         (damage("specification_hash", "0" * 64), "does not match its hash"),
         (drop_tensor, "tensors of its architecture"),
         (add_tensor, "tensors of its architecture"),
@@ -142,3 +147,68 @@ def test_any_flipped_byte_of_the_tensors_is_noticed(folder: Path) -> None:
         (folder / FILE).write_bytes(flipped)
         with pytest.raises(ArtifactError):
             read_checkpoint(folder)
+
+
+@pytest.fixture
+def seeing(specification: Specification, tmp_path: Path) -> Path:
+    """A checkpoint with an encoder of two cameras, neither trained, whose running statistics have moved."""
+    torch.manual_seed(3)
+    encoder = ImageEncoder(EncoderArchitecture(cameras=("left", "right"), side=32, features=3, width=2))
+    encoder(torch.randint(0, 256, (4, 2, 3, 32, 32), dtype=torch.uint8), torch.zeros(4, 1))
+    seen = with_features(specification, encoder.freeze())
+    policy = FlowPolicy(Architecture.of(seen, (16, 16)))
+    write_checkpoint(tmp_path / "seeing", Checkpoint(seen, policy, {"success_easy": 0.5}, encoder))
+    return tmp_path / "seeing"
+
+
+def test_an_encoder_of_images_comes_back_with_its_policy(
+    seeing: Path, specification: Specification, tmp_path: Path
+) -> None:
+    """Encoder, running statistics and policy come back exactly, and the same observation from the same images."""
+    first = read_checkpoint(seeing)
+    write_checkpoint(tmp_path / "again", first)
+    second = read_checkpoint(tmp_path / "again")
+    assert (seeing / FILE).read_bytes() == (tmp_path / "again" / FILE).read_bytes()
+    assert first.encoder is not None
+    assert second.encoder is not None
+    assert without_features(first.specification, first.encoder.architecture) == specification
+    images = torch.randint(0, 256, (3, 2, 3, 32, 32), dtype=torch.uint8)
+    state = torch.zeros(3, specification.observation_size)
+    one, two = (encoder(images, state) for encoder in (first.encoder, second.encoder))
+    assert torch.equal(one, two)
+    assert not torch.equal(one[0], one[1])
+    assert not any(parameter.requires_grad for parameter in second.encoder.parameters())
+    assert not second.encoder.training
+
+
+def lose_encoder(header: Document, arrays: Arrays) -> None:
+    for key in [key for key in arrays if key.startswith("encoder.")]:
+        del arrays[key]
+
+
+def other_camera(header: Document, arrays: Arrays) -> None:
+    encoder = header["encoder"]
+    assert isinstance(encoder, dict)
+    encoder["cameras"] = ["right", "left"]
+
+
+def no_variance(header: Document, arrays: Arrays) -> None:
+    arrays["encoder.networks.0.bn1.running_var"][:] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (damage("kind", "flow"), "has or lacks an encoder"),
+        (damage("encoder", None), "has or lacks an encoder"),
+        (lose_encoder, "tensors of its architecture"),
+        (no_variance, "not finite"),
+        (other_camera, "another encoder than its specification names"),
+    ],
+)
+def test_damaged_encoders_are_refused(seeing: Path, change: Callable[[Document, Arrays], None], sentence: str) -> None:
+    """An encoder that is missing, unsound, or not the one that the specification names by its hash gives one sentence."""
+    rewrite(seeing, change)
+    with pytest.raises(ArtifactError, match=sentence) as caught:
+        read_checkpoint(seeing)
+    assert FILE in str(caught.value)

@@ -24,7 +24,7 @@ from poco.learner.agent import Agent
 from poco.learner.critic import ChunkCritic
 from poco.learner.demonstrations import Recorded
 from poco.learner.image_cloning import ImageCloningSettings, ImageCurvePoint, ImageWindows, clone_images, encode_once
-from poco.learner.image_policy import ImageArchitecture, ImagePolicy, with_features
+from poco.learner.image_policy import EncoderArchitecture, ImageArchitecture, ImagePolicy, with_features
 from poco.learner.networks import Architecture
 from poco.learner.replay import Replay
 from poco.learner.resnet import Depth, ResNet, load_weights
@@ -33,7 +33,7 @@ from poco.specification import Specification, read_specification
 
 EPISODES, HELD_OUT = 60, 12
 FEATURES = 8
-CAMERAS = 2
+CAMERAS = ("task", "opposite")
 CHUNKS = rendered_demonstrations.CHUNKS
 needs_renderer = pytest.mark.skipif(
     ctypes.util.find_library("EGL") is None and ctypes.util.find_library("OSMesa") is None,
@@ -67,14 +67,13 @@ def lesson(tmp_path_factory: pytest.TempPathFactory) -> Lesson:
         for part in (slice(0, split), slice(split, None))
     )
     flow = Architecture(
-        observation_size=CAMERAS * FEATURES + state.shape[1],
+        observation_size=len(CAMERAS) * FEATURES + state.shape[1],
         chunk_steps=chunk.shape[1],
         action_size=chunk.shape[2],
         hidden_sizes=(64, 64),
     )
-    architecture = ImageArchitecture(
-        cameras=CAMERAS, side=images.shape[-1], features=FEATURES, pose_size=3, width=8, flow=flow
-    )
+    encoder = EncoderArchitecture(cameras=CAMERAS, side=images.shape[-1], features=FEATURES, width=8)
+    architecture = ImageArchitecture(encoder=encoder, pose_size=3, flow=flow)
     settings = ImageCloningSettings(steps=80, batch=32, validation_interval=40)
     policy, curve = clone_images(architecture, training, validation, settings)
     return Lesson(training, validation, policy, curve)
@@ -114,7 +113,7 @@ def test_the_agent_improves_what_stands_behind_the_frozen_encoder(lesson: Lesson
     """
     policy, data = lesson.policy, lesson.training
     blind = _without_target()
-    specification = with_features(blind, CAMERAS, FEATURES)
+    specification = with_features(blind, policy.encoder)
     assert specification.observation_size == policy.architecture.flow.observation_size
     observations = encode_once(policy, data.images, data.state)
     replay = Replay.create(tmp_path / "replay", specification, 1_000_000)
@@ -216,11 +215,16 @@ def test_weights_that_do_not_fit_change_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [({"cameras": 0}, "cameras"), ({"side": 50}, "side of 50"), ({"features": 20}, "fewer features")],
+    [
+        ({"cameras": ()}, "cameras"),
+        ({"side": 50}, "side of 50"),
+        ({"features": 0}, "0 features"),
+        ({"features": 13}, "fewer features"),
+    ],
 )
 def test_sizes_that_no_network_has_are_refused(change: dict[str, Any], says: str) -> None:
-    """No camera, images that do not divide, and more features than the observation holds."""
+    """No camera, images that do not divide, no features, and more of them than the observation holds."""
     flow = Architecture(observation_size=24, chunk_steps=2, action_size=3)
-    sizes: dict[str, Any] = {"cameras": 2, "side": 64, "features": 8, "pose_size": 3} | change
+    sizes: dict[str, Any] = {"cameras": CAMERAS, "side": 64, "features": 8} | change
     with pytest.raises(ArtifactError, match=says):
-        ImageArchitecture(flow=flow, **sizes)
+        ImageArchitecture(encoder=EncoderArchitecture(**sizes), pose_size=3, flow=flow)

@@ -137,7 +137,10 @@ class LinkServer:
         if snapshot is not None:
             self._send(self._side.publish(*snapshot))
         if trim is not None:
-            self._inbox.trim(trim)
+            try:
+                self._inbox.trim(trim)
+            except OSError as error:
+                self._trouble = f"the inbox cannot make room ({error.strerror or error}): repair the disk"
 
     def _send(self, messages: list[Outgoing]) -> None:
         for peer, frames in messages:

@@ -16,7 +16,7 @@ from poco.journal.disk import Disk
 from poco.journal.log import SEGMENT_BYTES, Log
 from poco.journal.records import JournalHead, Missing, Noted, Record, Written, decode, encode
 from poco.journal.segments import Entry
-from poco.runtime.journal_room import drop_oldest_episode
+from poco.runtime.journal_room import Room
 from poco.surroundings import Surroundings
 
 State = Literal["recording", "nearly full", "full", "failing"]
@@ -26,7 +26,9 @@ RECLAIM_SHARE = 0.5
 SEGMENT_SHARE = 0.125
 """The newest segment is never given up, so it must be small against the quota."""
 
-DROP_TO_SHARE = 0.9
+DROP_SHARE = 0.95
+"""From here on an episode is dropped at every look, which is faster than a robot makes them, so that it never waits for room."""
+
 RETRY_NS = 1_000_000_000
 WRITERS_KEPT = 32
 
@@ -58,11 +60,12 @@ class Journal:
         """Open or begin the journal of `robot`; raises OSError. `drop_autonomous` makes room at the quota by dropping."""
         self.robot = robot
         self._surroundings = surroundings
-        self._quota_bytes, self._drop_autonomous = quota_bytes, drop_autonomous
+        self._quota_bytes, self.drops = quota_bytes, drop_autonomous
+        self._room = Room()
         self._writers: dict[str, int] = {}
         self._appended: dict[str, int] = {}
         self._acknowledged = 0
-        self._trouble = ""
+        self._trouble = self._room_trouble = ""
         self._retry_ns = 0
         self._disk = disk
         self._log = Log(disk, self._head, min(segment_bytes, int(SEGMENT_SHARE * quota_bytes)))
@@ -164,18 +167,19 @@ class Journal:
         """Keep within the quota: acknowledged segments go first, then, if that was asked for, whole autonomous episodes."""
         try:
             while self._log.used_bytes > RECLAIM_SHARE * self._quota_bytes:
-                if not self._log.remove_oldest(self._acknowledged + 1):
+                if not self._log.remove_oldest(self._acknowledged + 1) and not self._log.close_segment():
                     break
-            if self._drop_autonomous and self._log.used_bytes >= self._quota_bytes:
+            if self.drops and self._log.used_bytes >= DROP_SHARE * self._quota_bytes:
                 self._drop()
+            self._room_trouble = ""
         except OSError as error:
-            self._trouble = f"the journal cannot make room ({error.strerror or error}): free space or repair the disk"
+            self._room_trouble = (
+                f"the journal cannot make room ({error.strerror or error}): free space or repair the disk"
+            )
 
     def _drop(self) -> None:
-        while self._log.used_bytes > DROP_TO_SHARE * self._quota_bytes:
-            dropped = drop_oldest_episode(self._log, self._surroundings)
-            if dropped is None:
-                return
+        dropped = self._room.drop_oldest_episode(self._log, self._surroundings)
+        if dropped is not None:
             text = f"episode {dropped.episode} of boot {dropped.boot_epoch} was dropped for room: {dropped.steps} steps"
             self.note(Noted(event="drop", tick=0, generation=0, text=text, episode=dropped.episode))
 
@@ -196,7 +200,8 @@ class Journal:
         """How the journal stands."""
         used = self._log.used_bytes + self._log.pending_bytes
         state: State = "recording"
-        if self._trouble:
+        trouble = self._trouble or self._room_trouble
+        if trouble:
             state = "failing"
         elif used >= self._quota_bytes:
             state = "full"
@@ -208,5 +213,5 @@ class Journal:
             quota_bytes=self._quota_bytes,
             durable=self.durable_sequence,
             acknowledged=self._acknowledged,
-            trouble=self._trouble,
+            trouble=trouble,
         )

@@ -29,48 +29,65 @@ class _Candidate:
     human: bool = False
 
 
-def drop_oldest_episode(log: Log, surroundings: Surroundings) -> Dropped | None:
-    """Drop the oldest finished episode of `log` without human steps; None if there is none. Raises OSError.
+class Room:
+    """Finds what may be dropped; remembers before which segment there is nothing, so that human episodes are not read again."""
 
-    The segment that is being written is left alone. Each run of its entries becomes one Missing that stands for them.
-    """
-    found = _find(log)
-    if found is None:
+    def __init__(self) -> None:
+        self._begin = 0
+
+    def drop_oldest_episode(self, log: Log, surroundings: Surroundings) -> Dropped | None:
+        """Drop the oldest finished episode of `log` without human steps; None if there is none. Raises OSError.
+
+        The segment that is being written is left alone, and so is an episode whose beginning is gone: it may have been human.
+        Each run of its entries becomes one Missing that stands for them.
+        """
+        found = self._find(log)
+        if found is None:
+            return None
+        boot_epoch, episode, candidate = found
+        doomed = frozenset(candidate.sequences)
+        for start in sorted(candidate.starts):
+            kept: list[Entry] = []
+            for entry in log.entries(start):
+                if entry.sequence not in doomed:
+                    kept.append(entry)
+                elif kept and kept[-1].sequence in doomed and kept[-1].following == entry.sequence:
+                    kept[-1] = _missing(kept[-1].sequence, kept[-1].span + 1, boot_epoch, episode, surroundings)
+                else:
+                    kept.append(_missing(entry.sequence, 1, boot_epoch, episode, surroundings))
+            log.rewrite(start, kept)
+        return Dropped(boot_epoch, episode, len(doomed) - 1)
+
+    def _find(self, log: Log) -> tuple[int, int, _Candidate] | None:
+        candidates: dict[tuple[int, int], _Candidate] = {}
+        for start in log.starts[:-1]:
+            if start < self._begin:
+                continue
+            for entry in log.entries(start):
+                written = decode(entry.payload)
+                match written and written.record:
+                    case Missing(reason="dropped", boot_epoch=int(boot_epoch), episode=int(episode)):
+                        candidates.setdefault((boot_epoch, episode), _Candidate())
+                    case Stepped(step=step):
+                        cut = _Candidate(human=step.key.step > 0)
+                        candidate = candidates.setdefault((step.key.boot_epoch, step.key.episode), cut)
+                        candidate.sequences.append(entry.sequence)
+                        candidate.starts.add(start)
+                        candidate.human |= step.intervened
+                    case Ended(end=end):
+                        ended = candidates.pop((end.boot_epoch, end.episode), None)
+                        if ended is None or ended.human or any(label in end.labels for label in HUMAN_LABELS):
+                            continue
+                        ended.sequences.append(entry.sequence)
+                        ended.starts.add(start)
+                        self._begin = _first_start([ended, *candidates.values()], start)
+                        return end.boot_epoch, end.episode, ended
+        self._begin = _first_start(list(candidates.values()), log.starts[-1])
         return None
-    boot_epoch, episode, candidate = found
-    doomed = frozenset(candidate.sequences)
-    for start in sorted(candidate.starts):
-        kept: list[Entry] = []
-        for entry in log.entries(start):
-            if entry.sequence not in doomed:
-                kept.append(entry)
-            elif kept and kept[-1].sequence in doomed and kept[-1].following == entry.sequence:
-                kept[-1] = _missing(kept[-1].sequence, kept[-1].span + 1, boot_epoch, episode, surroundings)
-            else:
-                kept.append(_missing(entry.sequence, 1, boot_epoch, episode, surroundings))
-        log.rewrite(start, kept)
-    return Dropped(boot_epoch, episode, len(doomed) - 1)
 
 
-def _find(log: Log) -> tuple[int, int, _Candidate] | None:
-    candidates: dict[tuple[int, int], _Candidate] = {}
-    for start in log.starts[:-1]:
-        for entry in log.entries(start):
-            written = decode(entry.payload)
-            match written and written.record:
-                case Stepped(step=step):
-                    candidate = candidates.setdefault((step.key.boot_epoch, step.key.episode), _Candidate())
-                    candidate.sequences.append(entry.sequence)
-                    candidate.starts.add(start)
-                    candidate.human |= step.intervened
-                case Ended(end=end):
-                    ended = candidates.pop((end.boot_epoch, end.episode), None)
-                    if ended is None or ended.human or any(label in end.labels for label in HUMAN_LABELS):
-                        continue
-                    ended.sequences.append(entry.sequence)
-                    ended.starts.add(start)
-                    return end.boot_epoch, end.episode, ended
-    return None
+def _first_start(candidates: list[_Candidate], newest: int) -> int:
+    return min((start for candidate in candidates for start in candidate.starts), default=newest)
 
 
 def _missing(sequence: int, span: int, boot_epoch: int, episode: int, surroundings: Surroundings) -> Entry:

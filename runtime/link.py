@@ -76,7 +76,7 @@ class LinkProcess:
             download = Download(self._store.floor.generation, self._keep, settings.swap.offer_bytes_max)
             self._side = RobotSide(journal, self._folder.facts().specification_hash, download)
             self._connect()
-        self._told, self._alone = "", False
+        self._told, self._alone = ("recording", "", ""), False
         self._report_ns = 0
         self.stopping = False
         self._poller.register(sys.stdin.fileno(), zmq.POLLIN)
@@ -201,14 +201,11 @@ class LinkProcess:
         self._report_ns = now_ns + STATUS_NS
         status = self._core.journal.status
         link = self._side.status if self._side is not None else None
-        words = [self._core.trouble if not self._core.may_start else ""]
-        if status.state == "nearly full":
-            words = [f"the journal is nearly full ({status.used_bytes} of {status.quota_bytes} bytes)"]
-        words += [link.trouble] if link else []
-        said = "; ".join(filter(None, words))
-        if said != self._told:
-            self._told = said
-            print(f"note {said or 'journal and link are well again'}", flush=True)
+        matters = status.state, status.trouble, link.trouble if link else ""
+        if matters != self._told:
+            self._told = matters
+            words = ["" if self._core.may_start else self._core.trouble, self._core.warning, matters[2]]
+            print(f"note {'; '.join(filter(None, words)) or 'journal and link are well again'}", flush=True)
         part = self._folder.path / f"{STATUS_FILE}.part"
         try:
             part.write_bytes(msgspec.json.encode(LinkReport(journal=status, link=link)))

@@ -18,6 +18,7 @@ MAX_PENDING_BYTES = 8 << 20
 """Above it nothing more is taken from the writers, who keep it: the disk does not take what there is."""
 
 REFRESH_NS = 500_000_000
+REMEDY = "start the learner or raise journal.quota_bytes"
 
 C = TypeVar("C", bound=Hashable)
 
@@ -81,10 +82,21 @@ class LinkCore(Generic[C]):
         status = self.journal.status
         if status.state != "full":
             return status.trouble
+        room = f"({status.used_bytes} of {status.quota_bytes} bytes)"
+        if self.journal.drops:
+            return f"no new episode begins, the journal is full {room} and nothing in it may be dropped: {REMEDY}"
         return (
-            f"no new episode begins, the journal is full ({status.used_bytes} of {status.quota_bytes} bytes): "
-            "start the learner, raise journal.quota_bytes or set journal.when_full to drop_autonomous"
+            f"no new episode begins, the journal is full {room}: {REMEDY}, or set journal.when_full to drop_autonomous"
         )
+
+    @property
+    def warning(self) -> str:
+        """What is to be known while there is still room, empty if there is enough."""
+        status = self.journal.status
+        if status.state != "nearly full":
+            return ""
+        follows = "the oldest autonomous episodes are dropped" if self.journal.drops else "no new episode begins"
+        return f"the journal is nearly full ({status.used_bytes} of {status.quota_bytes} bytes), at the quota {follows}: {REMEDY}"
 
     def _receipts(self, now_ns: int) -> list[tuple[C, bytes]]:
         may_start, trouble = self.may_start, self.trouble

@@ -29,6 +29,7 @@ from poco.specification import Specification
 from synthetic_run import facts
 
 CONFIG = Path(__file__).parents[1] / "configs" / "fr3_peg_in_hole.yaml"
+SERVING_LEARNER = Path(__file__).parent / "link" / "serving_learner.py"
 PATIENCE_S = 60.0
 
 
@@ -71,6 +72,7 @@ class Writer:
     step: int = 0
     outcome: str = "success"
     generation: int = 1
+    human: bool = False
 
     def begin(self) -> None:
         """Offer the boot."""
@@ -106,6 +108,7 @@ class Writer:
                         action_policy=[value] * spec.action_size,
                         action_executed=[value] * spec.action_size,
                         reward=0.0,
+                        intervened=self.human,
                     )
                 )
             )
@@ -208,6 +211,25 @@ class LinkRun:
     def report(self) -> LinkReport:
         """What it says of itself once a second."""
         return msgspec.json.decode((self.folder / "link_status.json").read_bytes(), type=LinkReport)
+
+
+class LearnerProcess:
+    """The learner's end of the link in a process of its own, which may be killed and started again."""
+
+    def __init__(self, inbox: Path, address: str, digest: str, keys: Path | None = None) -> None:
+        words = [str(inbox), address, digest, *([str(keys)] if keys else [])]
+        self._words = [sys.executable, str(SERVING_LEARNER), *words]
+        self.process: subprocess.Popen[bytes]
+        self.start()
+
+    def start(self) -> None:
+        """Start it."""
+        self.process = subprocess.Popen(self._words, stdout=subprocess.PIPE)
+
+    def kill(self) -> None:
+        """Kill it."""
+        self.process.kill()
+        self.process.communicate()
 
 
 def finished(server: LinkServer, count: int) -> list[Finished]:

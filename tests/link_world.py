@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -286,8 +287,8 @@ class Learner:
             admit(self.inbox.finished.popleft(), self.replay, self.admitted)
         if self.world.surroundings.random.random() < 0.02:
             self._checkpoint = self.replay.watermark
-            if not self.world.reclaims:
-                self.inbox.trim(self.replay.position)
+            with suppress(OSError):
+                self.inbox.trim(0 if self.world.reclaims else self.replay.position)
 
     def receive(self, peer: bytes, frames: list[bytes]) -> None:
         """Take a message."""

@@ -71,12 +71,16 @@ class LossyDisk:
         self._written[name] = self._durable[name] = content
 
     def remove(self, name: str) -> None:
-        """Remove, durably."""
-        if self._cut():
-            if self.random.random() < 0.5:
-                del self._written[name], self._durable[name]
+        """Remove, durably; a failure or a power cut leaves it or not."""
+        cut = self._cut()
+        fails = not cut and self._fails()
+        if not (cut or fails) or self.random.random() < 0.5:
+            self._written.pop(name, None)
+            self._durable.pop(name, None)
+        if cut:
             raise PowerCut
-        del self._written[name], self._durable[name]
+        if fails:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -1,18 +1,16 @@
-"""Whole processes killed at any time, a learner that is away, a disk that is full: nothing is lost, doubled or silently dropped."""
+"""Whole processes killed at any time, a disk that is full: nothing is lost or doubled."""
 
 from __future__ import annotations
 
 import os
 import random
 import resource
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from link_run import LinkRun, finished, free_address, steps_of, until
+from link_run import LearnerProcess, LinkRun, finished, free_address, steps_of, until
 from poco.journal.records import Stepped
 from poco.learner.journal_audit import Audit
 from poco.learner.journal_files import JournalFiles
@@ -22,25 +20,6 @@ from synthetic_run import specification
 DIGEST = specification().digest()
 KILLS = 40
 LENGTH = 20
-QUOTA = 1 << 20
-
-
-class Learner:
-    """The learner's end of the link in a process of its own."""
-
-    def __init__(self, inbox: Path, address: str) -> None:
-        self._words = [sys.executable, str(Path(__file__).with_name("serving_learner.py")), str(inbox), address, DIGEST]
-        self.process: subprocess.Popen[bytes]
-        self.start()
-
-    def start(self) -> None:
-        """Start it."""
-        self.process = subprocess.Popen(self._words, stdout=subprocess.PIPE)
-
-    def kill(self) -> None:
-        """Kill it."""
-        self.process.kill()
-        self.process.communicate()
 
 
 def assert_all_arrived(run: LinkRun, server: LinkServer) -> None:
@@ -57,7 +36,7 @@ def kill_processes(folder: Path, host: str, count: int, seed: int) -> tuple[int,
     """Kill link process or learner `count` times while steps are made; return how often each, after all has been checked."""
     draw, killed = random.Random(seed), [0, 0]
     address = free_address(host)
-    run, learner = LinkRun(folder, "arm1", address), Learner(folder / "inbox", address)
+    run, learner = LinkRun(folder, "arm1", address), LearnerProcess(folder / "inbox", address, DIGEST)
     try:
         run.writer.begin()
         for _ in range(count):
@@ -94,39 +73,6 @@ def test_five_hundred_killed_processes(tmp_path: Path) -> None:
     count, seed = int(os.environ.get("POCO_COUNT", "500")), int(os.environ.get("POCO_SEED", "1000"))
     robot, learner = kill_processes(tmp_path, "127.0.18.32", count, seed)
     print(f"\n{robot} kills of the link process, {learner} of the learner: 0 steps lost or doubled")
-
-
-def test_learner_away(tmp_path: Path) -> None:
-    """Without a learner the journal fills up, no new episode may begin, the one that runs is kept; then everything arrives."""
-    address = free_address("127.0.18.33")
-    run = LinkRun(tmp_path, "arm1", address, None, None, **{"journal.quota_bytes": str(QUOTA)})
-    writer = run.writer
-    try:
-        writer.begin()
-        while not writer.entrance.spool.trouble:
-            writer.make(LENGTH, LENGTH)
-            assert len(writer.offered) < 100 * QUOTA // 1000
-            writer.settle()
-        assert "the journal is full" in writer.entrance.spool.trouble
-        writer.make(2 * LENGTH, LENGTH)
-        writer.settle()
-        assert writer.entrance.spool.lost == 0
-        assert len(writer.offered) > QUOTA // 1000
-        until(lambda: run.report.journal.state == "full", "for the report")
-        server = LinkServer(tmp_path / "inbox", DIGEST, address, None)
-        try:
-            episodes = finished(server, writer.episode)
-            assert [list(episode.steps) for episode in episodes] == steps_of(writer.offered)
-
-            def room() -> bool:
-                writer.entrance.pump()
-                return not writer.entrance.spool.trouble
-
-            until(room, "for room")
-        finally:
-            server.close()
-    finally:
-        run.kill()
 
 
 def test_full_disk(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class Disk(Files, Protocol):
         ...
 
     def remove(self, name: str) -> None:
-        """Remove a file, durably."""
+        """Remove a file, durably; after an error it may be gone or not, and may be removed again."""
         ...
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ class FolderDisk(FolderFiles):
     def remove(self, name: str) -> None:
         """Remove a file, durably: of several removed one after the other no later one is gone while an earlier one is back."""
         self._close()
-        (self.folder / name).unlink()
+        (self.folder / name).unlink(missing_ok=True)
         folder = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(folder)

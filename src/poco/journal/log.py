@@ -172,6 +172,13 @@ class Log(LogReader):
         """Begin a new segment with the next commit."""
         self._broken = True
 
+    def close_segment(self) -> bool:
+        """Begin a new segment now if the newest is full, so that it may be removed; return whether it was. Raises OSError."""
+        if not self._tail or self._sizes[self._starts[-1]] < self._segment_bytes:
+            return False
+        self._begin_segment()
+        return True
+
     def _begin_segment(self) -> None:
         start = self._durable + 1
         content = segment(start, self._new_head())

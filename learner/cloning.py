@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from poco.errors import ArtifactError
-from poco.learner.demonstrations import Demonstrations, Windows, windows
+from poco.learner.demonstrations import Demonstrations, Windows, split, windows
 from poco.learner.networks import Architecture, FlowPolicy
 
 SMALLEST_STD = 0.01
@@ -109,13 +109,9 @@ def clone(
 
 def _split(demonstrations: Demonstrations, settings: CloningSettings) -> tuple[_Batch, _Batch]:
     episodes = demonstrations.episodes
-    if len(episodes) < 2:
-        raise ArtifactError(f"{len(episodes)} episode is too few to hold some out for validation: record at least 2")
-    order = np.random.default_rng(settings.seed).permutation(len(episodes))
-    held_out = min(len(episodes) - 1, max(1, round(settings.validation_fraction * len(episodes))))
-    parts = order[held_out:], order[:held_out]
     training, validation = (
-        windows([episodes[index] for index in sorted(part)], demonstrations.specification) for part in parts
+        windows([episodes[number] for number in part], demonstrations.specification)
+        for part in split(len(episodes), settings.validation_fraction, settings.seed)
     )
     return _Batch.of(training), _Batch.of(validation)
 

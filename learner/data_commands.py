@@ -28,6 +28,7 @@ def make_data(
     seed: int = 0,
     only_successes: bool = True,
     play_steps: int | None = None,
+    image_side: int | None = None,
     resume: bool = False,
 ) -> None:
     """Record demonstrations of the scripted operator, one episode file each, or play in a scene of OGBench.
@@ -46,6 +47,7 @@ def make_data(
         seed: First seed; episode e is reset with seed + e.
         only_successes: Leave out episodes that failed; play is kept whole.
         play_steps: Record play, so many control steps an episode, instead of demonstrations.
+        image_side: Record what the task's cameras see, square images of so many pixels a side, and hide where the target is.
         resume: Go on behind the last episode that is in --out.
     """
     from poco.learner import rollouts
@@ -57,11 +59,15 @@ def make_data(
     if play_steps is not None:
         from poco.learner.tasks.ogbench_play import play_source
 
-        if bias_m:
-            raise UsageError(f"--bias-m is {bias_m}, but play has no bias: leave it out")
+        if bias_m or image_side:
+            raise UsageError(
+                f"--bias-m is {bias_m} and --image-side {image_side}, but play has neither: leave them out"
+            )
         _keep_all(play_source(_ogbench_task(config, task), play_steps, noise, seed, episodes), episodes, out, "play")
         return
     name, parameters = named_environment(None if config is None else read_recipe(config), task, variant)
+    if image_side is not None:
+        parameters["image_side"] = image_side
     environment = rollouts.make_environment(name, **parameters)
     specification = rollouts.specification_of(environment)
     actor = rollouts.operator_actor(environment, noise, bias_m, seed)
@@ -75,6 +81,7 @@ def make_data(
                 rollouts.record(rolled, specification, out)
                 written += 1
             advance(f"{successes} succeeded")
+    environment.close()
     measured = asdict(rollouts.wilson(successes, episodes - first)) if episodes > first else {}
     print(json.dumps({"out": str(out), "written": written, **measured}))
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from poco.episodes import read_episode
+from poco.episodes import Episode, Views, read_episode
 from poco.errors import ArtifactError
 from poco.records import EpisodeEnd
 from poco.specification import Specification, scale
@@ -51,18 +51,23 @@ class EpisodeColumns(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recorded:
-    """One finished episode in columns, without what only the robot's records hold; a tenth of the size of its steps."""
+    """One finished episode in columns, without what only the robot's records hold; a tenth of the size of its steps.
+
+    `views` is what cameras saw, where there were any.
+    """
 
     specification: Specification
     observations: Floats
     actions_policy: Floats
     rewards: Floats
     end: EpisodeEnd
+    views: Views | None = None
 
     @classmethod
-    def of(cls, episode: EpisodeColumns) -> Recorded:
+    def of(cls, episode: Episode) -> Recorded:
         """Return the columns of `episode`."""
-        return cls(episode.specification, episode.observations, episode.actions_policy, episode.rewards, episode.end)
+        columns = episode.observations, episode.actions_policy, episode.rewards
+        return cls(episode.specification, *columns, episode.end, episode.views)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ class Demonstrations:
     """Episodes recorded under one specification, in the order of their file names."""
 
     specification: Specification
-    episodes: tuple[EpisodeColumns, ...]
+    episodes: tuple[Recorded, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,7 @@ class Windows:
 
 
 def read_demonstrations(folder: Path) -> Demonstrations:
-    """Read all episode files of `folder`; raises ArtifactError if there are none or their specifications differ."""
+    """Read all episode files of `folder`; raises ArtifactError if there are none or their specifications or cameras differ."""
     files = sorted(folder.glob(f"*{EPISODE_SUFFIX}")) if folder.is_dir() else []
     if not files:
         raise ArtifactError(
@@ -100,7 +105,25 @@ def read_demonstrations(folder: Path) -> Demonstrations:
                 f"episode files {files[0]} and {file} have different specifications ({digests[0][:12]} and {digest[:12]}): "
                 "keep one specification per folder"
             )
+    shown = [None if one.views is None else (one.views.cameras, one.views.images.shape[1:]) for one in episodes]
+    for file, images in zip(files, shown, strict=True):
+        if images != shown[0]:
+            raise ArtifactError(
+                f"episode files {files[0]} and {file} differ in what cameras saw ({shown[0]} and {images}): keep them apart"
+            )
     return Demonstrations(episodes[0].specification, episodes)
+
+
+def split(count: int, fraction: float, seed: int) -> tuple[list[int], list[int]]:
+    """Return the numbers of the episodes to train on and of those held out, a `fraction` of `count` but one at least.
+
+    Raises ArtifactError for fewer than two episodes.
+    """
+    if count < 2:
+        raise ArtifactError(f"{count} episode is too few to hold some out for validation: record at least 2")
+    order = np.random.default_rng(seed).permutation(count)
+    held_out = min(count - 1, max(1, round(fraction * count)))
+    return sorted(order[held_out:].tolist()), sorted(order[:held_out].tolist())
 
 
 def windows(episodes: Sequence[EpisodeColumns], specification: Specification) -> Windows:

@@ -6,20 +6,34 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from poco.errors import UsageError
 from poco.learner.environment_process import EnvironmentProcess, Parameters
-from poco.learner.rollouts import Environment, make_environment
+from poco.learner.image_policy import ImageEncoder
+from poco.learner.rollouts import Environment, cameras_of, make_environment
+from poco.learner.sight import Seeing
 
 
 @contextlib.contextmanager
-def one_environment(task: str, parameters: Parameters, logs: Path, python: Path | None) -> Iterator[Environment]:
-    """Make the environment in this process, or by `python` in one of its own, and close it in the end."""
-    environment = (
-        make_environment(task, **parameters)
-        if python is None
-        else EnvironmentProcess(task, parameters, logs / "0.log", python)
-    )
+def one_environment(
+    task: str, parameters: Parameters, logs: Path, python: Path | None, encoder: ImageEncoder | None = None
+) -> Iterator[Environment]:
+    """Make the environment in this process, or by `python` in one of its own, and close it in the end.
+
+    With `encoder` it is what a policy that sees needs. Raises UsageError where images have no encoder or an encoder no images.
+    """
+    environment: Environment
+    if python is not None:
+        if encoder is not None:
+            raise UsageError("images do not come from another process: leave out --env-python and --workers")
+        environment = EnvironmentProcess(task, parameters, logs / "0.log", python)
+    else:
+        environment = make_environment(task, **parameters)
     try:
-        yield environment
+        if encoder is None and cameras_of(environment):
+            raise UsageError(
+                "the environment gives images, but no policy that sees is there: give a checkpoint that was cloned from images"
+            )
+        yield environment if encoder is None else Seeing(environment, encoder)
     finally:
         environment.close()
 

@@ -17,6 +17,7 @@ from poco.learner.agent import Agent
 from poco.learner.checkpoint import read_checkpoint, write_checkpoint
 from poco.learner.environment_pool import EnvironmentPool
 from poco.learner.environment_process import EnvironmentProcess
+from poco.learner.image_policy import ImageEncoder
 from poco.learner.networks import FlowPolicy
 from poco.learner.recipe import TrainingSettings
 from poco.learner.rollouts import Actor, Environment, roll, specification_of, wilson
@@ -53,6 +54,8 @@ class Subject:
     agent: Agent | None = None
     settings: TrainingSettings | None = None
     steps: int = 0
+    encoder: ImageEncoder | None = None
+    """What encodes images for the policy, if it sees."""
 
     def actor(self, environment: Environment, best_of: int, seed: int) -> Actor:
         """Return an actor of the given mode; raises UsageError without a critic to choose, ArtifactError for another task."""
@@ -73,7 +76,7 @@ def read_subject(folder: Path) -> Subject:
     """Read the newest state of the training run in `folder`, or the checkpoint there; raises ArtifactError."""
     if not training_state.has_state(folder / "states"):
         checkpoint = read_checkpoint(folder)
-        return Subject(folder, checkpoint.policy, checkpoint.specification)
+        return Subject(folder, checkpoint.policy, checkpoint.specification, encoder=checkpoint.encoder)
     state = training_state.read_state(folder / "states")
     policy, agent = assembly.assemble(state.identity)
     assembly.fill(policy, agent, state)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from poco.episodes import Views
 from poco.errors import ArtifactError
-from poco.learner.image_policy import ImageArchitecture, ImagePolicy
+from poco.learner.cloning import SMALLEST_STD
+from poco.learner.demonstrations import Demonstrations, Recorded, split, windows
+from poco.learner.image_policy import EncoderArchitecture, ImageArchitecture, ImagePolicy
+from poco.learner.networks import Architecture
+from poco.learner.resnet import Depth
+from poco.specification import Specification
 
 Floats = npt.NDArray[np.float32]
-ENCODED_ROWS = 256
-"""So many images are encoded at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +38,29 @@ class ImageWindows:
     def __len__(self) -> int:
         return len(self.images)
 
+    @classmethod
+    def of(cls, episodes: Sequence[Recorded], specification: Specification) -> ImageWindows:
+        """Cut `episodes` into windows as `demonstrations.windows` does, with the images that were seen where each begins.
+
+        Raises ArtifactError if nothing is left or an episode holds no images.
+        """
+        cut = windows(episodes, specification)
+        images, target = [], []
+        for episode in episodes:
+            if episode.views is None:
+                raise ArtifactError(f"episode {episode.end.episode} holds no images: make data with --image-side")
+            count = max(0, len(episode.rewards) - specification.delay_steps)
+            images.append(episode.views.images[:count])
+            target.append(episode.views.target[:count])
+        return cls(np.concatenate(images), cut.observation, np.concatenate(target), cut.chunk, cut.valid)
+
 
 @dataclass(frozen=True, slots=True)
 class ImageCloningSettings:
-    """Settings of one training run; `pose_weight` is that of the auxiliary loss, learning rate with cosine decay."""
+    """Settings of one training run; `pose_weight` is that of the auxiliary loss, learning rate with cosine decay.
+
+    Of each camera `features` numbers are kept; `depth` and `width` are those of its residual network.
+    """
 
     steps: int = 5000
     seed: int = 0
@@ -45,6 +69,11 @@ class ImageCloningSettings:
     weight_decay: float = 1e-4
     pose_weight: float = 1.0
     validation_interval: int = 250
+    validation_fraction: float = 0.1
+    hidden_sizes: tuple[int, ...] = (128, 128, 128)
+    features: int = 16
+    depth: Depth = 10
+    width: int = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +85,42 @@ class ImageCurvePoint:
     pose: float
 
 
-def clone_images(
-    architecture: ImageArchitecture,
-    training: ImageWindows,
-    validation: ImageWindows,
-    settings: ImageCloningSettings,
-    start: Callable[[ImagePolicy], None] | None = None,
-) -> tuple[ImagePolicy, list[ImageCurvePoint]]:
-    """Train an ImagePolicy and return the one with the lowest held-out flow loss, frozen, and the curve from step 0 on.
+@dataclass(frozen=True, slots=True)
+class ClonedFromImages:
+    """The policy with the lowest held-out flow loss, its encoder frozen, the curve from step 0 on and the figures of the run."""
 
-    `start` may fill the fresh policy, for example with published weights. The same settings and data give the same policy.
-    Raises ArtifactError if the loss stops being finite. Only a learner process may call it.
+    policy: ImagePolicy
+    curve: tuple[ImageCurvePoint, ...]
+    metrics: dict[str, float]
+
+
+def clone_images(
+    demonstrations: Demonstrations,
+    settings: ImageCloningSettings,
+    on_step: Callable[[int, float], None] | None = None,
+    start: Callable[[ImagePolicy], None] | None = None,
+) -> ClonedFromImages:
+    """Train an ImagePolicy on `demonstrations` with images, end to end.
+
+    `start` may fill the fresh policy, for example with published weights; `on_step(step, loss)` is called after every gradient
+    step. The same settings and data give the same policy. Raises ArtifactError if there are fewer than two episodes, one of them
+    has no images, or the loss stops being finite. Only a learner process may call it.
     """
+    episodes, specification = demonstrations.episodes, demonstrations.specification
+    training, validation = (
+        ImageWindows.of([episodes[number] for number in part], specification)
+        for part in split(len(episodes), settings.validation_fraction, settings.seed)
+    )
+    first = episodes[0].views
+    assert first is not None
+    architecture = _architecture(first, specification, settings)
     generator = torch.Generator().manual_seed(settings.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         policy = ImagePolicy(architecture)
+    size = architecture.encoder.size
+    policy.flow.mean[size:].copy_(torch.from_numpy(training.state.mean(0)))
+    policy.flow.std[size:].copy_(torch.from_numpy(training.state.std(0)).clamp_min(SMALLEST_STD))
     if start is not None:
         start(policy)
     optimizer = torch.optim.AdamW(policy.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
@@ -84,6 +133,8 @@ def clone_images(
         loss = flow + settings.pose_weight * pose
         if not math.isfinite(loss.item()):
             raise ArtifactError(f"the loss is {loss.item()} after {step} steps: lower the learning rate")
+        if on_step is not None:
+            on_step(step, loss.item())
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -94,19 +145,27 @@ def clone_images(
                 best, best_loss = copy.deepcopy(policy.state_dict()), curve[-1].flow
     policy.load_state_dict(best)
     policy.freeze()
-    return policy.eval(), curve
+    metrics = {
+        "training_steps": float(settings.steps),
+        "training_windows": float(len(training)),
+        "validation_windows": float(len(validation)),
+        "validation_loss": best_loss,
+        "validation_pose_error": min(curve, key=lambda point: point.flow).pose,
+    }
+    return ClonedFromImages(policy.eval(), tuple(curve), metrics)
 
 
-@torch.no_grad()
-def encode_once(policy: ImagePolicy, images: npt.NDArray[np.uint8], state: Floats) -> Floats:
-    """Return the observations [N, O] of all `images` [N, cameras, 3, H, W] (u8) and `state` [N, S], by a frozen encoder."""
-    blocks = [slice(first, first + ENCODED_ROWS) for first in range(0, len(images), ENCODED_ROWS)]
-    parts = [
-        policy.encoder(torch.from_numpy(np.array(images[rows])), torch.from_numpy(np.array(state[rows])))
-        for rows in blocks
-    ]
-    observations: Floats = torch.cat(parts).numpy()
-    return observations
+def _architecture(views: Views, specification: Specification, settings: ImageCloningSettings) -> ImageArchitecture:
+    encoder = EncoderArchitecture(
+        cameras=views.cameras,
+        side=views.images.shape[-1],
+        features=settings.features,
+        depth=settings.depth,
+        width=settings.width,
+    )
+    flow = Architecture.of(specification, settings.hidden_sizes)
+    flow = msgspec.structs.replace(flow, observation_size=encoder.size + flow.observation_size)
+    return ImageArchitecture(encoder=encoder, pose_size=views.target.shape[1], flow=flow)
 
 
 def _losses(

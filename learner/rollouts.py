@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from poco.episodes import write_episode
+from poco.episodes import Views, write_episode
 from poco.errors import UsageError
 from poco.learner.demonstrations import EPISODE_SUFFIX
 from poco.learner.environment_process import EnvironmentLost, EnvironmentProcess
@@ -41,10 +41,11 @@ class SuccessRate:
 
 @dataclass(frozen=True, slots=True)
 class Rolled:
-    """One finished episode."""
+    """One finished episode, and what cameras saw in it."""
 
     steps: tuple[Step, ...]
     end: EpisodeEnd
+    views: Views | None = field(default=None, compare=False)
 
     @property
     def success(self) -> bool:
@@ -79,6 +80,12 @@ def specification_of(environment: Environment) -> Specification:
     return specification
 
 
+def cameras_of(environment: Environment) -> tuple[str, ...]:
+    """Return the names of the cameras whose images `environment` gives with its observations; none for most."""
+    cameras: tuple[str, ...] = getattr(environment.unwrapped, "cameras", ())
+    return cameras
+
+
 def roll(environment: Environment, actor: Actor, episodes: range, seed: int) -> Iterator[Rolled]:
     """Yield one finished episode for each number in `episodes`; episode e is reset with `seed` + e.
 
@@ -97,12 +104,15 @@ def roll(environment: Environment, actor: Actor, episodes: range, seed: int) -> 
 def _play(environment: Environment, actor: Actor, episode: int, seed: int) -> Rolled:
     observation, _ = environment.reset(seed=seed + episode)
     steps: list[Step] = []
+    views: list[Views] = []
     chunk, running = 0, True
     while running:
         observation, _, terminated, truncated, info = environment.step(actor(observation, episode, chunk))
         steps += info["steps"]
+        if "views" in info:
+            views.append(info["views"])
         chunk, running = chunk + 1, not (terminated or truncated)
-    return Rolled(tuple(steps), info["end"])
+    return Rolled(tuple(steps), info["end"], Views.joined(views) if views else None)
 
 
 def operator_actor(environment: Environment, noise: float, bias_m: float, seed: int) -> Actor:
@@ -114,4 +124,6 @@ def operator_actor(environment: Environment, noise: float, bias_m: float, seed: 
 def record(rolled: Rolled, specification: Specification, folder: Path) -> None:
     """Write the episode to `folder`, one file named by its number."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_episode(folder / f"{rolled.end.episode:06d}{EPISODE_SUFFIX}", specification, rolled.steps, rolled.end)
+    write_episode(
+        folder / f"{rolled.end.episode:06d}{EPISODE_SUFFIX}", specification, rolled.steps, rolled.end, rolled.views
+    )

@@ -172,12 +172,17 @@ def evaluate(
     settings = subject.settings
     count = best_of or (1 if settings is None else settings.best_of)
     at_least_one("best-of", count)
+    if subject.encoder is not None and workers > 1:
+        raise UsageError(f"--workers is {workers}, but a policy that sees is measured in this process: leave it out")
     name, parameters = named_environment(settings if config is None else read_recipe(config), task, variant)
     label = task_label(name, parameters)
+    encoder = subject.encoder
+    if encoder is not None:
+        parameters.setdefault("image_side", encoder.architecture.side)
     with contextlib.ExitStack() as stack:
         environments: Sequence[Environment] = (
-            [stack.enter_context(one_environment(name, parameters, checkpoint / WORKERS, env_python))]
-            if workers == 1
+            [stack.enter_context(one_environment(name, parameters, checkpoint / WORKERS, env_python, encoder))]
+            if workers == 1 or encoder is not None
             else stack.enter_context(environment_processes(workers, name, parameters, checkpoint / WORKERS, env_python))
         )
         advance = stack.enter_context(track(f"evaluation, {label}", episodes, "episodes"))

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import ctypes.util
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +18,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from poco.clock import TICK_S
 from poco.command_line import run_command
-from poco.errors import ArtifactError, PocoError, UsageError, guard
+from poco.errors import ArtifactError, UsageError, guard
 from poco.records import TICK
+
+from .renderer import choose_renderer, open_renderer
 
 if TYPE_CHECKING:
     from .tasks.peg_in_hole import PegInHole
@@ -31,8 +31,6 @@ Joints = npt.NDArray[np.float64]
 STRIP_FRAMES, STRIP_COLUMNS, STRIP_SIDE = 8, 4, 360
 CLIP_SIDE, CLIP_STEP_TICKS, CLIP_FRAMES_MAX = 256, 100, 80
 CAMERA = "task"
-PACKAGES = {"egl": "libegl1 libegl-mesa0 libgl1-mesa-dri", "osmesa": "libosmesa6"}
-LIBRARIES = {"egl": "EGL", "osmesa": "OSMesa"}
 
 
 class _Line(msgspec.Struct):
@@ -84,33 +82,10 @@ def read_episode(run: Path) -> Episode:
     raise UsageError(f"{run} holds no recorded episode: run one first")
 
 
-def choose_renderer() -> str:
-    """Set MUJOCO_GL to what this computer can load and return it; raises PocoError naming the Debian packages if nothing."""
-    chosen = os.environ.get("MUJOCO_GL") or next(
-        (name for name, library in LIBRARIES.items() if ctypes.util.find_library(library)), None
-    )
-    if chosen is None:
-        raise PocoError(f"no pictures: neither EGL nor OSMesa is installed, {remedy()}")
-    os.environ["MUJOCO_GL"] = chosen
-    os.environ["PYOPENGL_PLATFORM"] = chosen
-    return chosen
-
-
-def remedy() -> str:
-    """Return which Debian packages give a renderer without a display."""
-    return " or ".join(f"apt-get install {packages}" for packages in PACKAGES.values())
-
-
 def frames(task: PegInHole, episode: Episode, rows: npt.NDArray[np.int64], side: int) -> Iterator[Image.Image]:
     """Render `rows` of `episode` as the task's camera sees them, `side` pixels square; raises PocoError without a renderer."""
-    import mujoco
-
     task.place(episode.seed)
-    try:
-        renderer = mujoco.Renderer(task.arm.model, side, side)
-    except (RuntimeError, ImportError, AttributeError) as error:
-        raise PocoError(f"no pictures: {os.environ['MUJOCO_GL']} does not start ({error}), {remedy()}") from error
-    with renderer:
+    with open_renderer(task.arm.model, side) as renderer:
         for row in rows:
             task.arm.reset(episode.q[row])
             renderer.update_scene(task.arm.data, CAMERA)

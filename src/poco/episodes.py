@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -22,8 +22,8 @@ MAX_FILE_BYTES = 1 << 30
 _KEY = "poco"
 
 
-class EpisodeHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Typed header of an episode file; `steps` is the number of rows of every tensor."""
+class EpisodeHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Typed header of an episode file; `steps` is the number of rows of every tensor, those of what `cameras` saw have one more."""
 
     format: str
     version: int
@@ -31,15 +31,37 @@ class EpisodeHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     specification_hash: str
     end: EpisodeEnd
     steps: int
+    cameras: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Views:
+    """What `cameras` saw at n steps of an episode and at the observation after them.
+
+    `images` [n + 1, cameras, 3, side, side] (u8, red green blue); `target` [n + 1, P] in -1 ... 1 says where what the arm works on
+    was, for training only.
+    """
+
+    cameras: tuple[str, ...]
+    images: npt.NDArray[np.uint8]
+    target: npt.NDArray[np.float32]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Views]) -> Views:
+        """Return the views of consecutive stretches of an episode as one; what ends one of them begins the next."""
+        images, target = ([getattr(part, name)[:-1] for part in parts[:-1]] for name in ("images", "target"))
+        last = parts[-1]
+        return cls(last.cameras, np.concatenate([*images, last.images]), np.concatenate([*target, last.target]))
 
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """Steps of one episode in order and its end, with the specification they were recorded under."""
+    """Steps of one episode in order and its end, with the specification they were recorded under, and what cameras saw."""
 
     specification: Specification
     steps: tuple[Step, ...]
     end: EpisodeEnd
+    views: Views | None = field(default=None, compare=False)
 
     @property
     def observations(self) -> npt.NDArray[np.float32]:
@@ -57,8 +79,10 @@ class Episode:
         return np.array([step.reward for step in self.steps], dtype=np.float32)
 
 
-def write_episode(path: Path, specification: Specification, steps: Sequence[Step], end: EpisodeEnd) -> None:
-    """Write one episode durably to `path`; raises ArtifactError if a step does not fit the specification."""
+def write_episode(
+    path: Path, specification: Specification, steps: Sequence[Step], end: EpisodeEnd, views: Views | None = None
+) -> None:
+    """Write one episode durably to `path`; raises ArtifactError if a step does not fit the specification or a view is missing."""
     size, action = specification.observation_size, specification.action_size
     for step in steps:
         if len(step.observation) != size or len(step.action_policy) != action or len(step.action_executed) != action:
@@ -70,6 +94,7 @@ def write_episode(path: Path, specification: Specification, steps: Sequence[Step
         specification_hash=specification.digest(),
         end=end,
         steps=len(steps),
+        cameras=() if views is None else views.cameras,
     )
     columns: dict[str, npt.NDArray[np.generic]] = {
         "step": np.array([step.key.step for step in steps], dtype=np.int64),
@@ -82,6 +107,10 @@ def write_episode(path: Path, specification: Specification, steps: Sequence[Step
         "reward": np.array([step.reward for step in steps], dtype=np.float64),
         "intervened": np.array([step.intervened for step in steps], dtype=np.uint8),
     }
+    if views is not None:
+        columns |= {"images": views.images, "target": views.target}
+        if not _whole(header, columns):
+            raise ArtifactError(f"{len(views.images)} views do not belong to {len(steps)} steps: it takes one more")
     payload = save(columns, metadata={_KEY: msgspec.json.encode(header).decode()})
     write_durably(path, payload)
 
@@ -122,13 +151,35 @@ def read_episode(path: Path) -> Episode:
             f"episode file {path} carries a specification that does not match its hash: record it again"
         )
     expected = {"step", "tick", "generation", "chunk_id", "observation", "action_policy", "action_executed", "reward"}
-    if set(columns) != expected | {"intervened"} or any(len(column) != header.steps for column in columns.values()):
+    if header.cameras:
+        expected |= {"images", "target"}
+    if set(columns) != expected | {"intervened"} or not _whole(header, columns):
         raise ArtifactError(f"episode file {path} does not hold {header.steps} rows of every column: record it again")
     if not all(
         np.all(np.isfinite(columns[name])) for name in ("observation", "action_policy", "action_executed", "reward")
     ):
         raise ArtifactError(f"episode file {path} holds a value that is not finite: discard it")
-    return Episode(header.specification, tuple(_steps(header, columns)), header.end)
+    images, target = columns.get("images"), columns.get("target")
+    views = None
+    if images is not None and target is not None:
+        if not np.all(np.isfinite(target)):
+            raise ArtifactError(f"episode file {path} holds a target that is not finite: discard it")
+        views = Views(header.cameras, images, target.astype(np.float32))
+    return Episode(header.specification, tuple(_steps(header, columns)), header.end, views)
+
+
+def _whole(header: EpisodeHeader, columns: Mapping[str, npt.NDArray[np.generic]]) -> bool:
+    """Whether every column has its rows, and images the shape of those of the cameras."""
+    seen = {name: column for name, column in columns.items() if name in ("images", "target")}
+    if any(len(column) != header.steps for name, column in columns.items() if name not in seen):
+        return False
+    if any(len(column) != header.steps + 1 for column in seen.values()):
+        return False
+    images = seen.get("images")
+    if images is None:
+        return True
+    sides = images.shape[3:]
+    return images.dtype == np.uint8 and images.shape[1:3] == (len(header.cameras), 3) and sides == sides[:1] * 2
 
 
 def _steps(header: EpisodeHeader, columns: dict[str, npt.NDArray[np.generic]]) -> Iterable[Step]:

@@ -13,12 +13,13 @@ from poco.chunks import ChunkSequence, Period
 from poco.motion import Plan, executed_action
 from poco.observation import observe
 from poco.records import EpisodeEnd, Step, StepKey, TaskSignal
-from poco.specification import scale
+from poco.specification import Specification, scale
 from poco.trouble import Mode
 
 Floats = npt.NDArray[np.float64]
 Observation = npt.NDArray[np.float32]
 State = npt.NDArray[np.void]
+Look = Callable[[State, TaskSignal, Specification], Observation]
 Outcome = Literal["running", "success", "failure", "truncated", "fault"]
 
 RESUME_POLL_TICKS = 10
@@ -53,15 +54,27 @@ class Transition:
 
 
 class Rollout:
-    """Runs chunk after chunk on a Plant and writes a Step for every control period; one instance an episode."""
+    """Runs chunk after chunk on a Plant and writes a Step for every control period; one instance an episode.
+
+    `look` makes the observation at each observation tick.
+    """
 
     def __init__(
-        self, plant: Plant, sequence: ChunkSequence, *, robot: str, boot_epoch: int, episode: int, episode_steps: int
+        self,
+        plant: Plant,
+        sequence: ChunkSequence,
+        *,
+        robot: str,
+        boot_epoch: int,
+        episode: int,
+        episode_steps: int,
+        look: Look = observe,
     ) -> None:
         self._plant = plant
         self._sequence = sequence
         self._robot, self._boot_epoch, self._episode = robot, boot_epoch, episode
         self._episode_steps = episode_steps
+        self._observe = look
         self._count = 0
         self._state: State
         self._signal: TaskSignal
@@ -163,7 +176,7 @@ class Rollout:
 
     def _look(self, state: State, signal: TaskSignal) -> None:
         self._state, self._signal = state, signal
-        self._observation = observe(state, signal, self._sequence.specification)
+        self._observation = self._observe(state, signal, self._sequence.specification)
 
     def _rest(self, state: State) -> None:
         """Go on from `state`, in which the arm is held."""

@@ -10,7 +10,7 @@ import torch
 from poco.episodes import Episode
 from poco.errors import ArtifactError
 from poco.learner.cloning import Cloned, CloningSettings, clone
-from poco.learner.demonstrations import Demonstrations, windows
+from poco.learner.demonstrations import Demonstrations, Recorded, windows
 from poco.specification import Specification
 
 SETTINGS = CloningSettings(steps=600, hidden_sizes=(64, 64), learning_rate=1e-2, validation_interval=150)
@@ -23,7 +23,7 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="module")
 def data(specification: Specification, demonstrations: tuple[Episode, ...]) -> Demonstrations:
-    return Demonstrations(specification, demonstrations)
+    return Demonstrations(specification, tuple(map(Recorded.of, demonstrations)))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from poco.episodes import Episode, write_episode
+from poco.episodes import Episode, Views, read_episode, write_episode
 from poco.errors import ArtifactError
 from poco.learner.demonstrations import read_demonstrations, windows
 from poco.specification import Specification
@@ -88,3 +88,48 @@ def test_mixed_specifications_and_empty_folders_are_refused(
     write_all(tmp_path, (demonstrations[0], replace(demonstrations[1], specification=other)))
     with pytest.raises(ArtifactError, match="different specifications"):
         read_demonstrations(tmp_path)
+
+
+def test_views_are_kept_with_their_episode(demonstrations: tuple[Episode, ...], tmp_path: Path) -> None:
+    """Images and target come back as they were; a file without them is as it always was, and images of other steps are refused."""
+    episode, file = demonstrations[0], tmp_path / "episode.safetensors"
+    random, count = np.random.default_rng(0), len(demonstrations[0].steps) + 1
+    images = random.integers(0, 256, (count, 2, 3, 8, 8), dtype=np.uint8)
+    target = random.uniform(-1.0, 1.0, (count, 3)).astype(np.float32)
+    views = Views(("left", "right"), images, target)
+    write_episode(file, episode.specification, episode.steps, episode.end, views)
+    read = read_episode(file)
+    assert read == episode
+    assert read.views is not None
+    assert read.views.cameras == ("left", "right")
+    assert np.array_equal(read.views.images, images)
+    assert np.array_equal(read.views.target, target)
+    payload = file.read_bytes()
+    write_episode(file, episode.specification, episode.steps, episode.end)
+    assert read_episode(file).views is None
+    assert b"cameras" not in file.read_bytes()
+    for wrong in (
+        replace(views, images=images[1:]),
+        replace(views, images=images[:, :1]),
+        replace(views, target=target[1:]),
+    ):
+        with pytest.raises(ArtifactError, match="do not belong"):
+            write_episode(file, episode.specification, episode.steps, episode.end, wrong)
+    file.write_bytes(
+        payload.replace(b'["left","right"]', b'["left"]        ').replace(
+            b'[\\"left\\",\\"right\\"]', b'[\\"left\\"]          '
+        )
+    )
+    with pytest.raises(ArtifactError, match="does not hold"):
+        read_episode(file)
+
+
+def test_consecutive_views_are_joined_where_they_meet() -> None:
+    """What ends one stretch begins the next and is there once."""
+    rows = np.arange(7)
+    images = np.broadcast_to(rows.astype(np.uint8)[:, None, None, None, None], (7, 1, 3, 2, 2))
+    target = rows.astype(np.float32)[:, None]
+    parts = [Views(("one",), images[part], target[part]) for part in (slice(0, 3), slice(2, 3), slice(2, 7))]
+    joined = Views.joined(parts)
+    assert np.array_equal(joined.images, images)
+    assert np.array_equal(joined.target, target)

@@ -12,7 +12,7 @@ import torch
 from poco.errors import ArtifactError, UsageError
 from poco.learner import rollouts
 from poco.learner.acting import chunk_actor
-from poco.learner.cli import clone
+from poco.learner.cloning_commands import clone
 from poco.learner.data_commands import make_data
 from poco.learner.demonstrations import read_demonstrations
 from poco.learner.evaluation import Subject

@@ -6,6 +6,7 @@ teleport the arm.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,12 +21,14 @@ import poco
 from poco.chunks import ChunkSequence
 from poco.errors import UsageError
 from poco.limits import PLANNING_MARGINS, STEP_MARGINS, fr3_limits
-from poco.observation import scene
+from poco.observation import observe, scene
+from poco.records import Step
 from poco.rollout import Rollout
 from poco.specification import Specification, read_specification
 
 from ...scripted_operator import Operator, Sight
-from .peg_in_hole import GUARDS, PegInHole, Variant, parameters
+from .cameras import TaskCameras
+from .peg_in_hole import CAMERAS, GUARDS, PegInHole, Variant, parameters
 from .plant import SimulatedPlant
 
 Chunk = npt.NDArray[np.float32]
@@ -55,11 +58,13 @@ class PegInHoleEnvironment(gymnasium.Env[Observation, Chunk]):
         noise_rad: float | None = None,
         delay_steps: int | None = None,
         episode_steps: int = EPISODE_STEPS,
+        image_side: int = 0,
         render_mode: Literal["rgb_array"] | None = None,
     ) -> None:
         """Build the scene of `variant` with single values replaced; None keeps the variant's.
 
-        Raises UsageError or ArtifactError naming the value and its limits.
+        With an `image_side` (pixels) nothing of the target is observed: two cameras show it, see `cameras`. Raises UsageError or
+        ArtifactError naming the value and its limits, and PocoError if images are asked for and cannot be rendered.
         """
         if not 1 <= episode_steps <= 10_000:
             raise UsageError(f"episode_steps is {episode_steps}, must lie in 1 to 10000: choose for example 80")
@@ -79,6 +84,10 @@ class PegInHoleEnvironment(gymnasium.Env[Observation, Chunk]):
                     f"delay_steps is {delay_steps}, must be at least 1: a chunk attaches later than the tick it was observed in"
                 )
             self._specification = msgspec.structs.replace(self._specification, delay_steps=delay_steps)
+        self._cameras = None
+        if image_side:
+            self._cameras = TaskCameras(self.task.arm, CAMERAS, image_side, self._specification)
+            self._specification = self._cameras.specification
         tip = self._specification.tip
         self._planning_limits = fr3_limits(PLANNING_MARGINS, GUARDS, tip)
         self._plant = SimulatedPlant(self.task, fr3_limits(STEP_MARGINS, GUARDS, tip))
@@ -95,6 +104,11 @@ class PegInHoleEnvironment(gymnasium.Env[Observation, Chunk]):
     def specification(self) -> Specification:
         """The contract under which steps are recorded."""
         return self._specification
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Names of the cameras whose images come with every observation, as `episodes.Views` in `info["views"]`; none without."""
+        return () if self._cameras is None else CAMERAS
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -116,8 +130,10 @@ class PegInHoleEnvironment(gymnasium.Env[Observation, Chunk]):
             boot_epoch=0,
             episode=self._episode,
             episode_steps=self._episode_steps,
+            look=observe if self._cameras is None else self._cameras.observe,
         )
-        return self._rollout.begin(0), {"outcome": "running", "steps": []}
+        observation = self._rollout.begin(0)
+        return observation, {"outcome": "running", "steps": []} | self._shown(())
 
     def step(self, action: Chunk) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Execute the chunk `action` [chunk_steps, 4] in action units up to the next observation tick."""
@@ -129,6 +145,7 @@ class PegInHoleEnvironment(gymnasium.Env[Observation, Chunk]):
             "outcome": outcome,
             "steps": list(transition.steps),
             "interrupted": transition.interrupted,
+            **self._shown(transition.steps),
         }
         reward = sum(step.reward for step in transition.steps)
         terminated, truncated = outcome in ("success", "failure", "fault"), outcome == "truncated"
@@ -153,10 +170,15 @@ class PegInHoleEnvironment(gymnasium.Env[Observation, Chunk]):
         return np.asarray(self._renderer.render(), np.uint8)
 
     def close(self) -> None:
-        """Free the renderer."""
+        """Free the renderers."""
+        if self._cameras is not None:
+            self._cameras.close()
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+    def _shown(self, steps: Sequence[Step]) -> dict[str, Any]:
+        return {} if self._cameras is None else {"views": self._cameras.views(steps)}
 
     def _look(self) -> Sight:
         view = scene(self._plant.report(), self._plant.signal(), self._specification)

@@ -39,6 +39,9 @@ START_HEIGHT_M = 0.11
 GUARDS = Guards(box_min_m=(0.30, -0.25, 0.0), box_max_m=(0.70, 0.25, 0.60))
 """Where the tip may be during this task; the robot's settings file says the same."""
 
+CAMERAS = ("near", "wrist")
+"""What a policy that sees is shown: the block and its surroundings from the front, and what lies before the hand."""
+
 BLOCK_SIDE_M = 0.100
 _SKY = '<asset><texture type="skybox" builtin="gradient" rgb1=".86 .90 .94" rgb2=".60 .67 .74" width="64" height="64"/></asset>'
 _CONTACT = 'friction=".2 .005 .0001" solref=".004 1" solimp=".95 .99 .0005"'
@@ -98,10 +101,12 @@ def peg_in_hole_mjcf(task: PegInHoleParameters) -> str:
         f'<geom name="peg" class="arm" type="box" mass="0" size="{half} {half} {PEG_LENGTH_M / 2}" '
         f'pos="0 0 {top + PEG_LENGTH_M / 2}" rgba=".95 .60 .15 1" {_CONTACT}/>'
         f'<site name="tip" pos="0 0 {TIP_FROM_FLANGE_M}" size=".002" rgba="0 0 0 0"/>'
+        '<camera name="wrist" pos=".09 0 .02" xyaxes="0 -1 0 -.882 0 -.471" fovy="70"/>'
     )
     table = (
         '<geom name="table" type="box" contype="0" conaffinity="0" size=".30 .35 .001" pos=".5 0 0" rgba=".72 .60 .46 1"/>'
         '<camera name="task" pos="1.05 -0.78 0.46" xyaxes=".786 .619 .000 -.153 .194 .969" fovy="36"/>'
+        '<camera name="near" pos=".80 0 .22" xyaxes="0 1 0 -.471 0 .882" fovy="36"/>'
     )
     return fr3_mjcf(table + _block(task), peg, _SKY, finger_opening_m=task.peg_side_m)
 

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from poco.errors import ArtifactError, PocoError, UsageError
-from poco.hw.emulator.replay import STRIP_COLUMNS, STRIP_FRAMES, STRIP_SIDE, choose_renderer, read_episode
+from poco.hw.emulator.renderer import choose_renderer
+from poco.hw.emulator.replay import STRIP_COLUMNS, STRIP_FRAMES, STRIP_SIDE, read_episode
 from poco.runtime.run_folder import EVENTS, TICKS, EpisodeStarted, RunFolder
 from synthetic_run import EPISODE_TICKS, OUTCOMES, episode_ticks, facts, make_run
 

@@ -1,0 +1,76 @@
+"""Cameras of a simulated task: what a policy is shown instead of being told where the target is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from poco import observation
+from poco.episodes import Views
+from poco.errors import UsageError
+from poco.records import Step, TaskSignal
+from poco.specification import Specification
+
+from ..arm import SimulatedArm
+from ..renderer import open_renderer
+
+SIDE_MIN, SIDE_MAX = 32, 480
+HIDDEN = ("target_offset", "target_yaw_offset")
+"""Sources of what the images show."""
+
+
+class TaskCameras:
+    """Takes a picture with every camera at every observation; the process that simulates owns it.
+
+    `specification` is the one given without its fields of the target. What those fields would have said goes with the images, for
+    training.
+    """
+
+    def __init__(self, arm: SimulatedArm, names: tuple[str, ...], side: int, specification: Specification) -> None:
+        """Open a renderer of square images, `side` pixels each way; raises UsageError for a side that is none, PocoError without
+        a way to render.
+        """
+        if not SIDE_MIN <= side <= SIDE_MAX:
+            raise UsageError(
+                f"image_side is {side} pixels, must lie in {SIDE_MIN} to {SIDE_MAX}: choose for example 64"
+            )
+        fields = specification.observation
+        told = tuple(field for field in fields if field.source in HIDDEN)
+        self.specification = msgspec.structs.replace(
+            specification, observation=tuple(field for field in fields if field not in told)
+        )
+        self._told = msgspec.structs.replace(specification, observation=told)
+        self._arm, self._names = arm, names
+        self._renderer = open_renderer(arm.model, side)
+        self._taken: dict[int, tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]] = {}
+        self._newest = 0
+
+    def observe(
+        self, state: npt.NDArray[np.void], signal: TaskSignal, specification: Specification
+    ) -> npt.NDArray[np.float32]:
+        """Return the observation vector, and take the pictures that belong to it."""
+        self._newest = int(state["tick"])
+        self._taken[self._newest] = self._pictures(), observation.observe(state, signal, self._told)
+        return observation.observe(state, signal, specification)
+
+    def views(self, steps: Sequence[Step]) -> Views:
+        """Return what was seen at each of `steps` and at the newest observation; everything older is forgotten."""
+        seen = [self._taken[tick] for tick in (*(step.tick for step in steps), self._newest)]
+        self._taken = {self._newest: seen[-1]}
+        images, target = zip(*seen, strict=True)
+        return Views(self._names, np.stack(images), np.stack(target))
+
+    def close(self) -> None:
+        """Free the renderer."""
+        self._renderer.close()
+
+    def _pictures(self) -> npt.NDArray[np.uint8]:
+        """Return the images [cameras, 3, side, side]."""
+        pictures = []
+        for name in self._names:
+            self._renderer.update_scene(self._arm.data, name)
+            pictures.append(self._renderer.render().transpose(2, 0, 1))
+        return np.array(pictures, np.uint8)

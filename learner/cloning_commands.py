@@ -1,0 +1,138 @@
+"""The command of `poco-learner` that clones what demonstrations show, from observation vectors or from images."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from poco.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from poco.learner.checkpoint import Checkpoint
+    from poco.learner.demonstrations import Demonstrations
+    from poco.learner.image_cloning import ImageCloningSettings
+    from poco.learner.image_policy import ImagePolicy
+
+LINES = {
+    "training": "training",
+    "validation": "held-out episodes",
+    "flow": "held-out episodes",
+    "pose": "error of the pose, held-out episodes",
+}
+"""What the columns of a curve are called in its picture."""
+
+
+def clone(
+    data: Path,
+    out: Path,
+    steps: int = 20_000,
+    seed: int = 0,
+    batch: int = 256,
+    hidden_sizes: tuple[int, ...] = (128, 128, 128),
+    learning_rate: float = 1e-3,
+    features: int = 16,
+    depth: Literal[10, 18] = 10,
+    width: int = 16,
+    image_weights: Path | None = None,
+) -> None:
+    """Train a flow-matching policy by behaviour cloning and keep the best one on held-out episodes.
+
+    Data that were made with --image-side train a policy that sees, encoders and all, with a second loss of where the target is;
+    then the encoders are frozen. A few thousand steps with --batch 64 are enough for a start.
+
+    Args:
+        data: Folder of episode files.
+        out: Folder of the checkpoint; also gets the loss curve (loss.png) and figures (training.json).
+        steps: Gradient steps.
+        seed: Seed of split, initialisation and batches; the same seed gives the same policy.
+        batch: Windows in one gradient step.
+        hidden_sizes: Widths of the hidden layers.
+        learning_rate: First learning rate; it falls to zero along a cosine.
+        features: Numbers that are kept of each camera's image (data with images).
+        depth: Layers of the residual network of each camera (data with images).
+        width: Channels of its first layer (data with images); 64 is the published size.
+        image_weights: Safetensors file with torchvision's names to begin every camera's network with; it needs --width 64.
+    """
+    import torch
+
+    from poco.learner import checkpoint, cloning, demonstrations, image_cloning
+    from poco.learner.progress import track
+
+    torch.set_num_threads(1)
+    loaded = demonstrations.read_demonstrations(data)
+    seeing = loaded.episodes[0].views is not None
+    if image_weights is not None and not seeing:
+        raise UsageError(f"--image-weights is {image_weights}, but {data} holds no images: leave it out")
+    with track("behaviour cloning", steps, "steps") as advance:
+
+        def on_step(step: int, loss: float) -> None:
+            advance(f"loss {loss:.4f}")
+
+        if seeing:
+            made, curve = _from_images(
+                loaded,
+                image_cloning.ImageCloningSettings(
+                    steps=steps,
+                    seed=seed,
+                    batch=batch,
+                    hidden_sizes=hidden_sizes,
+                    learning_rate=learning_rate,
+                    features=features,
+                    depth=depth,
+                    width=width,
+                ),
+                image_weights,
+                on_step,
+            )
+        else:
+            settings = cloning.CloningSettings(
+                steps=steps, seed=seed, batch=batch, hidden_sizes=hidden_sizes, learning_rate=learning_rate
+            )
+            cloned = cloning.clone(loaded, settings, on_step)
+            made = checkpoint.Checkpoint(loaded.specification, cloned.policy, cloned.metrics)
+            curve = [asdict(point) for point in cloned.curve]
+    checkpoint.write_checkpoint(out, made)
+    _write_report(made.metrics, curve, out)
+    print(json.dumps({"out": str(out), **made.metrics}))
+
+
+def _from_images(
+    loaded: Demonstrations, settings: ImageCloningSettings, weights: Path | None, on_step: Callable[[int, float], None]
+) -> tuple[Checkpoint, list[dict[str, float]]]:
+    from poco.learner.checkpoint import Checkpoint
+    from poco.learner.image_cloning import clone_images
+    from poco.learner.image_policy import with_features
+    from poco.learner.resnet import ResNet, load_weights
+
+    def begin(policy: ImagePolicy) -> None:
+        for network in policy.encoder.networks:
+            assert isinstance(network, ResNet)
+            if weights is not None:
+                load_weights(network, weights)
+
+    cloned = clone_images(loaded, settings, on_step, begin)
+    encoder = cloned.policy.encoder
+    specification = with_features(loaded.specification, encoder)
+    made = Checkpoint(specification, cloned.policy.flow, cloned.metrics, encoder)
+    return made, [asdict(point) for point in cloned.curve]
+
+
+def _write_report(metrics: dict[str, float], curve: Sequence[dict[str, float]], out: Path) -> None:
+    """Write figures and loss curve of a training run beside its checkpoint."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    (out / "training.json").write_text(json.dumps({"metrics": metrics, "curve": curve}, indent=2) + "\n")
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for name in sorted(curve[0].keys() - {"step"}):
+        axes.plot([point["step"] for point in curve], [point[name] for point in curve], label=LINES[name])
+    axes.set(xlabel="gradient steps", ylabel="flow-matching loss", title="Behaviour cloning")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(out / "loss.png", dpi=120)

@@ -1,0 +1,110 @@
+"""From images to observations: what a frozen encoder makes of them takes their place, in environments and in recorded episodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from poco.episodes import Views
+from poco.errors import ArtifactError, UsageError
+from poco.learner.demonstrations import Recorded
+from poco.learner.image_policy import ImageEncoder, with_features
+from poco.learner.rollouts import Environment, cameras_of, specification_of
+from poco.specification import Specification
+
+Floats = npt.NDArray[np.float32]
+
+ENCODED_ROWS = 256
+"""So many images are encoded at a time."""
+
+
+@torch.no_grad()
+def encode(encoder: ImageEncoder, images: npt.NDArray[np.uint8], state: Floats) -> Floats:
+    """Return the observations [N, O] of `images` [N, cameras, 3, H, W] (u8) and `state` [N, S], by a frozen encoder.
+
+    `images` may be a memory map. Raises ArtifactError if they are not of the encoder's cameras and size.
+    """
+    if images.shape[1:] != encoder.architecture.image_shape:
+        raise ArtifactError(
+            f"images have the shape {list(images.shape[1:])}, the encoder takes {list(encoder.architecture.image_shape)}: make "
+            f"data or environment with --image-side {encoder.architecture.side}"
+        )
+    blocks = [slice(first, first + ENCODED_ROWS) for first in range(0, len(images), ENCODED_ROWS)]
+    parts = [
+        encoder(torch.from_numpy(np.array(images[rows])), torch.from_numpy(np.array(state[rows]))) for rows in blocks
+    ]
+    observations: Floats = torch.cat(parts).numpy()
+    return observations
+
+
+def encoded(episode: Recorded, encoder: ImageEncoder, specification: Specification) -> Recorded:
+    """Return `episode` as the policy behind `encoder` sees it, under `specification`, its own with the features.
+
+    Raises ArtifactError if it holds no images or those of other cameras.
+    """
+    views = _expected(episode.views, encoder)
+    state = np.concatenate([episode.observations, [episode.end.final_observation]]).astype(np.float32)
+    seen = encode(encoder, views.images, state)
+    end = msgspec.structs.replace(episode.end, final_observation=seen[-1].tolist())
+    return Recorded(specification, seen[:-1], episode.actions_policy, episode.rewards, end, views)
+
+
+class Seeing(gymnasium.Env[Floats, Floats]):
+    """`environment` with what the frozen `encoder` makes of its images in front of every observation, in its steps as well.
+
+    Each image is encoded once. Raises UsageError for an environment without images.
+    """
+
+    def __init__(self, environment: Environment, encoder: ImageEncoder) -> None:
+        if not cameras_of(environment):
+            raise UsageError(
+                "the policy sees through cameras, but the environment gives no images: let its settings name an image_side"
+            )
+        self._environment, self._encoder = environment, encoder
+        self._specification = with_features(specification_of(environment), encoder)
+        self._newest: Floats
+
+    @property
+    def specification(self) -> Specification:
+        """The contract under which steps are recorded."""
+        return self._specification
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Floats, dict[str, Any]]:
+        """Begin the episode of `seed` and return its first observation."""
+        state, info = self._environment.reset(seed=seed, options=options)
+        self._newest = encode(self._encoder, _expected(info["views"], self._encoder).images, state[None])[0]
+        return self._newest, info
+
+    def step(self, action: Floats) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
+        """Execute the chunk `action` [T, A]."""
+        state, reward, terminated, truncated, info = self._environment.step(action)
+        views, steps = _expected(info["views"], self._encoder), info["steps"]
+        states = np.array([*(step.observation for step in steps[1:]), state], np.float32)
+        fresh = encode(self._encoder, views.images[-len(states) :], states)
+        seen = [self._newest, *fresh]
+        info["steps"] = [
+            msgspec.structs.replace(step, observation=row.tolist()) for step, row in zip(steps, seen, strict=False)
+        ]
+        self._newest = fresh[-1]
+        if "end" in info:
+            info["end"] = msgspec.structs.replace(info["end"], final_observation=self._newest.tolist())
+        return self._newest, float(reward), terminated, truncated, info
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._environment.close()
+
+
+def _expected(views: Views | None, encoder: ImageEncoder) -> Views:
+    cameras = encoder.architecture.cameras
+    if views is None or views.cameras != cameras:
+        raise ArtifactError(
+            f"the policy sees through the cameras {', '.join(cameras)}, there are images of "
+            f"{', '.join(views.cameras) if views else 'none'}: make data with --image-side"
+        )
+    return views

@@ -1,0 +1,180 @@
+"""A policy that sees: images are recorded, cloned from, encoded once and measured, by the commands that a user has."""
+
+from __future__ import annotations
+
+import ctypes.util
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from poco.errors import ArtifactError, UsageError
+from poco.learner import rollouts
+from poco.learner.acting import chunk_actor
+from poco.learner.checkpoint import Checkpoint, read_checkpoint
+from poco.learner.cloning_commands import clone
+from poco.learner.data_commands import make_data
+from poco.learner.demonstrations import Demonstrations, read_demonstrations
+from poco.learner.image_cloning import ImageCloningSettings, clone_images
+from poco.learner.image_policy import EncoderArchitecture, ImageEncoder, with_features
+from poco.learner.sight import Seeing, encode, encoded
+from poco.learner.training_commands import TASK, evaluate
+
+EPISODES, SIDE, STEPS = 8, 64, 60
+pytestmark = pytest.mark.skipif(
+    ctypes.util.find_library("EGL") is None and ctypes.util.find_library("OSMesa") is None,
+    reason="neither libegl1 nor libosmesa6 is installed",
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Demonstrations with images, by the command."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("seen")
+    make_data(folder, episodes=EPISODES, noise=0.2, image_side=SIDE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def demonstrations(data: Path) -> Demonstrations:
+    return read_demonstrations(data)
+
+
+@pytest.fixture(scope="module")
+def folder(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint cloned from them, by the command."""
+    out = tmp_path_factory.mktemp("seeing")
+    clone(data, out, steps=STEPS, batch=32, hidden_sizes=(64, 64), features=8, width=4)
+    return out
+
+
+@pytest.fixture(scope="module")
+def seeing(folder: Path) -> Checkpoint:
+    return read_checkpoint(folder)
+
+
+def encoder_of(checkpoint: Checkpoint) -> ImageEncoder:
+    assert checkpoint.encoder is not None
+    return checkpoint.encoder
+
+
+def test_recorded_images_belong_to_their_steps(demonstrations: Demonstrations) -> None:
+    """Every step has an image of both cameras and the end one more; where the target is stands beside it and is not observed."""
+    assert not any("target" in field.name for field in demonstrations.specification.observation)
+    for episode in demonstrations.episodes:
+        views = episode.views
+        assert views is not None
+        assert views.cameras == ("near", "wrist")
+        assert views.images.shape == (len(episode.rewards) + 1, 2, 3, SIDE, SIDE)
+        assert views.images.dtype == np.uint8
+        assert views.target.shape == (len(episode.rewards) + 1, 8)
+        assert np.abs(views.target).max() <= 1.0
+        assert np.ptp(views.images[:, 1].astype(int), axis=0).max() > 100
+        assert np.abs(views.target[0, :3]).max() > np.abs(views.target[-1, :2]).max()
+
+
+def test_a_policy_learns_to_see(folder: Path) -> None:
+    """On scenes never seen the error of the target's pose and the flow loss fall; the command leaves figures and a picture."""
+    assert {item.name for item in folder.iterdir()} >= {"policy.safetensors", "training.json", "loss.png"}
+    curve = json.loads((folder / "training.json").read_text())["curve"]
+    assert [point["step"] for point in curve] == [0, STEPS]
+    assert curve[-1]["pose"] < 0.7 * curve[0]["pose"]
+    assert curve[-1]["flow"] < 0.95 * curve[0]["flow"]
+
+
+def test_cloning_again_gives_the_same_policy(demonstrations: Demonstrations) -> None:
+    """The same settings and data give the same encoder and flow policy bit for bit, another seed does not."""
+    few = Demonstrations(demonstrations.specification, demonstrations.episodes[:2])
+    settings = [ImageCloningSettings(steps=2, batch=4, features=2, width=2, seed=seed) for seed in (1, 1, 2)]
+    digests = [clone_images(few, one).policy.encoder.digest() for one in settings]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_evaluation_renders_what_the_policy_sees(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`evaluate` finds out by itself that images are needed, and keeps the figure with policy and encoder."""
+    before = encoder_of(read_checkpoint(folder)).digest()
+    evaluate(folder, episodes=1)
+    figures = json.loads(capsys.readouterr().out)
+    after = read_checkpoint(folder)
+    assert figures["episodes"] == 1
+    assert after.metrics["success_easy"] == figures["rate"]
+    assert encoder_of(after).digest() == before
+    with pytest.raises(UsageError, match="in this process"):
+        evaluate(folder, episodes=1, workers=2)
+
+
+def test_images_are_encoded_once(seeing: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An episode of n steps encodes n + 1 images of each camera, and its steps hold what their own images give."""
+    encoder, counted = encoder_of(seeing), []
+    forward = encoder.forward
+
+    def count(images: Tensor, state: Tensor) -> Tensor:
+        counted.append(len(images))
+        return forward(images, state)
+
+    monkeypatch.setattr(encoder, "forward", count)
+    environment = Seeing(rollouts.make_environment(TASK, image_side=SIDE, episode_steps=17), encoder)
+    assert environment.specification == seeing.specification
+    actor = chunk_actor(seeing.policy, None, seeing.specification, 1, 5)
+    (rolled,) = rollouts.roll(environment, actor, range(1), 3)
+    environment.close()
+    assert rolled.views is not None
+    assert len(rolled.steps) == 17
+    assert sum(counted) == 18
+    seen = np.array([*(step.observation for step in rolled.steps), rolled.end.final_observation], np.float32)
+    size = encoder.architecture.size
+    again = encode(encoder, rolled.views.images, seen[:, size:])
+    np.testing.assert_allclose(again, seen, atol=1e-5)
+    assert np.abs(seen).max() <= 1.0
+    assert np.ptp(seen[:, :size], axis=0).max() > 0.01
+
+
+def test_recorded_episodes_are_seen_as_they_happened(seeing: Checkpoint, demonstrations: Demonstrations) -> None:
+    """Encoding a recorded episode changes its observations and nothing else, and takes no other cameras or sizes."""
+    encoder, episode = encoder_of(seeing), demonstrations.episodes[0]
+    specification = with_features(demonstrations.specification, encoder)
+    assert specification == seeing.specification
+    seen = encoded(episode, encoder, specification)
+    size = encoder.architecture.size
+    assert seen.observations.shape == (len(episode.rewards), specification.observation_size)
+    assert np.array_equal(seen.observations[:, size:], episode.observations)
+    assert np.array_equal(seen.actions_policy, episode.actions_policy)
+    assert seen.end.final_observation[size:] == pytest.approx(episode.end.final_observation)
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"side": 32}, "--image-side 32"),
+        ({"cameras": ("a", "b")}, "cameras a, b"),
+    ]
+    for change, says in changes:
+        other = ImageEncoder(msgspec.structs.replace(encoder.architecture, **change))
+        with pytest.raises(ArtifactError, match=says):
+            encoded(episode, other, specification)
+
+
+def test_images_and_policies_that_do_not_fit_are_refused(
+    data: Path, folder: Path, demonstrations: Demonstrations, tmp_path: Path
+) -> None:
+    """An environment without images for a policy that sees, images for one that does not, data of two kinds, foreign weights."""
+    blind = rollouts.make_environment(TASK)
+    encoder = ImageEncoder(EncoderArchitecture(cameras=("near", "wrist"), side=SIDE, features=2, width=2))
+    with pytest.raises(UsageError, match="gives no images"):
+        Seeing(blind, encoder)
+    make_data(tmp_path / "blind", episodes=2)
+    with pytest.raises(UsageError, match="holds no images"):
+        clone(tmp_path / "blind", tmp_path / "out", steps=1, image_weights=tmp_path / "weights.safetensors")
+    make_data(tmp_path / "smaller", episodes=1, image_side=32)
+    name = next(iter((tmp_path / "smaller").iterdir())).name
+    (data / name).rename(tmp_path / "kept")
+    try:
+        (tmp_path / "smaller" / name).rename(data / name)
+        with pytest.raises(ArtifactError, match="differ in what cameras saw"):
+            read_demonstrations(data)
+    finally:
+        (tmp_path / "kept").rename(data / name)
+    with pytest.raises(UsageError, match="image_side is 7"):
+        rollouts.make_environment(TASK, image_side=7)

@@ -9,9 +9,13 @@ from poco.learner import training_state
 from poco.learner.agent import Agent
 from poco.learner.critic import ChunkCritic, CriticArchitecture
 from poco.learner.fast_flow import FastFlow
+from poco.learner.image_policy import ImageEncoder
 from poco.learner.networks import FlowPolicy
 from poco.learner.remaining import Remaining
 from poco.learner.training_state import Identity, Tensors, TrainingState
+
+ENCODER = "encoder."
+"""What the names of the encoder's tensors begin with in a state."""
 
 
 def assemble(identity: Identity, bf16_sampling: bool = False, threads: int = 1) -> tuple[FlowPolicy, Agent]:
@@ -55,6 +59,19 @@ def fill(policy: FlowPolicy, agent: Agent, state: TrainingState) -> None:
             "remove the newest file of its states to resume from the one before"
         ) from error
     agent.refused = state.progress.refused
+
+
+def encoder_of(state: TrainingState) -> ImageEncoder | None:
+    """Return what encodes images for the policy of `state`, none if it does not see; raises ArtifactError if it is not in it."""
+    architecture = state.identity.encoder
+    if architecture is None:
+        return None
+    encoder, tensors = ImageEncoder(architecture), training_state.under(ENCODER, state.tensors)
+    expected = {name: tensor.shape for name, tensor in encoder.weights().items()}
+    if {name: tensor.shape for name, tensor in tensors.items()} != expected:
+        raise ArtifactError("the checkpoint of the run does not hold its encoder of images: start a new run")
+    encoder.load_state_dict(tensors, strict=False)
+    return encoder.freeze()
 
 
 def forget_moments(policy: FlowPolicy, agent: Agent) -> None:

@@ -81,7 +81,8 @@ def read_subject(folder: Path) -> Subject:
     policy, agent = assembly.assemble(state.identity)
     assembly.fill(policy, agent, state)
     identity = state.identity
-    return Subject(folder, policy, identity.specification, agent, identity.settings, state.progress.steps)
+    encoder = assembly.encoder_of(state)
+    return Subject(folder, policy, identity.specification, agent, identity.settings, state.progress.steps, encoder)
 
 
 def evaluate(

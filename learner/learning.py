@@ -21,6 +21,7 @@ from poco.learner.cloning import SMALLEST_STD
 from poco.learner.critic import ChunkCritic
 from poco.learner.demonstrations import EpisodeColumns
 from poco.learner.fast_flow import bf16_is_faster
+from poco.learner.image_policy import ImageEncoder
 from poco.learner.metrics import EpisodeFigures, Origin, append_figures, keep_figures
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.recipe import TrainingSettings
@@ -51,6 +52,8 @@ class Run:
     """Whether acting goes on beside the learning: a resumed run then keeps every episode in the replay."""
     threads: int = 1
     """So many threads share the candidates of an update out."""
+    encoder: ImageEncoder | None = None
+    """What encodes images for the policy, if it sees; it stays as it is."""
 
 
 class Learning:
@@ -169,12 +172,15 @@ class Learning:
         self.replay.flush()
         tensors = assembly.tensors_of(self.policy, self.agent) | training_state.generator_tensors(self.generator)
         tensors |= training_state.prefixed("best.", self.best)
+        encoder = self.run.encoder
+        if encoder is not None:
+            tensors |= training_state.prefixed(assembly.ENCODER, encoder.weights())
         state = TrainingState(self.identity, self.progress, self.replay.watermark, tensors, self.position)
         training_state.write_state(self.run.out / "states", state)
-        write_checkpoint(self.run.out, Checkpoint(self.specification, self.policy, self.metrics()))
+        write_checkpoint(self.run.out, Checkpoint(self.specification, self.policy, self.metrics(), encoder))
         best = FlowPolicy(self.policy.architecture)
         best.load_state_dict(self.best)
-        write_checkpoint(self.run.out / "best", Checkpoint(self.specification, best, self.metrics()))
+        write_checkpoint(self.run.out / "best", Checkpoint(self.specification, best, self.metrics(), encoder))
 
     def metrics(self) -> dict[str, float]:
         """Return the figures that go with the policy."""
@@ -254,8 +260,13 @@ class Learning:
             architecture = state.identity.architecture
         else:
             architecture = Architecture.of(self.specification, settings.actor_hidden_sizes)
+        encoder = self.run.encoder
         identity = Identity(
-            settings=settings, seed=self.run.seed, specification=self.specification, architecture=architecture
+            settings=settings,
+            seed=self.run.seed,
+            specification=self.specification,
+            architecture=architecture,
+            encoder=None if encoder is None else encoder.architecture,
         )
         if state is not None and state.identity.digest() != identity.digest():
             raise ArtifactError(

@@ -13,7 +13,7 @@ import torch
 from poco.episodes import Views
 from poco.errors import ArtifactError, UsageError
 from poco.learner.demonstrations import Recorded
-from poco.learner.image_policy import ImageEncoder, with_features
+from poco.learner.image_policy import ImageEncoder, with_features, without_features
 from poco.learner.rollouts import Environment, cameras_of, specification_of
 from poco.specification import Specification
 
@@ -45,9 +45,15 @@ def encode(encoder: ImageEncoder, images: npt.NDArray[np.uint8], state: Floats) 
 def encoded(episode: Recorded, encoder: ImageEncoder, specification: Specification) -> Recorded:
     """Return `episode` as the policy behind `encoder` sees it, under `specification`, its own with the features.
 
-    Raises ArtifactError if it holds no images or those of other cameras.
+    Raises ArtifactError if it holds no images or those of other cameras, or was recorded under another specification.
     """
     views = _expected(episode.views, encoder)
+    ours = without_features(specification, encoder.architecture).digest()
+    if episode.specification.digest() != ours:
+        raise ArtifactError(
+            f"episode {episode.end.episode} has specification {episode.specification.digest()[:12]}, the policy that sees was "
+            f"cloned under {ours[:12]}: give the data that it was cloned from"
+        )
     state = np.concatenate([episode.observations, [episode.end.final_observation]]).astype(np.float32)
     seen = encode(encoder, views.images, state)
     end = msgspec.structs.replace(episode.end, final_observation=seen[-1].tolist())

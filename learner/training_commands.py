@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from poco.errors import UsageError
 
 if TYPE_CHECKING:
+    from poco.learner.image_policy import ImageEncoder
     from poco.learner.learning import Run
     from poco.learner.metrics import EpisodeFigures
     from poco.learner.recipe import TrainingSettings
@@ -90,9 +91,11 @@ def train(
         else _new(out, config, data, start, method, episodes, steps, seed)
     )
     run = dataclasses.replace(run, beside=workers > 0, threads=threads)
-    task, parameters = run.settings.task, run.settings.environment
+    task, parameters = run.settings.task, _shown(run.settings.environment, run.encoder)
+    if run.encoder is not None and workers:
+        raise UsageError(f"--workers is {workers}, but a policy that sees acts in this process: leave it out")
     with contextlib.ExitStack() as stack:
-        environment = stack.enter_context(one_environment(task, parameters, out / WORKERS, env_python))
+        environment = stack.enter_context(one_environment(task, parameters, out / WORKERS, env_python, run.encoder))
         learner = Learner(run, environment, resume)
         if workers:
             processes = stack.enter_context(environment_processes(workers, task, parameters, out / WORKERS, env_python))
@@ -177,8 +180,7 @@ def evaluate(
     name, parameters = named_environment(settings if config is None else read_recipe(config), task, variant)
     label = task_label(name, parameters)
     encoder = subject.encoder
-    if encoder is not None:
-        parameters.setdefault("image_side", encoder.architecture.side)
+    parameters = _shown(parameters, encoder)
     with contextlib.ExitStack() as stack:
         environments: Sequence[Environment] = (
             [stack.enter_context(one_environment(name, parameters, checkpoint / WORKERS, env_python, encoder))]
@@ -279,26 +281,39 @@ def _new(
     from poco.learner.checkpoint import read_checkpoint
     from poco.learner.demonstrations import read_demonstrations
     from poco.learner.learning import Run
+    from poco.learner.sight import encoded
 
     if config is None:
         raise UsageError("--config is missing: give a training recipe such as configs/cpu/peg_in_hole.yaml")
+    begun = None if start is None else read_checkpoint(start)
+    encoder = None if begun is None else begun.encoder
+    demonstrations = () if data is None else read_demonstrations(data).episodes
+    if begun is not None and encoder is not None:
+        demonstrations = tuple(encoded(episode, encoder, begun.specification) for episode in demonstrations)
     return Run(
         settings=_changed(read_recipe(config), method, episodes, steps),
         seed=seed,
         out=out,
-        demonstrations=() if data is None else read_demonstrations(data).episodes,
-        start=None if start is None else read_checkpoint(start),
+        demonstrations=demonstrations,
+        start=begun,
+        encoder=encoder,
     )
 
 
 def _resumed(out: Path, config: Path | None, method: Method | None, episodes: int | None, steps: int | None) -> Run:
     """Return the run that its newest state describes."""
-    from poco.learner import training_state
+    from poco.learner import assembly, training_state
     from poco.learner.learning import Run
 
-    identity = training_state.read_header(out / "states").identity
-    settings = identity.settings if config is None else read_recipe(config)
-    return Run(_changed(settings, method, episodes, steps), identity.seed, out)
+    state = training_state.read_state(out / "states")
+    settings = state.identity.settings if config is None else read_recipe(config)
+    changed = _changed(settings, method, episodes, steps)
+    return Run(changed, state.identity.seed, out, encoder=assembly.encoder_of(state))
+
+
+def _shown(parameters: dict[str, Any], encoder: ImageEncoder | None) -> dict[str, Any]:
+    """Return the environment's `parameters`, with images of the size that `encoder` takes, unless they name one."""
+    return parameters if encoder is None else {"image_side": encoder.architecture.side, **parameters}
 
 
 def read_recipe(config: Path) -> TrainingSettings:

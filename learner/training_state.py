@@ -18,6 +18,7 @@ from torch import Tensor
 
 from poco.episodes import write_durably
 from poco.errors import ArtifactError, SettingsError
+from poco.learner.image_policy import EncoderArchitecture
 from poco.learner.networks import Architecture
 from poco.learner.recipe import TrainingSettings, endless
 from poco.learner.success_guard import GuardState
@@ -61,12 +62,16 @@ class Progress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a run is: recipe, seed, specification and the architecture of its actor; enough to build its networks again."""
+    """What a run is: recipe, seed, specification, the architecture of its actor and of what encodes images for it, if it sees.
+
+    It is enough to build its networks again.
+    """
 
     settings: TrainingSettings
     seed: int
     specification: Specification
     architecture: Architecture
+    encoder: EncoderArchitecture | None = None
 
     def digest(self) -> str:
         """Return the hash of what a resumed run must share; only its end may be moved."""

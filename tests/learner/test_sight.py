@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from poco.errors import ArtifactError, UsageError
@@ -22,8 +23,11 @@ from poco.learner.data_commands import make_data
 from poco.learner.demonstrations import Demonstrations, read_demonstrations
 from poco.learner.image_cloning import ImageCloningSettings, clone_images
 from poco.learner.image_policy import EncoderArchitecture, ImageEncoder, with_features
+from poco.learner.recipe import read_training_settings
+from poco.learner.replay import Replay
 from poco.learner.sight import Seeing, encode, encoded
-from poco.learner.training_commands import TASK, evaluate
+from poco.learner.training_commands import TASK, evaluate, train
+from recipes import reach_recipe
 
 EPISODES, SIDE, STEPS = 8, 64, 60
 pytestmark = pytest.mark.skipif(
@@ -178,3 +182,51 @@ def test_images_and_policies_that_do_not_fit_are_refused(
         (tmp_path / "kept").rename(data / name)
     with pytest.raises(UsageError, match="image_side is 7"):
         rollouts.make_environment(TASK, image_side=7)
+
+
+def recipe(file: Path, **changes: Any) -> Path:
+    """Write a recipe of short episodes to `file`."""
+    settings = reach_recipe(
+        task=TASK,
+        environment={"variant": "easy", "episode_steps": 10},
+        warm_up_steps=15,
+        evaluation_interval=0,
+        **changes,
+    )
+    file.write_text(yaml.safe_dump(msgspec.to_builtins(settings)))
+    return file
+
+
+def test_the_policy_behind_the_encoder_is_improved(
+    data: Path, folder: Path, seeing: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`train` changes the flow policy and nothing of the encoder, and a run that was broken off ends as an unbroken one does."""
+    config, whole, broken = recipe(tmp_path / "recipe.yaml"), tmp_path / "whole", tmp_path / "broken"
+    train(whole, config, data, folder, episodes=4)
+    train(broken, config, data, folder, episodes=3)
+    train(broken, episodes=4, resume=True)
+    first, second = read_checkpoint(whole), read_checkpoint(broken)
+    assert first.specification == seeing.specification
+    assert encoder_of(first).digest() == encoder_of(second).digest() == encoder_of(seeing).digest()
+    before, one, two = (checkpoint.policy.state_dict() for checkpoint in (seeing, first, second))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not torch.equal(before["velocity_layer.weight"], one["velocity_layer.weight"])
+    replay = Replay.open(whole / "replay", seeing.specification)
+    assert replay.episodes == EPISODES + 4
+    evaluate(whole, episodes=1, best_of=2)
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["best_of"] == 2
+
+
+def test_training_refuses_what_does_not_fit(data: Path, folder: Path, tmp_path: Path) -> None:
+    """Images without a policy that sees, data without images, and workers, which give none."""
+    config = recipe(tmp_path / "recipe.yaml")
+    with pytest.raises(UsageError, match="in this process"):
+        train(tmp_path / "a", config, data, folder, workers=1)
+    make_data(tmp_path / "blind", episodes=1)
+    with pytest.raises(ArtifactError, match="there are images of none"):
+        train(tmp_path / "b", config, tmp_path / "blind", folder)
+    shown = read_training_settings(config)
+    shown = msgspec.structs.replace(shown, environment={**shown.environment, "image_side": SIDE})
+    config.write_text(yaml.safe_dump(msgspec.to_builtins(shown)))
+    with pytest.raises(UsageError, match="no policy that sees"):
+        train(tmp_path / "c", config, data)

@@ -16,8 +16,10 @@ Booleans = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An episode in the replay: its own number, how many steps it has and whether it was a success."""
+    """An episode in the replay: whose it is, its own number, how many steps it has and whether it was a success."""
 
+    robot: str
+    boot_epoch: int
     episode: int
     steps: int
     success: bool
@@ -50,10 +52,14 @@ class ReplayIndex:
 
     def after(self, watermark: int) -> list[Stored]:
         """Return the episodes whose admission number is beyond `watermark`, oldest first."""
-        episodes = {number: episode for (_, _, episode), number in self._identities.items()}
+        identities = {number: identity for identity, number in self._identities.items()}
         later = np.flatnonzero(self.numbers > watermark)
         columns = zip(self.numbers[later], self.lengths[later], self.success[later], strict=True)
-        return [Stored(episodes[int(number)], int(steps), bool(success)) for number, steps, success in columns]
+        stored = []
+        for number, steps, success in columns:
+            robot, boot_epoch, episode = identities[int(number)]
+            stored.append(Stored(robot.decode(), boot_epoch, episode, int(steps), bool(success)))
+        return stored
 
     def append(self, record: np.void) -> None:
         """Take in the newest episode."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,44 +9,26 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
+from armless_robot import CONFIG, ArmlessRobot, free_address, make_keys
 
-from poco.clock import monotonic_ns
-from poco.episodes import write_durably
+import synthetic_run
 from poco.journal.records import Boot, Ended, Record, Stepped
 from poco.learner.gathering import Finished
 from poco.learner.link_server import LinkServer
-from poco.link.keys import KeyFolder
 from poco.records import EpisodeEnd, Step, StepKey
 from poco.runtime.entrance import Entrance
-from poco.runtime.link import LinkReport
-from poco.runtime.run_folder import RunFolder
-from poco.runtime.run_options import RunOptions
-from poco.settings import read_settings
 from poco.specification import Specification
-from synthetic_run import facts
 
-CONFIG = Path(__file__).parents[1] / "configs" / "fr3_peg_in_hole.yaml"
+__all__ = ["CONFIG", "free_address"]
+
 SERVING_LEARNER = Path(__file__).parent / "link" / "serving_learner.py"
 PATIENCE_S = 60.0
 
 
 def keys_for(folder: Path, robot: str) -> tuple[Path, Path]:
     """Make keys of a learner and a robot that know each other; return the folders of both."""
-    learner, arm = (
-        KeyFolder.create(folder / "keys-learner", "learner"),
-        KeyFolder.create(folder / f"keys-{robot}", robot),
-    )
-    learner.add(robot, arm.own().public)
-    arm.add("learner", learner.own().public)
-    return learner.path, arm.path
-
-
-def free_address(host: str) -> str:
-    """An address of the link at a port of `host` that nobody listens to."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return f"tcp://{host}:{probe.getsockname()[1]}"
+    learner, (arm,) = make_keys(folder, robot)
+    return learner, arm
 
 
 def until(condition: Callable[[], bool], what: str = "") -> None:
@@ -144,8 +124,8 @@ class Writer:
         until(durable, f"for receipts of {self.entrance.spool.waiting} records")
 
 
-class LinkRun:
-    """One robot's run folder with its link process, which may be killed and started again."""
+class LinkRun(ArmlessRobot):
+    """One robot's run folder with its link process, and a writer in place of a policy."""
 
     def __init__(
         self,
@@ -156,61 +136,9 @@ class LinkRun:
         specification: Specification | None = None,
         **overrides: str,
     ) -> None:
-        settings = {
-            "robot.name": robot,
-            "swap.trust": "none",
-            "link.learner": f'"{address}"',
-            "link.keys": f'"{keys or ""}"',
-            **overrides,
-        }
-        self.options = RunOptions(
-            settings=read_settings(CONFIG, settings),
-            policy="none",
-            episodes=1,
-            speed=1.0,
-            seed=0,
-            recover=False,
-            keep_minutes=1,
-            run_name=f"test-{robot}-{monotonic_ns()}",
-            boot_epoch=monotonic_ns() // 1_000_000,
-            folder=str(folder / f"run-{robot}"),
-        )
-        spec = specification or facts().specification
-        told = msgspec.structs.replace(facts(), specification=spec, specification_hash=spec.digest())
-        self.folder = RunFolder.create(Path(self.options.folder), told).path
-        write_durably(self.folder / "options.json", msgspec.json.encode(self.options))
-        self.journal = folder / f"journal-{robot}"
+        spec = specification or synthetic_run.specification()
+        super().__init__(folder, robot, address, keys, spec, **overrides)
         self.writer = Writer(Entrance(self.options.run_name, "policy-1"), robot, spec, self.options.boot_epoch)
-        self.log = self.folder / "link.log"
-        self.process: subprocess.Popen[bytes]
-        self.start()
-
-    def start(self, environment: dict[str, str] | None = None) -> None:
-        """Start the link process and wait until it is ready."""
-        arguments = [sys.executable, "-m", "poco.runtime.link", "--options", str(self.folder / "options.json")]
-        with self.log.open("ab") as errors:
-            self.process = subprocess.Popen(
-                arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment
-            )
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == b"ready\n", self.log.read_text()
-
-    def kill(self) -> None:
-        """Kill it."""
-        self.process.kill()
-        self.process.communicate()
-
-    def stop(self) -> str:
-        """Ask it to end; return what it said."""
-        self.process.send_signal(signal.SIGTERM)
-        said, _ = self.process.communicate(timeout=PATIENCE_S)
-        assert self.process.returncode == 0, self.log.read_text()
-        return said.decode()
-
-    @property
-    def report(self) -> LinkReport:
-        """What it says of itself once a second."""
-        return msgspec.json.decode((self.folder / "link_status.json").read_bytes(), type=LinkReport)
 
 
 class LearnerProcess:

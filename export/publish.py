@@ -29,30 +29,43 @@ from poco.errors import ArtifactError
 from poco.specification import Specification
 
 Floats = npt.NDArray[np.float32]
+Golden = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
 
 GRAPH_NAME = "policy"
 GRAPH_FILE, TRAINED_FILE, GOLDEN_FILE = "policy.onnx", "trained.safetensors", "golden.safetensors"
+ENCODER_NAME, ENCODER_FILE = "encoder", "encoder.onnx"
 GOLDEN_CASES = 8
 GOLDEN_TOLERANCE = 1e-4
 """Largest difference the kernels of a robot computer may make to a golden chunk, in action units [-1, 1]."""
 
 
 @dataclass(frozen=True, slots=True)
+class ExportedEncoder:
+    """A graph that makes the observation of images and the rest of what is observed."""
+
+    graph: bytes
+    inputs: tuple[GraphInput, ...]
+    output: GraphOutput
+
+
+@dataclass(frozen=True, slots=True)
 class ExportedPolicy:
     """One chunk policy ready to be published.
 
-    `golden` holds observation [N, O], chunk [N, T, A] and, where the graph takes noise, noise [N, T, A]. `trained` are the
-    tensors bound as graph inputs; without any the policy cannot be swapped. `network` lets a learner build it again.
+    `golden` holds observation [N, O], chunk [N, T, A] and, where the graph takes noise, noise [N, T, A]; with an `encoder` also its
+    images [N, cameras, 3, H, W] (u8) and state [N, S]. `trained` are the tensors bound as graph inputs; without any the policy
+    cannot be swapped. `network` lets a learner build it again.
     """
 
     specification: Specification
     graph: bytes
     inputs: tuple[GraphInput, ...]
     output: GraphOutput
-    golden: Mapping[str, Floats]
+    golden: Mapping[str, Golden]
     trained: Mapping[str, Floats] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     network: Mapping[str, int | str | tuple[int, ...]] | None = None
+    encoder: ExportedEncoder | None = None
 
 
 def publish(policy: ExportedPolicy, out: Path) -> Artifact:
@@ -66,13 +79,11 @@ def publish(policy: ExportedPolicy, out: Path) -> Artifact:
     if policy.trained:
         files[TRAINED_FILE] = save(dict(policy.trained))
         tensor_files = (TensorFile(file=TRAINED_FILE, sha256=sha256(files[TRAINED_FILE]), role="trained"), golden_file)
-    graph = Graph(
-        name=GRAPH_NAME,
-        file=GRAPH_FILE,
-        sha256=sha256(policy.graph),
-        inputs=policy.inputs,
-        outputs=(policy.output,),
-    )
+    graphs = [_graph(GRAPH_NAME, GRAPH_FILE, policy.graph, policy.inputs, policy.output)]
+    payloads = {GRAPH_NAME: policy.graph}
+    if (encoder := policy.encoder) is not None:
+        graphs.insert(0, _graph(ENCODER_NAME, ENCODER_FILE, encoder.graph, encoder.inputs, encoder.output))
+        payloads[ENCODER_NAME] = files[ENCODER_FILE] = encoder.graph
     noise = policy.golden.get("noise")
     manifest = Manifest(
         format=FORMAT,
@@ -81,8 +92,8 @@ def publish(policy: ExportedPolicy, out: Path) -> Artifact:
         robot_model=policy.specification.robot,
         specification=policy.specification,
         specification_hash=policy.specification.digest(),
-        graphs=(graph,),
-        graph_hash=graph_hash({GRAPH_NAME: policy.graph}),
+        graphs=tuple(graphs),
+        graph_hash=graph_hash(payloads),
         tensors=tensor_files,
         noise_shape=None if noise is None else noise.shape[1:],
         swappable=bool(policy.trained),
@@ -96,6 +107,10 @@ def publish(policy: ExportedPolicy, out: Path) -> Artifact:
     _check_folder(out, set(files) | {MANIFEST})
     write_artifact(out, manifest, files)
     return read_artifact(out)
+
+
+def _graph(name: str, file: str, payload: bytes, inputs: tuple[GraphInput, ...], output: GraphOutput) -> Graph:
+    return Graph(name=name, file=file, sha256=sha256(payload), inputs=inputs, outputs=(output,))
 
 
 def _check_folder(out: Path, names: set[str]) -> None:

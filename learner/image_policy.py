@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from poco.errors import ArtifactError
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.resnet import STRIDE, Depth, ResNet
-from poco.specification import Field, Specification
+from poco.specification import SEEN, Field, Specification
 
 MAX_CAMERAS = 8
 MAX_SIDE = 512
@@ -146,7 +146,7 @@ def with_features(specification: Specification, encoder: ImageEncoder) -> Specif
 
     The fields name the encoder by its hash, so that nothing encoded by another one passes for the same.
     """
-    source, size = f"images:{encoder.digest()[:DIGITS]}", encoder.architecture.features
+    source, size = SEEN + encoder.digest()[:DIGITS], encoder.architecture.features
     fields = tuple(
         Field(name=f"image_{camera}", source=source, frame=camera, unit="1", low=(-1.0,) * size, high=(1.0,) * size)
         for camera in encoder.architecture.cameras

@@ -45,7 +45,12 @@ LAYERS = {
         ROOT / "export",
         VOCABULARY,
         frozenset({"torch", "onnx", "onnxruntime", "google"}),
-        modules=("poco.learner.networks", "poco.learner.checkpoint"),
+        modules=(
+            "poco.learner.networks",
+            "poco.learner.checkpoint",
+            "poco.learner.image_policy",
+            "poco.learner.resnet",
+        ),
     ),
 }
 FORBIDDEN_CALLS = {"eval", "exec", "__import__", "torch.load", "pickle.load", "pickle.loads"}

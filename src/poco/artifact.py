@@ -38,11 +38,14 @@ MAX_TENSOR_HEADER_BYTES = 1 << 20
 MAX_WEIGHT = 1e6
 """A trained value of a larger magnitude was never sound."""
 
+PLAIN_SOURCES = ("observation", "noise", "images", "state")
+"""What comes from outside; `state` is the observation without what an encoder makes of `images`."""
+
 Tensors = dict[str, npt.NDArray[np.generic]]
 
 
 class GraphInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One input of a graph: `source` is observation, noise, state, graph:<output> or tensor:<key>; shape without free axes."""
+    """One input of a graph: `source` is observation, noise, images, state, graph:<output> or tensor:<key>; no free axes."""
 
     name: str
     source: str
@@ -272,7 +275,7 @@ def _check_bindings(path: Path, manifest: Manifest, tensors: Tensors) -> None:
         for item in graph.inputs:
             if item.source.startswith("tensor:"):
                 wanted[item.source.removeprefix("tensor:")] = item
-            elif item.source not in ("observation", "noise", "state") and not item.source.startswith("graph:"):
+            elif item.source not in PLAIN_SOURCES and not item.source.startswith("graph:"):
                 raise Refused(
                     Reason.MALFORMED, f"artifact {path}: input {item.name} has the unknown source {item.source!r}"
                 )

@@ -12,7 +12,7 @@ from poco.errors import ArtifactError
 from poco.kinematics import forward, jacobian
 from poco.records import ROBOT_STATE, TaskSignal
 from poco.settings import nearest
-from poco.specification import Specification, scale
+from poco.specification import SEEN, Specification, scale
 
 Floats = npt.NDArray[np.float64]
 
@@ -93,6 +93,11 @@ def check_sources(specification: Specification) -> None:
     )
     view = scene(state, signal, specification)
     for item in specification.observation:
+        if item.source.startswith(SEEN):
+            raise ArtifactError(
+                f"the policy sees through the camera {item.frame} ({item.name}), this robot has no cameras yet: give a policy that "
+                "observes what its sensors tell"
+            )
         if item.source not in QUANTITIES:
             raise ArtifactError(
                 f"field {item.name} has the unknown source {item.source!r}; {nearest(item.source, list(QUANTITIES))}"

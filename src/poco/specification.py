@@ -22,6 +22,10 @@ Bounds = Annotated[tuple[float, ...], msgspec.Meta(max_length=4096)]
 Fields = Annotated[tuple["Field", ...], msgspec.Meta(max_length=256)]
 
 
+SEEN = "images:"
+"""Begins the source of what an encoder has made of a camera's images; the hash of the encoder follows."""
+
+
 class Field(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One named piece of the observation or action vector.
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import away
+import pytest
+
 from link_run import LearnerProcess, LinkRun, finished, free_address, keys_for, steps_of, until
 from poco.journal.disk import FolderFiles
 from poco.journal.records import Missing, Noted, Record, Stepped
@@ -15,6 +18,7 @@ from poco.learner.link_server import LinkServer
 from poco.link.keys import KeyFolder
 from poco.records import Step
 from poco.runtime.journal import DROP_SHARE
+from programs import ARTIFACT
 from synthetic_run import specification
 
 DIGEST = specification().digest()
@@ -149,3 +153,14 @@ def test_drop_autonomous(tmp_path: Path) -> None:
         assert counts["entries under way"] == 0
     finally:
         run.kill()
+
+
+@pytest.mark.proof
+def test_an_hour_drains_five_times_as_fast_as_it_was_made(tmp_path: Path) -> None:
+    """What a robot kept for an hour is with a whole learner, which learns, in less than a fifth of it; nothing is wrong."""
+    report = away.measure(tmp_path, 36_000_000, ARTIFACT, "127.0.18.36", 0.9)
+    print(f"\n{report.kept_steps} steps drained at {report.times_real_time:.0f} x real time")
+    assert report.kept_for_s >= 3600.0
+    assert report.wrong == 0
+    assert report.times_real_time >= 5.0
+    assert report.kept_for_s / report.in_replay_after_s >= 5.0

@@ -45,7 +45,7 @@ def clone(
     then the encoders are frozen. A few thousand steps with --batch 64 are enough for a start.
 
     Args:
-        data: Folder of episode files.
+        data: Folder of episode files, or of a run of train that has ended: the successful episodes of its replay.
         out: Folder of the checkpoint; also gets the loss curve (loss.png) and figures (training.json).
         steps: Gradient steps.
         seed: Seed of split, initialisation and batches; the same seed gives the same policy.
@@ -60,10 +60,11 @@ def clone(
     import torch
 
     from poco.learner import checkpoint, cloning, demonstrations, image_cloning
+    from poco.learner.own_episodes import is_run, own_successes
     from poco.learner.progress import track
 
     torch.set_num_threads(1)
-    loaded = demonstrations.read_demonstrations(data)
+    loaded = own_successes(data) if is_run(data) else demonstrations.read_demonstrations(data)
     seeing = loaded.episodes[0].views is not None
     if image_weights is not None and not seeing:
         raise UsageError(f"--image-weights is {image_weights}, but {data} holds no images: leave it out")

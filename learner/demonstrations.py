@@ -10,10 +10,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from poco.episodes import Episode, Views, read_episode
+from poco.episodes import Episode, read_episode
 from poco.errors import ArtifactError
 from poco.records import EpisodeEnd
 from poco.specification import Specification, scale
+from poco.views import Views
 
 Floats = npt.NDArray[np.float32]
 
@@ -46,6 +47,11 @@ class EpisodeColumns(Protocol):
     @property
     def end(self) -> EpisodeEnd:
         """How it ended."""
+        ...
+
+    @property
+    def views(self) -> Views | None:
+        """What cameras saw, where there were any."""
         ...
 
 
@@ -105,7 +111,7 @@ def read_demonstrations(folder: Path) -> Demonstrations:
                 f"episode files {files[0]} and {file} have different specifications ({digests[0][:12]} and {digest[:12]}): "
                 "keep one specification per folder"
             )
-    shown = [None if one.views is None else (one.views.cameras, one.views.images.shape[1:]) for one in episodes]
+    shown = [None if one.views is None else one.views.shown for one in episodes]
     for file, images in zip(files, shown, strict=True):
         if images != shown[0]:
             raise ArtifactError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from poco.errors import UsageError
 from poco.learner.environment_process import EnvironmentProcess, Parameters
 from poco.learner.image_policy import ImageEncoder
-from poco.learner.rollouts import Environment, cameras_of, make_environment
+from poco.learner.rollouts import Environment, make_environment, shown_by
 from poco.learner.sight import Seeing
 
 
@@ -29,7 +29,7 @@ def one_environment(
     else:
         environment = make_environment(task, **parameters)
     try:
-        if encoder is None and cameras_of(environment):
+        if encoder is None and shown_by(environment) is not None:
             raise UsageError(
                 "the environment gives images, but no policy that sees is there: give a checkpoint that was cloned from images"
             )

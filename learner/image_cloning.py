@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from poco.episodes import Views
 from poco.errors import ArtifactError
 from poco.learner.cloning import SMALLEST_STD
 from poco.learner.demonstrations import Demonstrations, Recorded, split, windows
@@ -21,6 +20,7 @@ from poco.learner.image_policy import EncoderArchitecture, ImageArchitecture, Im
 from poco.learner.networks import Architecture
 from poco.learner.resnet import Depth
 from poco.specification import Specification
+from poco.views import Views
 
 Floats = npt.NDArray[np.float32]
 

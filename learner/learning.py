@@ -30,6 +30,7 @@ from poco.learner.rollouts import task_label
 from poco.learner.success_guard import judge
 from poco.learner.training_state import Identity, Progress, Tensors, TrainingState
 from poco.specification import Specification
+from poco.views import Shown
 
 REFUSED_MAX = 20
 """So many refused updates in one episode end the run."""
@@ -63,8 +64,11 @@ class Learning:
     in the replay in both cases. Raises ArtifactError for data or checkpoint of another specification than that of `source`.
     """
 
-    def __init__(self, run: Run, specification: Specification, source: str, resume: bool = False) -> None:
-        self.run, self.specification = run, specification
+    def __init__(
+        self, run: Run, specification: Specification, source: str, resume: bool = False, shown: Shown | None = None
+    ) -> None:
+        """`shown` are the images that come with what is observed, for the replay to keep."""
+        self.run, self.specification, self._shown = run, specification, shown
         _same_specification(run, specification, source)
         state = training_state.read_state(run.out / "states") if resume else None
         self.identity = self._identity(state)
@@ -242,7 +246,7 @@ class Learning:
         folder = self.run.out / "replay"
         if resume:
             return Replay.open(folder, self.specification)
-        replay = Replay.create(folder, self.specification, self.run.settings.replay_bytes)
+        replay = Replay.create(folder, self.specification, self.run.settings.replay_bytes, self._shown)
         replay.begin_with(self.run.demonstrations)
         return replay
 

@@ -6,9 +6,8 @@ at any point leaves the episodes it had. When the files are full the oldest epis
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,33 +20,29 @@ from torch import Tensor
 
 from poco.episodes import Episode, write_durably
 from poco.errors import ArtifactError
-from poco.learner.demonstrations import EpisodeColumns
+from poco.learner.demonstrations import EpisodeColumns, Recorded
 from poco.learner.replay_index import Integers, ReplayIndex, Stored
+from poco.learner.replay_layout import (
+    EPISODES_FILE,
+    FORMAT,
+    HEADER_FILE,
+    STEPS_FILE,
+    STEPS_PER_EPISODE,
+    VERSION,
+    ReplayHeader,
+    allocate,
+    bytes_of_a_slot,
+    episode_record,
+    step_record,
+)
+from poco.learner.replay_views import ReplayViews
 from poco.records import EpisodeEnd, Step
 from poco.specification import Specification, scale
-
-FORMAT = "poco-replay"
-VERSION = 2
-HEADER_FILE = "replay.json"
-STEPS_FILE = "steps.bin"
-EPISODES_FILE = "episodes.bin"
-STEPS_PER_EPISODE = 10
-"""The episode table has one slot for so many rows; shorter episodes fill it before the rows are used up."""
+from poco.views import Shown, Views
 
 BLOCK = 65536
 TOLERANCE = 1e-5
 REWARD_MAX = 1e4
-
-
-class ReplayHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What fixes the layout of the two binary files."""
-
-    format: str
-    version: int
-    specification: Specification
-    specification_hash: str
-    rows: int
-    slots: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,24 +77,25 @@ class Replay:
         self.folder = folder
         self.specification = header.specification
         self._header = header
-        self._steps = np.memmap(folder / STEPS_FILE, _step_record(header.specification), "r+", shape=(header.rows,))
+        self._steps = np.memmap(folder / STEPS_FILE, step_record(header.specification), "r+", shape=(header.rows,))
         self._table = np.memmap(
-            folder / EPISODES_FILE, _episode_record(header.specification), "r+", shape=(header.slots,)
+            folder / EPISODES_FILE, episode_record(header.specification), "r+", shape=(header.slots,)
         )
+        self._views = None if header.shown is None else ReplayViews(folder, header.shown, header.rows, header.slots)
         self._index = ReplayIndex(self._table)
 
     @classmethod
-    def create(cls, folder: Path, specification: Specification, max_bytes: int) -> Replay:
+    def create(cls, folder: Path, specification: Specification, max_bytes: int, shown: Shown | None = None) -> Replay:
         """Make an empty replay in `folder` whose files together stay below `max_bytes`; all of it is allocated now.
+
+        With `shown` it also keeps the images, as they came, of every step and of the end of every episode.
 
         Raises ArtifactError if the folder holds one, if the size is too small for an episode or the disk too full.
         """
-        step, episode = _step_record(specification).itemsize, _episode_record(specification).itemsize
-        slots = max_bytes // (STEPS_PER_EPISODE * step + episode)
+        least = bytes_of_a_slot(specification, shown)
+        slots = max_bytes // least
         if slots < 1:
-            raise ArtifactError(
-                f"replay size is {max_bytes} bytes, must be at least {STEPS_PER_EPISODE * step + episode}: raise it"
-            )
+            raise ArtifactError(f"replay size is {max_bytes} bytes, must be at least {least}: raise it")
         if (folder / HEADER_FILE).exists():
             raise ArtifactError(f"{folder} already holds a replay: resume the run or choose another folder")
         header = ReplayHeader(
@@ -109,6 +105,7 @@ class Replay:
             specification_hash=specification.digest(),
             rows=slots * STEPS_PER_EPISODE,
             slots=slots,
+            shown=shown,
         )
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
@@ -116,8 +113,8 @@ class Replay:
             raise ArtifactError(
                 f"the disk of {folder} has no room for {max_bytes} bytes of replay ({free} are free): lower replay_bytes"
             )
-        _allocate(folder / STEPS_FILE, header.rows * step)
-        _allocate(folder / EPISODES_FILE, slots * episode)
+        for name, size in header.sizes.items():
+            allocate(folder / name, size)
         write_durably(folder / HEADER_FILE, msgspec.json.encode(header))
         return cls(folder, header)
 
@@ -136,10 +133,7 @@ class Replay:
         ours, theirs = specification.digest(), header.specification.digest()
         if theirs != ours or theirs != header.specification_hash:
             raise ArtifactError(f"replay {file} has specification {theirs[:12]}, expected {ours[:12]}: start a new run")
-        for name, expected in (
-            (STEPS_FILE, header.rows * _step_record(specification).itemsize),
-            (EPISODES_FILE, header.slots * _episode_record(specification).itemsize),
-        ):
+        for name, expected in header.sizes.items():
             size = (folder / name).stat().st_size if (folder / name).is_file() else 0
             if size != expected:
                 raise ArtifactError(f"replay file {folder / name} has {size} bytes, expected {expected}: start again")
@@ -168,14 +162,16 @@ class Replay:
         """Position of the inbox up to which episodes were admitted; 0 if none came from an inbox."""
         return int(self._table["position"][self.watermark % self._header.slots]) if self.episodes else 0
 
-    def add(self, steps: Sequence[Step], end: EpisodeEnd, position: int | None = None) -> bool:
+    def add(
+        self, steps: Sequence[Step], end: EpisodeEnd, position: int | None = None, views: Views | None = None
+    ) -> bool:
         """Admit one finished episode; return False for one that is there already (a higher revision relabels it).
 
         `position` is where the episode ends in an inbox; the word that makes the episode visible makes it count too.
         Raises ArtifactError, and stores nothing, for a step that does not fit the specification, is not finite or is out of
         bounds, and for an episode that is empty or longer than the store.
         """
-        return self.admit(Episode(self.specification, tuple(steps), end), position)
+        return self.admit(Episode(self.specification, tuple(steps), end, views), position)
 
     def admit(self, episode: EpisodeColumns, position: int | None = None) -> bool:
         """Admit one finished episode in columns; otherwise as `add`."""
@@ -190,6 +186,8 @@ class Replay:
         rows = self._steps[first : first + count]
         for name, column in columns.items():
             rows[name] = column
+        if self._views is not None and episode.views is not None:
+            self._views.put(first, number % self._header.slots, episode.views)
         record = self._table[number % self._header.slots]
         record["number"] = 0
         record["position"] = self.position if position is None else position
@@ -234,6 +232,8 @@ class Replay:
     def flush(self) -> None:
         """Return when everything admitted so far is on the disk."""
         self._steps.flush()
+        if self._views is not None:
+            self._views.flush()
         self._table.flush()
 
     def sample(self, count: int, generator: torch.Generator, acted: bool = False) -> Batch:
@@ -291,6 +291,27 @@ class Replay:
         }
         return Batch(**{name: torch.from_numpy(array.astype(np.float32)) for name, array in arrays.items()})
 
+    def recorded(self) -> Iterator[Recorded]:
+        """Yield the stored episodes, oldest first, with what cameras saw; ticks of their ends count from their first steps."""
+        spec = self.specification
+        for number, first, count in zip(self._index.numbers, self._index.firsts, self._index.lengths, strict=True):
+            slot = int(number) % self._header.slots
+            rows, record = self._steps[first : first + count], self._table[slot]
+            end = EpisodeEnd(
+                robot=record["robot"].decode(),
+                boot_epoch=int(record["boot_epoch"]),
+                episode=int(record["episode"]),
+                tick=int(count) * spec.period_ticks,
+                final_observation=record["final_observation"].tolist(),
+                outcome="success" if record["success"] else "failure",
+                terminated=bool(record["terminated"]),
+                truncated=not record["terminated"],
+                revision=int(record["revision"]),
+            )
+            observations, actions, rewards = (np.array(rows[name]) for name in ("observation", "action", "reward"))
+            views = None if self._views is None else self._views.of(int(first), int(count), slot)
+            yield Recorded(spec, observations, actions, rewards, end, views)
+
     def _rows(self, index: Integers) -> tuple[Integers, Integers, Integers]:
         """Row, steps left up to the end of the episode, and place of the episode, of the stored steps `index` [B]."""
         stored = self._index
@@ -340,6 +361,8 @@ class Replay:
         for key, column in columns.items():
             _check(f"{name}: {key}", column, expected[key], bounds[key])
         _check(f"{name}: final observation", final, (spec.observation_size,), 1.0 + TOLERANCE)
+        if self._views is not None:
+            self._views.check(name, episode.views, count)
         return columns
 
     def _make_room(self, number: int, steps: int) -> int:
@@ -359,36 +382,6 @@ class Replay:
     def _label(self, record: np.void, end: EpisodeEnd) -> None:
         record["success"], record["terminated"] = end.outcome == "success", end.terminated
         record["revision"] = end.revision
-
-
-def _step_record(specification: Specification) -> np.dtype[np.void]:
-    observation, action = specification.observation_size, specification.action_size
-    return np.dtype([("observation", "f4", (observation,)), ("action", "f4", (action,)), ("reward", "f4")])
-
-
-def _episode_record(specification: Specification) -> np.dtype[np.void]:
-    return np.dtype(
-        [
-            ("number", "i8"),
-            ("first", "i8"),
-            ("steps", "i8"),
-            ("position", "i8"),
-            ("boot_epoch", "i8"),
-            ("episode", "i8"),
-            ("robot", "S64"),
-            ("revision", "i4"),
-            ("success", "u1"),
-            ("terminated", "u1"),
-            ("reserved", "u2"),
-            ("final_observation", "f4", (specification.observation_size,)),
-        ],
-        align=True,
-    )
-
-
-def _allocate(path: Path, size: int) -> None:
-    with path.open("wb") as stream:
-        os.posix_fallocate(stream.fileno(), 0, size)
 
 
 def _check(what: str, values: npt.NDArray[np.float32], shape: tuple[int, ...], bound: float) -> None:

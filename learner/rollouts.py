@@ -12,12 +12,13 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from poco.episodes import Views, write_episode
+from poco.episodes import write_episode
 from poco.errors import UsageError
 from poco.learner.demonstrations import EPISODE_SUFFIX
 from poco.learner.environment_process import EnvironmentLost, EnvironmentProcess
 from poco.records import EpisodeEnd, Step
 from poco.specification import Specification
+from poco.views import Shown, Views
 
 Floats = npt.NDArray[np.float32]
 Environment = gymnasium.Env[Floats, Floats]
@@ -80,10 +81,10 @@ def specification_of(environment: Environment) -> Specification:
     return specification
 
 
-def cameras_of(environment: Environment) -> tuple[str, ...]:
-    """Return the names of the cameras whose images `environment` gives with its observations; none for most."""
-    cameras: tuple[str, ...] = getattr(environment.unwrapped, "cameras", ())
-    return cameras
+def shown_by(environment: Environment) -> Shown | None:
+    """Return what images `environment` gives with its observations; most give none."""
+    shown: Shown | None = getattr(environment.unwrapped, "shown", None)
+    return shown
 
 
 def roll(environment: Environment, actor: Actor, episodes: range, seed: int) -> Iterator[Rolled]:

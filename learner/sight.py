@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from poco.episodes import Views
 from poco.errors import ArtifactError, UsageError
 from poco.learner.demonstrations import Recorded
 from poco.learner.image_policy import ImageEncoder, with_features, without_features
-from poco.learner.rollouts import Environment, cameras_of, specification_of
+from poco.learner.rollouts import Environment, shown_by, specification_of
 from poco.specification import Specification
+from poco.views import Shown, Views
 
 Floats = npt.NDArray[np.float32]
 
@@ -67,18 +67,24 @@ class Seeing(gymnasium.Env[Floats, Floats]):
     """
 
     def __init__(self, environment: Environment, encoder: ImageEncoder) -> None:
-        if not cameras_of(environment):
+        shown = shown_by(environment)
+        if shown is None:
             raise UsageError(
                 "the policy sees through cameras, but the environment gives no images: let its settings name an image_side"
             )
         self._environment, self._encoder = environment, encoder
-        self._specification = with_features(specification_of(environment), encoder)
+        self._specification, self._shown = with_features(specification_of(environment), encoder), shown
         self._newest: Floats
 
     @property
     def specification(self) -> Specification:
         """The contract under which steps are recorded."""
         return self._specification
+
+    @property
+    def shown(self) -> Shown:
+        """What the observations are made from."""
+        return self._shown
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Floats, dict[str, Any]]:
         """Begin the episode of `seed` and return its first observation."""

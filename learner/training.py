@@ -13,7 +13,7 @@ from poco.learner.acting import chunk_actor
 from poco.learner.agent_settings import Phase
 from poco.learner.learning import Learning, Run
 from poco.learner.metrics import EpisodeFigures, Origin
-from poco.learner.rollouts import Actor, Environment, Rolled, roll, specification_of, wilson
+from poco.learner.rollouts import Actor, Environment, Rolled, roll, shown_by, specification_of, wilson
 from poco.learner.training_state import Tensors
 
 TRAINING_SEED = 10_000_000
@@ -33,7 +33,7 @@ class Learner(Learning):
 
     def __init__(self, run: Run, environment: Environment, resume: bool = False) -> None:
         self.environment = environment
-        super().__init__(run, specification_of(environment), "the environment", resume)
+        super().__init__(run, specification_of(environment), "the environment", resume, shown_by(environment))
 
     def episodes(self) -> Iterator[EpisodeFigures]:
         """Act and learn in turns until the run has reached its end, yielding the figures of each episode."""
@@ -78,7 +78,7 @@ class Learner(Learning):
 
     def admit(self, rolled: Rolled) -> list[float]:
         """Take one finished episode into the replay and return what the critic believed along it, chunk after chunk."""
-        if not self.replay.add(rolled.steps, rolled.end):
+        if not self.replay.add(rolled.steps, rolled.end, views=rolled.views):
             raise ArtifactError(
                 f"episode {rolled.end.episode} is already in the replay: give every run a seed of its own"
             )

@@ -16,6 +16,7 @@ from safetensors.numpy import save
 from poco.errors import ArtifactError
 from poco.records import SCHEMA_VERSION, EpisodeEnd, Step, StepKey
 from poco.specification import Specification
+from poco.views import Views
 
 FORMAT = "poco-episode"
 MAX_FILE_BYTES = 1 << 30
@@ -32,26 +33,6 @@ class EpisodeHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     end: EpisodeEnd
     steps: int
     cameras: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Views:
-    """What `cameras` saw at n steps of an episode and at the observation after them.
-
-    `images` [n + 1, cameras, 3, side, side] (u8, red green blue); `target` [n + 1, P] in -1 ... 1 says where what the arm works on
-    was, for training only.
-    """
-
-    cameras: tuple[str, ...]
-    images: npt.NDArray[np.uint8]
-    target: npt.NDArray[np.float32]
-
-    @classmethod
-    def joined(cls, parts: Sequence[Views]) -> Views:
-        """Return the views of consecutive stretches of an episode as one; what ends one of them begins the next."""
-        images, target = ([getattr(part, name)[:-1] for part in parts[:-1]] for name in ("images", "target"))
-        last = parts[-1]
-        return cls(last.cameras, np.concatenate([*images, last.images]), np.concatenate([*target, last.target]))
 
 
 @dataclass(frozen=True, slots=True)

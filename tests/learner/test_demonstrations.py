@@ -9,10 +9,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from poco.episodes import Episode, Views, read_episode, write_episode
+from poco.episodes import Episode, read_episode, write_episode
 from poco.errors import ArtifactError
 from poco.learner.demonstrations import read_demonstrations, windows
 from poco.specification import Specification
+from poco.views import Views
 
 
 def write_all(folder: Path, episodes: tuple[Episode, ...]) -> None:

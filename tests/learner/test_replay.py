@@ -13,7 +13,8 @@ import torch
 from poco.episodes import Episode
 from poco.errors import ArtifactError
 from poco.learner.demonstrations import Recorded, windows
-from poco.learner.replay import STEPS_FILE, Replay
+from poco.learner.replay import Replay
+from poco.learner.replay_layout import STEPS_FILE
 from poco.records import EpisodeEnd, Step, StepKey
 from poco.specification import Specification
 

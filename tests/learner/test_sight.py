@@ -191,6 +191,7 @@ def recipe(file: Path, **changes: Any) -> Path:
         environment={"variant": "easy", "episode_steps": 10},
         warm_up_steps=15,
         evaluation_interval=0,
+        replay_bytes=50_000_000,
         **changes,
     )
     file.write_text(yaml.safe_dump(msgspec.to_builtins(settings)))
@@ -213,6 +214,14 @@ def test_the_policy_behind_the_encoder_is_improved(
     assert not torch.equal(before["velocity_layer.weight"], one["velocity_layer.weight"])
     replay = Replay.open(whole / "replay", seeing.specification)
     assert replay.episodes == EPISODES + 4
+    for recorded, kept in zip(read_demonstrations(data).episodes, replay.recorded(), strict=False):
+        assert recorded.views is not None
+        assert kept.views is not None
+        assert np.array_equal(recorded.views.images, kept.views.images)
+    clone(whole, tmp_path / "again", steps=1, batch=4, features=2, width=2)
+    again = encoder_of(read_checkpoint(tmp_path / "again"))
+    assert again.architecture.cameras == encoder_of(seeing).architecture.cameras
+    assert again.digest() != encoder_of(seeing).digest()
     evaluate(whole, episodes=1, best_of=2)
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["best_of"] == 2
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from poco import observation
-from poco.episodes import Views
 from poco.errors import UsageError
 from poco.records import Step, TaskSignal
 from poco.specification import Specification
+from poco.views import Shown, Views
 
 from ..arm import SimulatedArm
 from ..renderer import open_renderer
@@ -43,10 +43,15 @@ class TaskCameras:
             specification, observation=tuple(field for field in fields if field not in told)
         )
         self._told = msgspec.structs.replace(specification, observation=told)
-        self._arm, self._names = arm, names
+        self._arm, self._names, self._side = arm, names, side
         self._renderer = open_renderer(arm.model, side)
         self._taken: dict[int, tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]] = {}
         self._newest = 0
+
+    @property
+    def shown(self) -> Shown:
+        """What images and target it gives."""
+        return Shown(cameras=self._names, side=self._side, target_size=self._told.observation_size)
 
     def observe(
         self, state: npt.NDArray[np.void], signal: TaskSignal, specification: Specification

@@ -25,6 +25,7 @@ from poco.observation import observe, scene
 from poco.records import Step
 from poco.rollout import Rollout
 from poco.specification import Specification, read_specification
+from poco.views import Shown
 
 from ...scripted_operator import Operator, Sight
 from .cameras import TaskCameras
@@ -63,7 +64,7 @@ class PegInHoleEnvironment(gymnasium.Env[Observation, Chunk]):
     ) -> None:
         """Build the scene of `variant` with single values replaced; None keeps the variant's.
 
-        With an `image_side` (pixels) nothing of the target is observed: two cameras show it, see `cameras`. Raises UsageError or
+        With an `image_side` (pixels) nothing of the target is observed: two cameras show it, see `shown`. Raises UsageError or
         ArtifactError naming the value and its limits, and PocoError if images are asked for and cannot be rendered.
         """
         if not 1 <= episode_steps <= 10_000:
@@ -106,9 +107,9 @@ class PegInHoleEnvironment(gymnasium.Env[Observation, Chunk]):
         return self._specification
 
     @property
-    def cameras(self) -> tuple[str, ...]:
-        """Names of the cameras whose images come with every observation, as `episodes.Views` in `info["views"]`; none without."""
-        return () if self._cameras is None else CAMERAS
+    def shown(self) -> Shown | None:
+        """What images come with every observation, as `views.Views` in `info["views"]`; None without."""
+        return None if self._cameras is None else self._cameras.shown
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

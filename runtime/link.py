@@ -245,7 +245,9 @@ def main() -> None:
         exit_with(error)
     except OSError as error:
         exit_with(
-            PocoError(f"the journal in {journal_folder(options)} cannot be opened ({error.strerror}): free space there")
+            PocoError(
+                f"the journal in {journal_folder(options)} cannot be opened ({error.strerror}): free space or repair the disk"
+            )
         )
 
 

@@ -81,7 +81,7 @@ class LinkCore(Generic[C]):
         """Why there is no room, empty if there is."""
         status = self.journal.status
         if status.state != "full":
-            return status.trouble
+            return status.trouble and f"no new episode begins, {status.trouble}"
         room = f"({status.used_bytes} of {status.quota_bytes} bytes)"
         if self.journal.drops:
             return f"no new episode begins, the journal is full {room} and nothing in it may be dropped: {REMEDY}"

@@ -5,35 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from link_run import LearnerProcess, LinkRun, finished, free_address, keys_for, steps_of
-from oracle import Share, judge
 from poco.episodes import read_episode
 from poco.journal.disk import FolderFiles
 from poco.learner.journal_audit import Audit, compare_with_inbox
 from poco.learner.journal_files import JournalFiles
 from poco.learner.link_server import LinkServer
 from poco.link.keys import KeyFolder
-from poco.runtime.run_folder import EpisodeEnded, Event, Fault, Hold, Reflex, RunFolder
 from poco.runtime.run_options import OPERATOR_SPECIFICATION
-from poco.shm import RunMemory
 from poco.specification import read_specification
 from programs import StartProgram
-from runs import SPEED_MAX_M_S, run_name
+from runs import assert_undisturbed, ended, held
 
 HOST = "127.0.18.35"
 QUOTA = 1 << 20
 ALMOST = 0.95
 EPISODES = 4
-HELD_TICKS = 6000
-
-
-def ended(folder: Path) -> list[EpisodeEnded]:
-    """The episodes of a run that have ended."""
-    return [event for event in events(folder) if isinstance(event, EpisodeEnded)]
-
-
-def events(folder: Path) -> list[Event]:
-    """The events of a run so far."""
-    return RunFolder.open(folder).events() if (folder / "run.json").is_file() else []
 
 
 def test_arm_beside_a_full_journal(start: StartProgram, tmp_path: Path) -> None:
@@ -67,10 +53,8 @@ def test_arm_beside_a_full_journal(start: StartProgram, tmp_path: Path) -> None:
         assert (program.wait(), program.err) == (0, "")
     finally:
         learner.kill()
-    assert "journal and link are well again" in program.out
     assert [event.episode for event in ended(out)] == list(range(EPISODES))
-    assert not [event for event in events(out) if isinstance(event, Fault | Hold | Reflex)]
-    assert not [chunk for chunk in RunFolder.open(out).chunks() if chunk.late]
+    assert_undisturbed(out)
     recorded = [list(read_episode(file).steps) for file in sorted((out / "episodes").glob("*.safetensors"))]
     server = LinkServer(tmp_path / "inbox", digest, address, KeyFolder(learner_keys))
     try:
@@ -81,19 +65,3 @@ def test_arm_beside_a_full_journal(start: StartProgram, tmp_path: Path) -> None:
     journal = JournalFiles(tmp_path / "journal-fr3")
     assert Audit(journal).violations == []
     assert compare_with_inbox(journal, tmp_path / "inbox")[1] == []
-    assert_clean(out)
-
-
-def held(out: Path) -> bool:
-    """Tell whether no episode has ended for longer than one may last."""
-    tick = int(RunMemory.attach(run_name(out)).control()["tick"])
-    return bool(ended(out)) and tick > ended(out)[-1].tick + HELD_TICKS
-
-
-def assert_clean(out: Path) -> None:
-    """No tick is missing and every command of the whole run is inside the limits."""
-    ticks = RunFolder.open(out).ticks()
-    tip = read_specification(OPERATOR_SPECIFICATION).tip
-    assert (ticks["state"]["tick"][1:] - ticks["state"]["tick"][:-1] == 1).all()
-    verdict = judge(ticks["command"]["q"], Share(), tip, SPEED_MAX_M_S)
-    assert verdict.clean, verdict

@@ -101,6 +101,24 @@ def test_every_number_is_finite() -> None:
         read_settings(CONFIG, {"guards.box_max_m": "[0.7, .inf, 0.6]"})
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("journal.quota_bytes", "1048575", "journal.quota_bytes is 1048575, must be int >= 1048576: change it"),
+        ("guards.speed_max_m_s", "100", "guards.speed_max_m_s is 100, must be float <= 1.0: change it"),
+        ("robot.name", "3", "robot.name is 3, must be str: change it"),
+        ("journal.when_full", "never", "'never'"),
+        ("guards.box_max_m", "[1, 2]", "length 3"),
+    ],
+)
+def test_a_value_that_does_not_fit(key: str, value: str, sentence: str) -> None:
+    """Key, value and what it must be are in the sentence; the key carries the unit."""
+    with pytest.raises(SettingsError) as refused:
+        read_settings(CONFIG, {key: value})
+    assert sentence in str(refused.value)
+    assert key in str(refused.value)
+
+
 @pytest.mark.parametrize("key", settings_keys())
 def test_every_key_is_needed(key: str, tmp_path: Path) -> None:
     """A file without any one of the keys is refused, and the key is named."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
+import reprlib
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -203,7 +205,7 @@ def convert_strictly(tree: object, kind: type[T], where: str) -> T:
     try:
         converted = msgspec.convert(tree, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"{where}: {_one_line(error)}") from error
+        raise SettingsError(f"{where}: {_misfit(_one_line(error), tree)}") from error
     _refuse_not_finite(msgspec.to_builtins(converted), where, "")
     return converted
 
@@ -228,6 +230,17 @@ def _struct(annotation: object) -> type[msgspec.Struct] | None:
         if isinstance(option, type) and issubclass(option, msgspec.Struct):
             return option
     return None
+
+
+def _misfit(text: str, tree: object) -> str:
+    """Return what msgspec says about an entry of `tree` as key, value and what it must be."""
+    match = re.fullmatch(r"Expected (.+?)(?:, got .*)? - at `\$\.([\w.]+)`", text)
+    if match is None:
+        return text
+    value = tree
+    for name in match[2].split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return f"{match[2]} is {reprlib.repr(value)}, must be {match[1].replace('`', '')}: change it"
 
 
 def _refuse_unknown(tree: object, kind: type[msgspec.Struct], where: str, prefix: str) -> None:

@@ -20,14 +20,18 @@ WRITER = "policy-1"
 class Robot:
     """A journal on a disk in memory and a writer that makes episodes of LENGTH steps."""
 
-    def __init__(self, *, drops: bool = False) -> None:
+    def __init__(self, *, drops: bool = False, quota_bytes: int = QUOTA) -> None:
         self.disk = LossyDisk(0)
-        self.journal = Journal(self.disk, "arm", RealSurroundings(), quota_bytes=QUOTA, drop_autonomous=drops)
+        self.journal = self.opened(quota_bytes, drops=drops)
         self._number = self._episode = 0
         digest = specification().digest()
         self._append(
             Boot(robot="arm", boot_epoch=1, generation=1, specification=specification(), specification_hash=digest)
         )
+
+    def opened(self, quota_bytes: int, *, drops: bool = False) -> Journal:
+        """Open the journal anew, as another process of the same robot does."""
+        return Journal(self.disk, "arm", RealSurroundings(), quota_bytes=quota_bytes, drop_autonomous=drops)
 
     def _append(self, record: Record) -> None:
         self._number += 1
@@ -141,7 +145,7 @@ def test_everything_acknowledged_is_room(drops: bool) -> None:
     assert trouble(robot) == ""
     robot.episode()
     assert len(robot.steps()) == LENGTH
-    again = Journal(robot.disk, "arm", RealSurroundings(), quota_bytes=QUOTA)
+    again = robot.opened(QUOTA)
     assert again.identity == robot.journal.identity
     assert again.receipts == robot.journal.receipts
 
@@ -158,3 +162,27 @@ def test_a_disk_that_would_not_remove() -> None:
     robot.disk.failing = 0.0
     robot.journal.make_room()
     assert trouble(robot) == ""
+
+
+def test_a_quota_smaller_than_a_segment() -> None:
+    """Segments are an eighth of the quota at most; one that an earlier, larger quota left gives way like any other."""
+    for drops in (False, True):
+        robot = Robot(quota_bytes=1 << 40)
+        while robot.journal.status.used_bytes < 3 * QUOTA:
+            robot.episode()
+        assert len(robot.journal._log.starts) == 1
+        before = len(robot.steps())
+        robot.journal = robot.opened(QUOTA, drops=drops)
+        robot.journal.make_room()
+        assert "the journal is full" in trouble(robot)
+        looks = 0
+        while drops and trouble(robot):
+            robot.journal.make_room()
+            assert robot.journal.commit()
+            looks += 1
+        assert looks < before / LENGTH
+        robot.journal.acknowledge(robot.journal.durable_sequence)
+        robot.journal.make_room()
+        assert trouble(robot) == ""
+        robot.fill()
+        assert max(robot.disk.size(name) for name in robot.disk.names()) < QUOTA / 8 + 2000

@@ -233,6 +233,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs"), help="on which disk journals and inbox are")
     parser.add_argument("--out", type=Path)
     flags = parser.parse_args()
+    if not 1 <= flags.robots <= 64 or not 0.01 <= flags.minutes <= 1440:
+        parser.error(
+            f"{flags.robots} robots for {flags.minutes:g} minutes: give 1 to 64 robots and 0.01 to 1440 minutes"
+        )
     flags.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=flags.folder) as made:
         robots, learner, wrong = measure(

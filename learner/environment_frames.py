@@ -18,6 +18,7 @@ import numpy.typing as npt
 from poco.errors import PocoError
 from poco.records import EpisodeEnd, Step
 from poco.specification import Specification
+from poco.views import Shown
 
 LENGTHS = struct.Struct("<II")
 BYTES_MAX = 1 << 28
@@ -57,9 +58,10 @@ class Act(msgspec.Struct, frozen=True, tag="act"):
 
 
 class Made(msgspec.Struct, frozen=True, tag="made"):
-    """The environment is there and records under `specification`."""
+    """The environment is there, records under `specification` and gives the images `shown`, if any."""
 
     specification: Specification
+    shown: Shown | None = None
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
@@ -69,7 +71,10 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 
 
 class Observed(msgspec.Struct, frozen=True, tag="observed"):
-    """The observation behind this message and what happened until then; `end` comes with the last one of an episode."""
+    """The observation behind this message and what happened until then; `end` comes with the last one of an episode.
+
+    What `cameras` saw follows in two frames: images, then where the target was.
+    """
 
     layout: Layout
     reward: float = 0.0
@@ -77,10 +82,17 @@ class Observed(msgspec.Struct, frozen=True, tag="observed"):
     truncated: bool = False
     steps: list[Step] = []
     end: EpisodeEnd | None = None
+    cameras: tuple[str, ...] = ()
+
+
+class Attached(msgspec.Struct, frozen=True, tag="attached"):
+    """The array behind this message belongs to the message before it."""
+
+    layout: Layout
 
 
 Request = Make | Reset | Act
-Reply = Made | Refused | Observed
+Reply = Made | Refused | Observed | Attached
 
 
 class FrameError(PocoError):

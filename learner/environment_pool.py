@@ -10,6 +10,7 @@ from poco.learner import environment_frames as frames
 from poco.learner.environment_process import EnvironmentLost, EnvironmentProcess
 from poco.learner.rollouts import Actor, Rolled
 from poco.records import Step
+from poco.views import Views
 
 
 @dataclass(slots=True)
@@ -19,6 +20,7 @@ class _Lane:
     episode: int | None = None
     chunk: int = 0
     steps: list[Step] = field(default_factory=list)
+    views: list[Views] = field(default_factory=list)
 
 
 class EnvironmentPool:
@@ -80,7 +82,7 @@ class EnvironmentPool:
             lane.process.close()
 
     def _begin(self, lane: _Lane, episode: int) -> None:
-        lane.episode, lane.chunk, lane.steps = episode, 0, []
+        lane.episode, lane.chunk, lane.steps, lane.views = episode, 0, [], []
         while True:
             try:
                 return lane.process.ask(frames.Reset(self._seed + episode))
@@ -88,12 +90,14 @@ class EnvironmentPool:
                 lane.process.restart(error)
 
     def _advance(self, lane: _Lane) -> Rolled | None:
-        observation, reply = lane.process.answer()
-        lane.steps += reply.steps
-        if reply.end is not None:
+        answer = lane.process.answer()
+        lane.steps += answer.steps
+        if answer.views is not None:
+            lane.views.append(answer.views)
+        if answer.end is not None:
             lane.episode = None
-            return Rolled(tuple(lane.steps), reply.end)
-        action = lane.act(observation, lane.episode or 0, lane.chunk)
+            return Rolled(tuple(lane.steps), answer.end, Views.joined(lane.views) if lane.views else None)
+        action = lane.act(answer.observation, lane.episode or 0, lane.chunk)
         lane.chunk += 1
         lane.process.ask(frames.Act(frames.layout_of(action)), action)
         return None

@@ -13,8 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
@@ -23,8 +24,9 @@ import numpy.typing as npt
 import poco
 from poco.errors import PocoError, UsageError
 from poco.learner import environment_frames as frames
-from poco.records import Step
+from poco.records import EpisodeEnd, Step
 from poco.specification import Specification
+from poco.views import Shown, Views
 
 MAKE_S = 120.0
 """So long a worker may take to import its suite and make the environment."""
@@ -43,6 +45,32 @@ class EnvironmentLost(PocoError):
     """The worker died, did not answer in time or sent what is no frame; the episode under way is lost."""
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a reset or a chunk: the newest observation, what happened until then, and what cameras saw."""
+
+    observation: Floats
+    reward: float
+    terminated: bool
+    truncated: bool
+    steps: list[Step]
+    end: EpisodeEnd | None
+    views: Views | None
+
+
+class Eyes(Protocol):
+    """What makes observations of images."""
+
+    @property
+    def specification(self) -> Specification:
+        """The contract of the observations it makes."""
+        ...
+
+    def look(self, answer: Answer) -> Answer:
+        """Return `answer` with the observations that it makes of the images, in its steps as well."""
+        ...
+
+
 class EnvironmentProcess(gymnasium.Env[Floats, Floats]):
     """The environment `task`, made with `parameters` by a worker that `python` runs; what it prints goes to `log`.
 
@@ -56,6 +84,10 @@ class EnvironmentProcess(gymnasium.Env[Floats, Floats]):
         self._task, self._parameters, self._log = task, parameters, log
         self._python, self._answer_s = python or Path(sys.executable), answer_s
         self._restarts = 0
+        self.eyes: Eyes | None = None
+        """What stands between the images of the environment and whoever acts, if anything."""
+        self.shown: Shown | None = None
+        """What images come with every observation."""
         self._start()
 
     @property
@@ -85,30 +117,46 @@ class EnvironmentProcess(gymnasium.Env[Floats, Floats]):
         except frames.FrameError as error:
             raise self._lost(error) from error
 
-    def answer(self) -> tuple[Floats, frames.Observed]:
+    def answer(self) -> Answer:
         """Return the observation and what happened until then, waiting for the rest of the time it may take."""
         try:
-            reply, observation = frames.receive(self._connection, frames.Observed, max(0.0, self.left_s) + 1e-3)
+            reply, observation = self._receive(frames.Observed)
+            views = Views(reply.cameras, *self._attached()) if reply.cameras else None
         except frames.FrameError as error:
             raise self._lost(error) from error
         if reply.end is not None:
             self._restarts = 0
-        return np.array(observation), reply
+        answer = Answer(
+            np.array(observation), reply.reward, reply.terminated, reply.truncated, reply.steps, reply.end, views
+        )
+        return answer if self.eyes is None else self.eyes.look(answer)
+
+    def _receive(self, kind: type[frames.Observed] | type[frames.Attached]) -> tuple[Any, frames.Array | None]:
+        return frames.receive(self._connection, kind, max(0.0, self.left_s) + 1e-3)
+
+    def _attached(self) -> tuple[npt.NDArray[np.uint8], Floats]:
+        """Return the images and the target that follow an observation; raises FrameError for other arrays."""
+        (_, images), (_, target) = (self._receive(frames.Attached) for _ in range(2))
+        kinds = [None if array is None else (str(array.dtype), array.ndim) for array in (images, target)]
+        if images is None or target is None or kinds != [("uint8", 5), ("float32", 2)] or len(images) != len(target):
+            raise frames.FrameError(f"arrays of {kinds} came for images and target")
+        return images, target
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Floats, dict[str, Any]]:
         """Begin the episode of `seed` and return its first observation."""
         self.ask(frames.Reset(seed or 0))
-        observation, _ = self.answer()
-        return observation, {"outcome": "running", "steps": list[Step]()}
+        return self.answer().observation, {"outcome": "running", "steps": list[Step]()}
 
     def step(self, action: Floats) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
         """Execute the chunk `action` [T, A]."""
         self.ask(frames.Act(frames.layout_of(action)), action)
-        observation, reply = self.answer()
-        info: dict[str, Any] = {"steps": reply.steps}
-        if reply.end is not None:
-            info["end"] = reply.end
-        return observation, reply.reward, reply.terminated, reply.truncated, info
+        answer = self.answer()
+        info: dict[str, Any] = {"steps": answer.steps}
+        if answer.end is not None:
+            info["end"] = answer.end
+        if answer.views is not None:
+            info["views"] = answer.views
+        return answer.observation, answer.reward, answer.terminated, answer.truncated, info
 
     def restart(self, reason: EnvironmentLost) -> None:
         """Replace the worker; raises PocoError naming what its last words were when that has not helped RESTARTS_MAX times."""
@@ -160,12 +208,13 @@ class EnvironmentProcess(gymnasium.Env[Floats, Floats]):
                 f"the environment {self._task} cannot be made with {self._parameters} ({reply.sentence}): check --task"
             )
         assert isinstance(reply, frames.Made)
+        self.shown = reply.shown
         return reply.specification
 
     @property
     def specification(self) -> Specification:
-        """The contract under which the environment records."""
-        return self._specification
+        """The contract under which steps come from here."""
+        return self._specification if self.eyes is None else self.eyes.specification
 
     def _lost(self, error: frames.FrameError) -> EnvironmentLost:
         lines = self._log.read_text(errors="replace").strip().splitlines()

@@ -15,7 +15,7 @@ import gymnasium
 import numpy as np
 
 from poco.learner import environment_frames as frames
-from poco.learner.environment_frames import Act, FrameError, Made, Make, Observed, Refused, Request, Reset
+from poco.learner.environment_frames import Act, Attached, FrameError, Made, Make, Observed, Refused, Request, Reset
 
 
 def serve(connection: socket.socket) -> None:
@@ -26,7 +26,8 @@ def serve(connection: socket.socket) -> None:
     except Exception as error:  # whatever a suite raises, the learner must hear of it
         frames.send(connection, Refused(" ".join(f"{type(error).__name__}: {error}".split())))
         return
-    frames.send(connection, Made(environment.unwrapped.specification))  # type: ignore[attr-defined]
+    specification = environment.unwrapped.specification  # type: ignore[attr-defined]
+    frames.send(connection, Made(specification, getattr(environment.unwrapped, "shown", None)))
     while True:
         try:
             request, chunk = frames.receive(connection, Request, None)
@@ -37,20 +38,27 @@ def serve(connection: socket.socket) -> None:
 
 def _answer(connection: socket.socket, environment: Any, request: Request, chunk: Any) -> None:
     if isinstance(request, Reset):
-        observation = np.asarray(environment.reset(seed=request.seed)[0])
-        frames.send(connection, Observed(frames.layout_of(observation)), observation)
+        observation, info = environment.reset(seed=request.seed)
+        reward, terminated, truncated, steps = 0.0, False, False, []
     elif isinstance(request, Act):
         observation, reward, terminated, truncated, info = environment.step(chunk)
-        observation = np.asarray(observation)
-        observed = Observed(
-            layout=frames.layout_of(observation),
-            reward=float(reward),
-            terminated=bool(terminated),
-            truncated=bool(truncated),
-            steps=list(info["steps"]),
-            end=info.get("end"),
-        )
-        frames.send(connection, observed, observation)
+        steps = info["steps"]
+    else:
+        return
+    observation, views = np.asarray(observation), info.get("views")
+    observed = Observed(
+        layout=frames.layout_of(observation),
+        reward=float(reward),
+        terminated=bool(terminated),
+        truncated=bool(truncated),
+        steps=list(steps),
+        end=info.get("end"),
+        cameras=() if views is None else views.cameras,
+    )
+    frames.send(connection, observed, observation)
+    if views is not None:
+        for array in (views.images, views.target):
+            frames.send(connection, Attached(frames.layout_of(array)), array)
 
 
 def main() -> None:

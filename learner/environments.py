@@ -10,7 +10,7 @@ from poco.errors import UsageError
 from poco.learner.environment_process import EnvironmentProcess, Parameters
 from poco.learner.image_policy import ImageEncoder
 from poco.learner.rollouts import Environment, make_environment, shown_by
-from poco.learner.sight import Seeing
+from poco.learner.sight import FrozenEyes, Seeing
 
 
 @contextlib.contextmanager
@@ -22,31 +22,46 @@ def one_environment(
     With `encoder` it is what a policy that sees needs. Raises UsageError where images have no encoder or an encoder no images.
     """
     environment: Environment
-    if python is not None:
-        if encoder is not None:
-            raise UsageError("images do not come from another process: leave out --env-python and --workers")
-        environment = EnvironmentProcess(task, parameters, logs / "0.log", python)
-    else:
+    if python is None:
         environment = make_environment(task, **parameters)
+    else:
+        environment = EnvironmentProcess(task, parameters, logs / "0.log", python)
     try:
-        if encoder is None and shown_by(environment) is not None:
+        if encoder is not None:
+            environment = _through(encoder, environment)
+        elif shown_by(environment) is not None:
             raise UsageError(
                 "the environment gives images, but no policy that sees is there: give a checkpoint that was cloned from images"
             )
-        yield environment if encoder is None else Seeing(environment, encoder)
+        yield environment
     finally:
         environment.close()
 
 
+def _through(encoder: ImageEncoder, environment: Environment) -> Environment:
+    """Return `environment` seen through `encoder`."""
+    if not isinstance(environment, EnvironmentProcess):
+        return Seeing(environment, encoder)
+    environment.eyes = FrozenEyes(encoder, environment.specification, environment.shown)
+    return environment
+
+
 @contextlib.contextmanager
 def environment_processes(
-    count: int, task: str, parameters: Parameters, logs: Path, python: Path | None
+    count: int,
+    task: str,
+    parameters: Parameters,
+    logs: Path,
+    python: Path | None,
+    encoder: ImageEncoder | None = None,
 ) -> Iterator[list[EnvironmentProcess]]:
-    """Start `count` environments in processes of their own and end them in the end."""
+    """Start `count` environments in processes of their own and end them in the end; with `encoder`, seen through it."""
     with contextlib.ExitStack() as stack:
         processes = []
         for number in range(1, count + 1):
             process = EnvironmentProcess(task, parameters, logs / f"{number}.log", python)
             processes.append(process)
             stack.callback(process.close)
+            if encoder is not None:
+                _through(encoder, process)
         yield processes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -12,6 +13,7 @@ import torch
 
 from poco.errors import ArtifactError, UsageError
 from poco.learner.demonstrations import Recorded
+from poco.learner.environment_process import Answer
 from poco.learner.image_policy import ImageEncoder, with_features, without_features
 from poco.learner.rollouts import Environment, shown_by, specification_of
 from poco.specification import Specification
@@ -60,52 +62,79 @@ def encoded(episode: Recorded, encoder: ImageEncoder, specification: Specificati
     return Recorded(specification, seen[:-1], episode.actions_policy, episode.rewards, end, views)
 
 
-class Seeing(gymnasium.Env[Floats, Floats]):
-    """`environment` with what the frozen `encoder` makes of its images in front of every observation, in its steps as well.
+class FrozenEyes:
+    """Makes the observations of one environment that records under `specification` and gives the images `shown`.
 
     Each image is encoded once. Raises UsageError for an environment without images.
     """
 
-    def __init__(self, environment: Environment, encoder: ImageEncoder) -> None:
-        shown = shown_by(environment)
+    def __init__(self, encoder: ImageEncoder, specification: Specification, shown: Shown | None) -> None:
         if shown is None:
             raise UsageError(
                 "the policy sees through cameras, but the environment gives no images: let its settings name an image_side"
             )
-        self._environment, self._encoder = environment, encoder
-        self._specification, self._shown = with_features(specification_of(environment), encoder), shown
+        self._encoder, self._specification, self.shown = encoder, with_features(specification, encoder), shown
         self._newest: Floats
 
     @property
     def specification(self) -> Specification:
-        """The contract under which steps are recorded."""
+        """The contract of the observations it makes: that of the environment with the features."""
         return self._specification
+
+    def look(self, answer: Answer) -> Answer:
+        """Return `answer` with what the encoder makes of its images in front of every observation, in its steps as well.
+
+        The first step has the observation of the answer before. Raises ArtifactError for images of other cameras or sizes.
+        """
+        views, steps = _expected(answer.views, self._encoder), answer.steps
+        states = np.array([*(step.observation for step in steps[1:]), answer.observation], np.float32)
+        fresh = encode(self._encoder, views.images[-len(states) :], states)
+        seen = [*([self._newest] if steps else []), *fresh]
+        self._newest = fresh[-1]
+        final = self._newest.tolist()
+        return replace(
+            answer,
+            observation=self._newest,
+            steps=[
+                msgspec.structs.replace(step, observation=row.tolist())
+                for step, row in zip(steps, seen[: len(steps)], strict=True)
+            ],
+            end=None if answer.end is None else msgspec.structs.replace(answer.end, final_observation=final),
+        )
+
+
+class Seeing(gymnasium.Env[Floats, Floats]):
+    """`environment`, which lives in this process, seen through the frozen `encoder`; raises UsageError if it gives no images."""
+
+    def __init__(self, environment: Environment, encoder: ImageEncoder) -> None:
+        self._environment = environment
+        self._eyes = FrozenEyes(encoder, specification_of(environment), shown_by(environment))
+
+    @property
+    def specification(self) -> Specification:
+        """The contract under which steps are recorded."""
+        return self._eyes.specification
 
     @property
     def shown(self) -> Shown:
         """What the observations are made from."""
-        return self._shown
+        return self._eyes.shown
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Floats, dict[str, Any]]:
         """Begin the episode of `seed` and return its first observation."""
         state, info = self._environment.reset(seed=seed, options=options)
-        self._newest = encode(self._encoder, _expected(info["views"], self._encoder).images, state[None])[0]
-        return self._newest, info
+        answer = self._eyes.look(Answer(state, 0.0, False, False, [], None, info["views"]))
+        return answer.observation, info
 
     def step(self, action: Floats) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
         """Execute the chunk `action` [T, A]."""
         state, reward, terminated, truncated, info = self._environment.step(action)
-        views, steps = _expected(info["views"], self._encoder), info["steps"]
-        states = np.array([*(step.observation for step in steps[1:]), state], np.float32)
-        fresh = encode(self._encoder, views.images[-len(states) :], states)
-        seen = [self._newest, *fresh]
-        info["steps"] = [
-            msgspec.structs.replace(step, observation=row.tolist()) for step, row in zip(steps, seen, strict=False)
-        ]
-        self._newest = fresh[-1]
-        if "end" in info:
-            info["end"] = msgspec.structs.replace(info["end"], final_observation=self._newest.tolist())
-        return self._newest, float(reward), terminated, truncated, info
+        answer = Answer(state, float(reward), terminated, truncated, info["steps"], info.get("end"), info["views"])
+        seen = self._eyes.look(answer)
+        info["steps"] = seen.steps
+        if seen.end is not None:
+            info["end"] = seen.end
+        return seen.observation, seen.reward, seen.terminated, seen.truncated, info
 
     def close(self) -> None:
         """Close the environment."""

@@ -92,13 +92,13 @@ def train(
     )
     run = dataclasses.replace(run, beside=workers > 0, threads=threads)
     task, parameters = run.settings.task, _shown(run.settings.environment, run.encoder)
-    if run.encoder is not None and workers:
-        raise UsageError(f"--workers is {workers}, but a policy that sees acts in this process: leave it out")
     with contextlib.ExitStack() as stack:
         environment = stack.enter_context(one_environment(task, parameters, out / WORKERS, env_python, run.encoder))
         learner = Learner(run, environment, resume)
         if workers:
-            processes = stack.enter_context(environment_processes(workers, task, parameters, out / WORKERS, env_python))
+            processes = stack.enter_context(
+                environment_processes(workers, task, parameters, out / WORKERS, env_python, run.encoder)
+            )
             pool = EnvironmentPool(processes, learner.collecting_actor, learner.first_seed)
         _learn(learner, learn_beside(learner, pool) if workers else learner.episodes(), tensorboard)
     curves.draw(read_figures(out), out / "curves.png")
@@ -175,8 +175,6 @@ def evaluate(
     settings = subject.settings
     count = best_of or (1 if settings is None else settings.best_of)
     at_least_one("best-of", count)
-    if subject.encoder is not None and workers > 1:
-        raise UsageError(f"--workers is {workers}, but a policy that sees is measured in this process: leave it out")
     name, parameters = named_environment(settings if config is None else read_recipe(config), task, variant)
     label = task_label(name, parameters)
     encoder = subject.encoder
@@ -184,8 +182,10 @@ def evaluate(
     with contextlib.ExitStack() as stack:
         environments: Sequence[Environment] = (
             [stack.enter_context(one_environment(name, parameters, checkpoint / WORKERS, env_python, encoder))]
-            if workers == 1 or encoder is not None
-            else stack.enter_context(environment_processes(workers, name, parameters, checkpoint / WORKERS, env_python))
+            if workers == 1
+            else stack.enter_context(
+                environment_processes(workers, name, parameters, checkpoint / WORKERS, env_python, encoder)
+            )
         )
         advance = stack.enter_context(track(f"evaluation, {label}", episodes, "episodes"))
         result = evaluation.evaluate(subject, environments, label, count, episodes, seed, advance)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes.util
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,19 @@ import yaml
 from torch import Tensor
 
 from poco.errors import ArtifactError, UsageError
-from poco.learner import rollouts
+from poco.learner import environments, rollouts
 from poco.learner.acting import chunk_actor
 from poco.learner.checkpoint import Checkpoint, read_checkpoint
 from poco.learner.cloning_commands import clone
 from poco.learner.data_commands import make_data
 from poco.learner.demonstrations import Demonstrations, read_demonstrations
+from poco.learner.environment_pool import EnvironmentPool
+from poco.learner.environment_process import Parameters
 from poco.learner.image_cloning import ImageCloningSettings, clone_images
 from poco.learner.image_policy import EncoderArchitecture, ImageEncoder, with_features
 from poco.learner.recipe import read_training_settings
 from poco.learner.replay import Replay
+from poco.learner.rollouts import Actor
 from poco.learner.sight import Seeing, encode, encoded
 from poco.learner.training_commands import TASK, evaluate, train
 from recipes import reach_recipe
@@ -34,6 +39,15 @@ pytestmark = pytest.mark.skipif(
     ctypes.util.find_library("EGL") is None and ctypes.util.find_library("OSMesa") is None,
     reason="neither libegl1 nor libosmesa6 is installed",
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def renderer_left_as_it_was() -> Iterator[None]:
+    """Rendering chooses a way for this process and its children; later tests are to find none chosen."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MUJOCO_GL", "PYOPENGL_PLATFORM"):
+            patch.setenv(name, os.environ.get(name, ""))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +80,10 @@ def seeing(folder: Path) -> Checkpoint:
 def encoder_of(checkpoint: Checkpoint) -> ImageEncoder:
     assert checkpoint.encoder is not None
     return checkpoint.encoder
+
+
+def actor_of(checkpoint: Checkpoint) -> Actor:
+    return chunk_actor(checkpoint.policy, None, checkpoint.specification, 1, 5)
 
 
 def test_recorded_images_belong_to_their_steps(demonstrations: Demonstrations) -> None:
@@ -109,8 +127,6 @@ def test_evaluation_renders_what_the_policy_sees(folder: Path, capsys: pytest.Ca
     assert figures["episodes"] == 1
     assert after.metrics["success_easy"] == figures["rate"]
     assert encoder_of(after).digest() == before
-    with pytest.raises(UsageError, match="in this process"):
-        evaluate(folder, episodes=1, workers=2)
 
 
 def test_images_are_encoded_once(seeing: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,8 +141,7 @@ def test_images_are_encoded_once(seeing: Checkpoint, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(encoder, "forward", count)
     environment = Seeing(rollouts.make_environment(TASK, image_side=SIDE, episode_steps=17), encoder)
     assert environment.specification == seeing.specification
-    actor = chunk_actor(seeing.policy, None, seeing.specification, 1, 5)
-    (rolled,) = rollouts.roll(environment, actor, range(1), 3)
+    (rolled,) = rollouts.roll(environment, actor_of(seeing), range(1), 3)
     environment.close()
     assert rolled.views is not None
     assert len(rolled.steps) == 17
@@ -137,6 +152,25 @@ def test_images_are_encoded_once(seeing: Checkpoint, monkeypatch: pytest.MonkeyP
     np.testing.assert_allclose(again, seen, atol=1e-5)
     assert np.abs(seen).max() <= 1.0
     assert np.ptp(seen[:, :size], axis=0).max() > 0.01
+
+
+def test_images_from_other_processes_are_the_same(seeing: Checkpoint, tmp_path: Path) -> None:
+    """An environment in a process of its own gives the episodes that one in this process gives, images and all."""
+    encoder = encoder_of(seeing)
+    parameters: Parameters = {"image_side": SIDE, "episode_steps": 6}
+    with environments.one_environment(TASK, parameters, tmp_path, None, encoder) as environment:
+        here = list(rollouts.roll(environment, actor_of(seeing), range(2), 3))
+        specification, shown = rollouts.specification_of(environment), rollouts.shown_by(environment)
+    with environments.environment_processes(1, TASK, parameters, tmp_path, None, encoder) as processes:
+        assert (processes[0].specification, processes[0].shown) == (specification, shown)
+        there = list(EnvironmentPool(processes, lambda: actor_of(seeing), 3).roll(range(2)))
+    assert there == here
+    for one, other in zip(here, there, strict=True):
+        assert one.views is not None
+        assert other.views is not None
+        assert np.array_equal(one.views.images, other.views.images)
+        assert np.array_equal(one.views.target, other.views.target)
+        assert len(one.views.images) == 7
 
 
 def test_recorded_episodes_are_seen_as_they_happened(seeing: Checkpoint, demonstrations: Demonstrations) -> None:
@@ -191,7 +225,7 @@ def recipe(file: Path, **changes: Any) -> Path:
         environment={"variant": "easy", "episode_steps": 10},
         warm_up_steps=15,
         evaluation_interval=0,
-        replay_bytes=50_000_000,
+        replay_bytes=15_000_000,
         **changes,
     )
     file.write_text(yaml.safe_dump(msgspec.to_builtins(settings)))
@@ -203,9 +237,9 @@ def test_the_policy_behind_the_encoder_is_improved(
 ) -> None:
     """`train` changes the flow policy and nothing of the encoder, and a run that was broken off ends as an unbroken one does."""
     config, whole, broken = recipe(tmp_path / "recipe.yaml"), tmp_path / "whole", tmp_path / "broken"
-    train(whole, config, data, folder, episodes=4)
-    train(broken, config, data, folder, episodes=3)
-    train(broken, episodes=4, resume=True)
+    train(whole, config, data, folder, episodes=3)
+    train(broken, config, data, folder, episodes=2)
+    train(broken, episodes=3, resume=True)
     first, second = read_checkpoint(whole), read_checkpoint(broken)
     assert first.specification == seeing.specification
     assert encoder_of(first).digest() == encoder_of(second).digest() == encoder_of(seeing).digest()
@@ -213,7 +247,7 @@ def test_the_policy_behind_the_encoder_is_improved(
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert not torch.equal(before["velocity_layer.weight"], one["velocity_layer.weight"])
     replay = Replay.open(whole / "replay", seeing.specification)
-    assert replay.episodes == EPISODES + 4
+    assert replay.episodes == EPISODES + 3
     for recorded, kept in zip(read_demonstrations(data).episodes, replay.recorded(), strict=False):
         assert recorded.views is not None
         assert kept.views is not None
@@ -227,10 +261,8 @@ def test_the_policy_behind_the_encoder_is_improved(
 
 
 def test_training_refuses_what_does_not_fit(data: Path, folder: Path, tmp_path: Path) -> None:
-    """Images without a policy that sees, data without images, and workers, which give none."""
+    """Images without a policy that sees, and data without images."""
     config = recipe(tmp_path / "recipe.yaml")
-    with pytest.raises(UsageError, match="in this process"):
-        train(tmp_path / "a", config, data, folder, workers=1)
     make_data(tmp_path / "blind", episodes=1)
     with pytest.raises(ArtifactError, match="there are images of none"):
         train(tmp_path / "b", config, tmp_path / "blind", folder)

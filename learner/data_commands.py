@@ -182,6 +182,8 @@ def _keep_all(source: Source, count: int, out: Path, name: str) -> None:
 def export_data(data: Path, out: Path, task: str = "do the task") -> None:
     """Write episode files as a LeRobotDataset v3, in physical units; import-data brings them back as they were.
 
+    Images are not written yet: left_out in what is printed names them.
+
     Args:
         data: Folder of episode files.
         out: Empty or new folder for the data set.
@@ -197,7 +199,8 @@ def export_data(data: Path, out: Path, task: str = "do the task") -> None:
     files = sorted(data.glob(f"*{EPISODE_SUFFIX}"))
     if not files:
         raise ArtifactError(f"no episode files (*{EPISODE_SUFFIX}) in {data}: make some with `poco-learner make-data`")
-    specification = read_episode(files[0]).specification
+    first = read_episode(files[0])
+    left_out = [] if first.views is None else [f"images of {camera}" for camera in first.views.cameras]
     with track("export to lerobot", len(files), "episodes") as advance:
-        frames = write_lerobot(out, map(read_episode, files), specification, task, advance)
-    print(json.dumps({"out": str(out), "episodes": len(files), "frames": frames}))
+        frames = write_lerobot(out, map(read_episode, files), first.specification, task, advance)
+    print(json.dumps({"out": str(out), "episodes": len(files), "frames": frames, "left_out": left_out}))

@@ -53,7 +53,7 @@ demo-learn: $(VENV)/learner.stamp ## watch the simulated arm get better beside a
 
 demo-learn-start: $(VENV)/learner.stamp ## make again what demo-learn begins with: demonstrations, cloned policy, warmed-up critic
 	rm -rf $(START) $(START_RUNS)
-	$(BIN)/poco-learner make-data --variant hard --noise 0.8 --bias-m 0.004 --no-only-successes --episodes 100 --out $(START)/demonstrations
+	$(BIN)/poco-learner make-data --variant hard --noise 0.5 --bias-m 0.005 --no-only-successes --episodes 100 --out $(START)/demonstrations
 	$(BIN)/poco-learner clone --data $(START)/demonstrations --out $(START_RUNS)/clone --steps 4000
 	$(BIN)/poco-learner evaluate --checkpoint $(START_RUNS)/clone --variant hard --episodes 100
 	$(BIN)/poco-export policy $(START_RUNS)/clone --out $(START)/policy

@@ -278,12 +278,14 @@ class Agent:
     @torch.no_grad()
     def _completed(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Return the first E actions [B, E, A] of each window, those beyond the end of its episode from one policy sample."""
-        context = self.policy.encode(batch.observation)
-        chunk = self.policy.sample(context, self._noise((len(context),), context.dtype, generator))
-        meant = torch.cat((batch.actions[:, : self._delay], chunk), dim=1)[:, : self._execute]
-        return torch.where(
-            batch.known[:, : self._execute].unsqueeze(-1).bool(), batch.actions[:, : self._execute], meant
-        )
+        executed = batch.actions[:, : self._execute].clone()
+        cut = batch.complete == 0.0
+        noise = self._noise((len(executed),), executed.dtype, generator)[cut]
+        chunk = self.policy.sample(self.policy.encode(batch.observation[cut]), noise)
+        meant = torch.cat((batch.actions[cut, : self._delay], chunk), dim=1)[:, : self._execute]
+        known = batch.known[cut, : self._execute].unsqueeze(-1).bool()
+        executed[cut] = torch.where(known, executed[cut], meant)
+        return executed
 
     def _seen(self, observation: Tensor, step: Tensor) -> Tensor:
         """Return what the critic sees of `observation` [B, O] at step `step` [B]: with a clock it has one more entry, -1 to 1."""

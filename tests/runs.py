@@ -18,7 +18,7 @@ from poco.shm import RunMemory
 from programs import ARTIFACT
 
 SPEED_MAX_M_S = 0.25
-HELD_TICKS = 6000
+HELD_TICKS = 5000
 
 Records = npt.NDArray[np.void]
 

@@ -25,7 +25,7 @@ DIGEST = specification().digest()
 LENGTH = 100
 QUOTA = 1 << 20
 SEGMENT = QUOTA // 8
-EPISODES = 45
+EPISODES = 36
 
 
 def used_bytes(run: LinkRun) -> int:

@@ -24,7 +24,7 @@ from runs import assert_undisturbed, chunks_made, ended, held
 
 HOST = "127.0.18.37"
 DISK_BYTES = 8 << 20
-EPISODES = 5
+EPISODES = 4
 LOCKSTEP = ["--robot", "sim", "--emulator.pacing", "lockstep", "--policy", "operator"]
 
 Heal = Callable[[], None]

@@ -17,6 +17,9 @@ from poco.learner.training_state import Identity, Tensors, TrainingState
 ENCODER = "encoder."
 """What the names of the encoder's tensors begin with in a state."""
 
+AVERAGE = "average."
+"""What the names of the averaged actor's tensors begin with in a state."""
+
 
 def assemble(identity: Identity, bf16_sampling: bool = False, threads: int = 1) -> tuple[FlowPolicy, Agent]:
     """Return a fresh policy and its agent with fresh critics; the same ones for the same identity.
@@ -59,6 +62,13 @@ def fill(policy: FlowPolicy, agent: Agent, state: TrainingState) -> None:
             "remove the newest file of its states to resume from the one before"
         ) from error
     agent.refused = state.progress.refused
+
+
+def fill_average(acting: FlowPolicy, state: TrainingState) -> None:
+    """Put the weights that act after `state` into `acting`: the average of the actor, or the actor where there is none."""
+    acting.load_state_dict(
+        training_state.under(AVERAGE, state.tensors) or training_state.under("actor.", state.tensors)
+    )
 
 
 def encoder_of(state: TrainingState) -> ImageEncoder | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,9 +81,11 @@ def read_subject(folder: Path) -> Subject:
     state = training_state.read_state(folder / "states")
     policy, agent = assembly.assemble(state.identity)
     assembly.fill(policy, agent, state)
+    acting = copy.deepcopy(policy)
+    assembly.fill_average(acting, state)
     identity = state.identity
     encoder = assembly.encoder_of(state)
-    return Subject(folder, policy, identity.specification, agent, identity.settings, state.progress.steps, encoder)
+    return Subject(folder, acting, identity.specification, agent, identity.settings, state.progress.steps, encoder)
 
 
 def evaluate(

@@ -78,6 +78,7 @@ class Learning:
         self.position = 0 if state is None else state.inbox_position
         self._refused_before = self.progress.refused
         self.policy, self.agent = assembly.assemble(self.identity, self.progress.bf16_sampling, run.threads)
+        self.acting = copy.deepcopy(self.policy) if run.settings.average_rate else self.policy
         if state is None:
             self._begin()
         else:
@@ -114,6 +115,7 @@ class Learning:
         figures = self.agent.update(batch, phase, self.generator)
         progress.updates += 1
         if self.agent.refused == progress.refused:
+            self._follow(phase)
             return figures
         progress.refused = self.agent.refused
         if progress.refused - self._refused_before > REFUSED_MAX:
@@ -122,6 +124,13 @@ class Learning:
                 "resume from the last checkpoint"
             )
         return {}
+
+    @torch.no_grad()
+    def _follow(self, phase: Phase) -> None:
+        """Let the average come nearer to the actor, which a frozen one has no need of."""
+        rate = self.run.settings.average_rate
+        if rate and phase != "frozen":
+            torch._foreach_lerp_(list(self.acting.parameters()), list(self.policy.parameters()), rate)
 
     def conclude(
         self,
@@ -140,7 +149,7 @@ class Learning:
         warming_up = phase != "learning" and progress.guard.roll_backs == 0
         verdict = judge(progress.guard, settings.guard, success, warming_up)
         if verdict == "best_so_far":
-            self.best = copy.deepcopy(driver or self.policy.state_dict())
+            self.best = copy.deepcopy(driver or self.acting.state_dict())
         elif verdict == "roll_back":
             self._roll_back()
         progress.episodes += 1
@@ -167,7 +176,8 @@ class Learning:
 
     def _roll_back(self) -> None:
         """Return to the best actor, without the momentum that led away from it, and let the critic catch up with it."""
-        self.policy.load_state_dict(self.best)
+        for policy in (self.policy, self.acting):
+            policy.load_state_dict(self.best)
         assembly.forget_moments(self.policy, self.agent)
         self.progress.frozen_until_step = self.progress.steps + self.run.settings.warm_up_steps
 
@@ -176,12 +186,14 @@ class Learning:
         self.replay.flush()
         tensors = assembly.tensors_of(self.policy, self.agent) | training_state.generator_tensors(self.generator)
         tensors |= training_state.prefixed("best.", self.best)
+        if self.run.settings.average_rate:
+            tensors |= training_state.prefixed(assembly.AVERAGE, self.acting.state_dict())
         encoder = self.run.encoder
         if encoder is not None:
             tensors |= training_state.prefixed(assembly.ENCODER, encoder.weights())
         state = TrainingState(self.identity, self.progress, self.replay.watermark, tensors, self.position)
         training_state.write_state(self.run.out / "states", state)
-        write_checkpoint(self.run.out, Checkpoint(self.specification, self.policy, self.metrics(), encoder))
+        write_checkpoint(self.run.out, Checkpoint(self.specification, self.acting, self.metrics(), encoder))
         best = FlowPolicy(self.policy.architecture)
         best.load_state_dict(self.best)
         write_checkpoint(self.run.out / "best", Checkpoint(self.specification, best, self.metrics(), encoder))
@@ -213,6 +225,7 @@ class Learning:
             for network in networks:
                 network.mean[: len(mean)].copy_(mean)
                 network.std[: len(std)].copy_(std.clamp_min(SMALLEST_STD))
+        self.acting.load_state_dict(self.policy.state_dict())
         self.best = copy.deepcopy(self.policy.state_dict())
         self.checkpoint()
 
@@ -233,6 +246,7 @@ class Learning:
 
     def _restore(self, state: TrainingState) -> None:
         assembly.fill(self.policy, self.agent, state)
+        assembly.fill_average(self.acting, state)
         training_state.restore_generator(self.generator, state.tensors)
         self.best = training_state.under("best.", state.tensors)
         keep_figures(self.run.out, self.progress.episodes)

@@ -25,8 +25,10 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     updates_per_step is the update-to-data ratio in control steps; warm_up says what updates do to the actor in the first
     warm_up_steps control steps besides training the critic; warm_up_updates_per_step is the ratio then, none (paper) for the
     same one. After it the robot acts with the best by the critic of collecting_samples chunks, 1 (paper) for a plain sample; the
-    finished policy acts with one. evaluation_interval 0 turns the evaluations off. bf16_sampling: candidates are drawn in
-    bfloat16 "on", "off" or, "auto", where a measurement at the start of the run says it is faster.
+    finished policy acts with one. What acts, is measured, kept and published is an average of the actor that comes nearer to it by
+    average_rate in every update; 0 (paper) for the actor itself, from which candidates always are. evaluation_interval 0 turns the
+    evaluations off. bf16_sampling: candidates are drawn in bfloat16 "on", "off" or, "auto", where a measurement at the start of the
+    run says it is faster.
 
     windows: updates see windows from every step on ("all", paper) or from those at which a chunk was chosen ("acted"). In a window
     that begins in between, the later actions were chosen knowing what the earlier ones had led to; a critic that learns from it
@@ -48,6 +50,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     warm_up_steps: NotNegative
     warm_up_updates_per_step: Annotated[float, msgspec.Meta(ge=0.0)] | None = None
     collecting_samples: Count = 1
+    average_rate: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.0
     windows: Literal["all", "acted"] = "all"
     evaluation_interval: NotNegative
     evaluation_episodes: Count

@@ -147,7 +147,7 @@ class Service:
         cause = publications.due(floor, learning.progress.guard.roll_backs)
         if cause is None:
             return
-        offer = publications.make(learning.policy, cause, floor, learning.metrics())
+        offer = publications.make(learning.acting, cause, floor, learning.metrics())
         if offer is None:
             return
         self.checkpoint()

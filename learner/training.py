@@ -63,7 +63,7 @@ class Learner(Learning):
 
     def actor(self, best_of: int, seed: int) -> Actor:
         """Return the policy as an actor: one plain sample, or the best by the critic's value of `best_of` samples."""
-        return chunk_actor(self.policy, self.agent, self.specification, best_of, seed)
+        return chunk_actor(self.acting, self.agent, self.specification, best_of, seed)
 
     def collecting_actor(self) -> Actor:
         """Return the policy as it acts while it learns; the critic has no say in that before the warm-up is over."""

@@ -20,6 +20,7 @@ import poco
 from poco.errors import ArtifactError, SettingsError, UsageError
 from poco.learner import rollouts, training_state
 from poco.learner.checkpoint import Checkpoint, read_checkpoint
+from poco.learner.evaluation import read_subject
 from poco.learner.learning import Run
 from poco.learner.metrics import read_figures
 from poco.learner.networks import Architecture, FlowPolicy
@@ -29,6 +30,7 @@ from poco.learner.success_guard import GuardSettings, GuardState, judge
 from poco.learner.training import Learner
 from poco.learner.training_commands import TASK, train
 from poco.learner.training_state import Identity, Progress, TrainingState, read_state, write_state
+from poco.noise import NoiseSource
 from reach_task import SPECIFICATION
 
 RECIPE = Path(poco.__file__).parent / "configs" / "cpu" / "peg_in_hole.yaml"
@@ -85,9 +87,10 @@ def same_tensors(first: Path, second: Path) -> bool:
 def test_resumed_run_equals_the_unbroken_one(
     settings: TrainingSettings, environment: Environment, start: Checkpoint, tmp_path: Path
 ) -> None:
-    """Stopped beyond its last checkpoint and resumed: the same figures, weights, moments and generator bit for bit."""
-    whole = finish(Run(settings, 3, tmp_path / "whole", start=start), environment)
-    run = Run(settings, 3, tmp_path / "broken", start=start)
+    """Stopped beyond its last checkpoint and resumed: the same figures, weights, average, moments and generator bit for bit."""
+    recipe = msgspec.structs.replace(settings, average_rate=0.1)
+    whole = finish(Run(recipe, 3, tmp_path / "whole", start=start), environment)
+    run = Run(recipe, 3, tmp_path / "broken", start=start)
     broken = iter(Learner(run, environment).episodes())
     for _ in range(3):
         next(broken)
@@ -165,6 +168,35 @@ def test_beliefs_of_an_episode_come_from_before_it_was_learned_from(
     (figures,) = read_figures(tmp_path)
     assert figures.beliefs == pytest.approx(expected.tolist(), abs=1e-6)
     assert not torch.allclose(later, expected)
+
+
+def test_the_average_acts_and_the_actor_learns(
+    settings: TrainingSettings, environment: Environment, start: Checkpoint, tmp_path: Path
+) -> None:
+    """The average follows the actor by its rate, not while that is frozen; it acts and is kept; a roll-back resets both."""
+    learner = Learner(Run(msgspec.structs.replace(settings, average_rate=0.25), 0, tmp_path, start=start), environment)
+    learner.admit(next(rollouts.roll(environment, learner.actor(1, 0), range(1), learner.first_seed)))
+    learner.update("frozen")
+    weight, average = learner.policy.velocity_layer.weight, learner.acting.velocity_layer.weight
+    assert torch.equal(average, weight)
+    expected = average.detach().clone()
+    for _ in range(3):
+        learner.update("learning")
+        expected = torch.lerp(expected, weight.detach(), 0.25)
+    assert torch.allclose(average, expected, rtol=0.0, atol=1e-7)
+    assert not torch.allclose(average, weight)
+    learner.checkpoint()
+    subject = read_subject(tmp_path)
+    assert torch.equal(subject.policy.velocity_layer.weight, average)
+    assert torch.equal(read_checkpoint(tmp_path).policy.velocity_layer.weight, average)
+    observation, noise = torch.zeros(1, learner.specification.observation_size), NoiseSource(4)
+    shape = (1, learner.specification.chunk_steps, learner.specification.action_size)
+    with torch.no_grad():
+        meant = learner.acting(observation, torch.from_numpy(noise.sample(0, 0, shape)))[0].numpy()
+    assert np.array_equal(learner.actor(1, 4)(observation[0].numpy(), 0, 0), meant)
+    learner._roll_back()
+    assert torch.equal(weight, start.policy.velocity_layer.weight)
+    assert torch.equal(average, weight)
 
 
 def test_last_three_checkpoints_are_kept(settings: TrainingSettings, environment: Environment, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ class LinkProcess:
             self._side = RobotSide(journal, self._folder.facts().specification_hash, download)
             self._connect()
         self._told, self._alone = ("recording", "", ""), False
-        self._report_ns = 0
+        self._report_ns, self._met_ns = 0, monotonic_ns()
         self.stopping = False
         self._poller.register(sys.stdin.fileno(), zmq.POLLIN)
 
@@ -111,7 +111,7 @@ class LinkProcess:
                 self.stopping = True
             if self.stopping:
                 deadline_ns = deadline_ns or now_ns + DRAIN_NS
-                if self._drained() or now_ns > deadline_ns:
+                if self._drained(now_ns) or now_ns > deadline_ns:
                     self._report_ns = 0
                     return self._tell(now_ns)
 
@@ -169,6 +169,8 @@ class LinkProcess:
                 self._side.receive(self._learner.recv_multipart(zmq.NOBLOCK), now_ns)
         except zmq.Again:
             pass
+        if self._side.status.state == "streaming":
+            self._met_ns = now_ns
         if self._side.silent(now_ns):
             self._connect()
             self._side.reopened(now_ns)
@@ -187,12 +189,13 @@ class LinkProcess:
         except OSError as error:
             print(f"note generation {generation} was offered and cannot be kept ({error.strerror})", flush=True)
 
-    def _drained(self) -> bool:
+    def _drained(self, now_ns: int) -> bool:
+        """Whether nothing is left that a learner would take; one that has long been away is not waited for."""
         if self._core.journal.pending_bytes:
             return False
-        if self._side is None or self._side.status.state != "streaming":
+        if self._side is None or self._side.status.state == "refused":
             return True
-        return self._side.status.waiting == 0
+        return self._side.status.waiting == 0 or now_ns > self._met_ns + DRAIN_NS
 
     def _tell(self, now_ns: int) -> None:
         """Say on standard output what a person should know, once, and leave the status in the run folder."""

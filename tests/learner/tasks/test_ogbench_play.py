@@ -139,7 +139,7 @@ def test_damage_is_one_sentence(tmp_path: Path, play: Play) -> None:
         import_data(path, "ogbench", tmp_path / "out", task="CartPole-v1")
     with pytest.raises(UsageError, match="are for ogbench only"):
         import_data(path, "robomimic", tmp_path / "out", task="CartPole-v1")
-    with pytest.raises(UsageError, match="has no bias"):
+    with pytest.raises(UsageError, match="play has neither"):
         make_data(tmp_path / "data", task=TASK.format("scene", 1), play_steps=10, bias_m=0.01)
     for noise, steps, match in ((1.5, 10, "noise of play"), (0.1, 0, "must be at least 1")):
         with pytest.raises(UsageError, match=match):

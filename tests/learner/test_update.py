@@ -12,16 +12,22 @@ from plain_update import PlainUpdate
 
 from learning_toys import SMALL, critic_architecture
 from poco.episodes import Episode
+from poco.learner import assembly, training_state
 from poco.learner.agent import BLOCK_ROWS, Agent
 from poco.learner.agent_settings import AgentSettings
 from poco.learner.blockwise import blocks
 from poco.learner.critic import ChunkCritic
+from poco.learner.demonstrations import read_demonstrations
 from poco.learner.fast_flow import FastFlow
 from poco.learner.networks import Architecture, FlowPolicy
+from poco.learner.recipe import read_training_settings
 from poco.learner.replay import Batch, Replay
 from poco.specification import Specification
+from programs import ROOT
 
 STATES, CANDIDATES = 80, 32
+TUNED = ROOT / "configs" / "cpu" / "peg_in_hole.yaml"
+START = ROOT / "artifacts" / "peg_in_hole_start"
 SETTINGS: AgentSettings = msgspec.structs.replace(
     SMALL, candidates=CANDIDATES, eta=0.01, zeta=1.2, critic_hidden_sizes=(32, 32, 32), weightless=0.0
 )
@@ -138,6 +144,49 @@ def test_gradients_do_not_depend_on_who_computes_what(specification: Specificati
         figures = [each.update(batch, "learning", torch.Generator().manual_seed(seed)) for each in (one, two)]
         assert figures[0] == figures[1]
     assert distance(weights(one, specification), weights(two, specification)) == 0.0
+
+
+@pytest.fixture(scope="module")
+def peg_replay(tmp_path_factory: pytest.TempPathFactory) -> Replay:
+    episodes = read_demonstrations(START / "demonstrations").episodes
+    replay = Replay.create(tmp_path_factory.mktemp("peg"), episodes[0].specification, 8_000_000)
+    replay.begin_with(episodes)
+    return replay
+
+
+def test_the_tuned_recipe_is_the_plain_update_too(peg_replay: Replay) -> None:
+    """Clock, endings, remaining, few posterior states, weightless ones left out, two threads: 12 updates on what a clumsy
+    operator did, from a cloned actor and a critic that was warmed up, leave no weight further than 5e-5 from the oracle's.
+
+    Some moved a hundred times as far. Every loss agrees to 1e-4 of itself.
+    """
+    recipe = read_training_settings(TUNED)
+    settings, start = recipe.agent, training_state.read_state(START / "run" / "states")
+    assert (settings.critic_reads, settings.endings, settings.anchor) == ("remaining", "completed", "successes")
+    assert settings.critic_clock_steps > 0
+    assert 0 < settings.posterior_states < recipe.batch
+    assert settings.weightless > 0.0
+    identity = msgspec.structs.replace(start.identity, settings=recipe)
+    policy, ours = assembly.assemble(identity, threads=2)
+    policy.load_state_dict(training_state.under("actor.", start.tensors))
+    for critic in (ours.critic, ours.target):
+        critic.load_state_dict(training_state.under("critic.", start.tensors))
+    oracle = PlainUpdate(policy, ours.critic, settings, identity.specification)
+    begun, rows = weights(ours, identity.specification), torch.Generator().manual_seed(0)
+    draws, same = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
+    cut_off = left_out = 0.0
+    for _ in range(12):
+        batch = peg_replay.sample(recipe.batch, rows, acted=True)
+        cut_off += float((1.0 - batch.complete).sum())
+        figures = ours.update(batch, "learning", draws)
+        left_out = max(left_out, figures["weightless_fraction"])
+        assert oracle.update(batch, same) == pytest.approx(figures["loss"], rel=1e-4)
+    assert torch.equal(draws.get_state(), same.get_state())
+    assert cut_off > 10
+    assert left_out > 0.1
+    theirs = weights(oracle, identity.specification)
+    assert distance(weights(ours, identity.specification), theirs) < 5e-5
+    assert distance(begun, theirs) > 5e-3
 
 
 @pytest.mark.parametrize(

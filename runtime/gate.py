@@ -218,7 +218,7 @@ def watch(store: ArtifactStore, trust_folder: Path, rules: GateRules) -> None:
         if packed is None:
             time.sleep(POLL_S)
             continue
-        verdict = _judge_packed(packed, store, trust_folder, rules)
+        verdict = judge_packed(packed, store, trust_folder, rules)
         with (store.folder / VERDICTS_FILE).open("ab") as stream:
             stream.write(msgspec.json.encode(verdict) + b"\n")
         if verdict.reason:
@@ -232,7 +232,7 @@ def read_verdicts(store: Path) -> list[Verdict]:
     return [msgspec.json.decode(line, type=Verdict) for line in lines if line.endswith(b"\n")]
 
 
-def _judge_packed(packed: bytes, store: ArtifactStore, trust_folder: Path, rules: GateRules) -> Verdict:
+def judge_packed(packed: bytes, store: ArtifactStore, trust_folder: Path, rules: GateRules) -> Verdict:
     """Judge the offer in `packed` under the trust list as it is on the disk now, so that a revoked key ends at once."""
     try:
         trust = Trust.read(trust_folder, store.floor.trust_revision)

@@ -177,6 +177,21 @@ def stranger(workshop: Workshop, offer: Offer, random: Random) -> Offer:
     return Offer(offer.manifest, sign(offer.manifest, Purpose.ARTIFACT, Ed25519PrivateKey.generate()), offer.files)
 
 
+def torn_signature(workshop: Workshop, offer: Offer, random: Random) -> Offer:
+    return Offer(offer.manifest, offer.signature[: int(random.integers(len(offer.signature)))], offer.files)
+
+
+def retired_key(workshop: Workshop, offer: Offer, random: Random) -> Offer:
+    return Offer(offer.manifest, sign(offer.manifest, Purpose.ARTIFACT, workshop.retired), offer.files)
+
+
+def disconnected_graph(workshop: Workshop, offer: Offer, random: Random) -> Offer:
+    model = onnx.load_model_from_string(workshop.graph_files()[GRAPH])
+    node = model.graph.node[int(random.integers(len(model.graph.node)))]
+    node.input[int(random.integers(len(node.input)))] = f"nowhere_{int(random.integers(1000))}"
+    return with_file(workshop, offer, GRAPH, model.SerializeToString())
+
+
 def flipped(payload: bytes, random: Random) -> bytes:
     changed = bytearray(payload)
     changed[int(random.integers(len(changed)))] ^= 1 << int(random.integers(8))
@@ -191,6 +206,7 @@ ON_THE_WAY: dict[str, tuple[Mutation, frozenset[Reason]]] = {
     "lost_file": (lost_file, frozenset({Reason.MISSING_FILE})),
     "surplus_file": (surplus_file, frozenset({Reason.EXTRANEOUS_FILE})),
     "stranger": (stranger, frozenset({Reason.UNKNOWN_KEY})),
+    "torn_signature": (torn_signature, frozenset({Reason.UNSIGNED})),
 }
 """Mutations without the key, and the reasons they may be refused with."""
 
@@ -209,11 +225,13 @@ SIGNED_AGAIN: dict[str, tuple[Mutation, frozenset[Reason]]] = {
     "expiry": (with_manifest(past_expiry), frozenset({Reason.EXPIRED})),
     "unknown_field": (with_manifest(unknown_field), frozenset({Reason.MALFORMED})),
     "size": (large_header, frozenset({Reason.TOO_LARGE})),
+    "retired_key": (retired_key, frozenset({Reason.KEY_EXPIRED})),
 }
 """Mutations by somebody who holds the key, and the reasons they may be refused with."""
 
 NEW_GRAPHS: dict[str, tuple[Mutation, frozenset[Reason]]] = {
     "operator": (bad_operator, frozenset({Reason.OPERATOR})),
+    "disconnected_graph": (disconnected_graph, frozenset({Reason.GRAPH})),
     "garbled_graph": (garbled_graph, frozenset({Reason.GRAPH, Reason.OPERATOR, Reason.GOLDEN})),
 }
 """Mutations of the graph by somebody who holds the key; each costs a child process."""

@@ -45,9 +45,10 @@ class Workshop:
     folder: Path
     root: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+    retired: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
 
     def __post_init__(self) -> None:
-        write_trust(self.folder / "trust", trust_list(self.key), self.root)
+        self.list_publishers("trust", 1)
         self.store = ArtifactStore(self.folder / "store")
         self.rules = GateRules.of(self.options)
 
@@ -68,6 +69,16 @@ class Workshop:
             folder=str(self.folder / "run"),
             keep_minutes=1,
         )
+
+    def list_publishers(self, name: str, revision: int) -> Path:
+        """Write list number `revision`, with the key in force and the retired one, into the folder `name` and return it."""
+        listed = trust_list(self.key, revision)
+        retired = msgspec.structs.replace(
+            listed.publishers[0], name="retired", key=public_key(self.retired), expires_unix_s=1
+        )
+        listed = msgspec.structs.replace(listed, publishers=(*listed.publishers, retired))
+        write_trust(self.folder / name, listed, self.root)
+        return self.folder / name
 
     @property
     def trust(self) -> Trust:

@@ -27,7 +27,7 @@ from poco.learner.agent_settings import AgentSettings
 from poco.learner.critic import ChunkCritic, CriticArchitecture
 from poco.learner.fast_flow import FastFlow, bf16_is_faster
 from poco.learner.networks import Architecture, FlowPolicy
-from poco.learner.replay import Batch
+from poco.learner.windows import Batch
 from poco.runtime.run_folder import HostFacts, host_facts
 from poco.specification import Field, Specification
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from poco.learner.agent_settings import AgentSettings, Phase
 from poco.learner.critic import ChunkCritic
 from poco.learner.networks import FlowPolicy
-from poco.learner.replay import Batch
+from poco.learner.windows import Batch
 from poco.specification import Field, Specification
 
 Activation = Callable[[], nn.Module]

@@ -23,20 +23,21 @@ def chunk_actor(
     """
     source, delay, execute = NoiseSource(seed), specification.delay_steps, specification.execute_steps
     shape = (1 if agent is None else best_of, specification.chunk_steps, specification.action_size)
+    device = next(policy.parameters()).device
     still = np.tile(scale(specification.action, np.zeros(specification.action_size)), (delay, 1)).astype(np.float32)
     pending: npt.NDArray[np.float32] = still
 
     def act(observation: Floats, episode: int, chunk: int) -> Floats:
         nonlocal pending
-        noise = torch.from_numpy(source.sample(episode, chunk, shape))
-        seen = torch.from_numpy(observation)[None]
+        noise = torch.from_numpy(source.sample(episode, chunk, shape)).to(device)
+        seen = torch.from_numpy(observation)[None].to(device)
         with torch.inference_mode():
             if agent is None or best_of == 1:
-                actions: Floats = policy(seen, noise)[0].numpy()
+                actions: Floats = policy(seen, noise)[0].numpy(force=True)
             else:
-                before = torch.from_numpy(still if chunk == 0 else pending)[None]
-                step = torch.tensor([float(chunk * execute)])
-                actions = agent.best(seen, step, before, noise[None])[0].numpy()
+                before = torch.from_numpy(still if chunk == 0 else pending)[None].to(device)
+                step = torch.tensor([float(chunk * execute)], device=device)
+                actions = agent.best(seen, step, before, noise[None])[0].numpy(force=True)
         pending = actions[execute - delay : execute]
         return actions
 

@@ -10,6 +10,7 @@ L_BC is the loss the policy was cloned with. The agent sees a policy only throug
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,15 +24,18 @@ from poco.learner.blockwise import blocks, summed
 from poco.learner.chunk_policy import ChunkPolicy
 from poco.learner.critic import ChunkCritic
 from poco.learner.ranks import ALONE, Ranks
-from poco.learner.replay import Batch
+from poco.learner.windows import Batch
 from poco.specification import Specification
+
+Figures = dict[str, Tensor]
+"""Diagnostics by name, each a number on the agent's device."""
 
 LOSS_MAX = 1e6
 """A loss or gradient norm beyond this is an explosion; such an update is refused."""
 
 TRUST_CANDIDATES = 8
 BLOCK_ROWS = 1024
-"""So many candidates go through E- and M-step at a time, for the sake of a CPU's cache."""
+"""So many candidates go through E- and M-step at a time, for the sake of a CPU's cache; a GPU takes them all at once."""
 
 VALUED_ROWS = 512
 """So many of them are valued at a time; the critic's heads need more room."""
@@ -68,6 +72,9 @@ class Agent:
     updates with its part of the batch, all of the same size, and all take the step of the whole batch (with the anchor
     "successes" each rank's successes count alike).
 
+    With `fixed_shapes` no shape depends on what is computed and no computation waits for the host, which is what a captured update
+    needs (`captured_update`): weightless candidates then stay in the M-step.
+
     With observation step k, D = delay_steps and E = execute_steps, the critic reads the actions of steps k ... k + D + E - 1: the
     last D of the chunk before, then the first E of this one. Rewards and bootstrap count from step k to step k + E.
     """
@@ -80,11 +87,15 @@ class Agent:
         specification: Specification,
         threads: int = 1,
         ranks: Ranks = ALONE,
+        fixed_shapes: bool = False,
     ) -> None:
         self.policy, self.critic, self.settings = policy, critic, settings
         self.target = copy.deepcopy(critic).requires_grad_(False)
         self.refused = 0
-        self._threads = threads
+        self._threads, self._fixed_shapes = threads, fixed_shapes
+        self.device = next(iter(policy.parameters())).device
+        on_cpu = self.device.type == "cpu"
+        self._block_rows, self._valued_rows = (BLOCK_ROWS, VALUED_ROWS) if on_cpu else (sys.maxsize, sys.maxsize)
         self._workers = ThreadPoolExecutor(threads) if threads > 1 else None
         self._delay, self._execute = specification.delay_steps, specification.execute_steps
         self._shape = (specification.chunk_steps, specification.action_size)
@@ -92,7 +103,7 @@ class Agent:
             {"params": list(policy.parameters()), "lr": settings.actor_learning_rate},
             {"params": list(critic.parameters()), "lr": settings.critic_learning_rate},
         ]
-        self.optimizer = torch.optim.Adam(groups, fused=True)
+        self.optimizer = torch.optim.Adam(groups, fused=True, capturable=not on_cpu)
         self._ranks = ranks
         self._averaged = ranks.averaged(self.loss, [*policy.parameters(), *critic.parameters()])
 
@@ -101,26 +112,52 @@ class Agent:
 
         A loss, target or gradient that is not finite or has exploded changes nothing but the count in `refused`.
         """
+        figures = self.descend(batch, phase, generator)
+        if self._ranks.agree(bool(self.sane(figures))):
+            self.step()
+        else:
+            self.refused += 1
+        return {name: float(figure) for name, figure in figures.items()}
+
+    def descend(self, batch: Batch, phase: Phase, generator: torch.Generator) -> Figures:
+        """Leave the gradient of the loss in the parameters and return the diagnostics."""
         total: Tensor
-        figures: dict[str, float]
+        figures: Figures
         total, figures = self._averaged(batch, phase, generator)
         self.optimizer.zero_grad()
         torch.autograd.backward(total)
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        figures["gradient_norm"] = float(torch.nn.utils.get_total_norm(gradients))
-        figures["loss"] = float(total.detach())
-        if not self._ranks.agree(self._sane(figures)):
-            self.refused += 1
-            return figures
-        self.optimizer.step()
-        with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.target.parameters()), list(self.critic.parameters()), self.settings.target_rate
-            )
-        return figures
+        return {**figures, "gradient_norm": torch.nn.utils.get_total_norm(gradients), "loss": total.detach()}
 
-    def loss(self, batch: Batch, phase: Phase, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def sane(self, figures: Figures) -> Tensor:
+        """Return whether loss, target and gradient may enter the weights, one truth value on the device."""
+        names = ("loss", "gradient_norm", "target_min", "target_max")
+        sane = (torch.stack([figures[name] for name in names]).abs() <= LOSS_MAX).all()
+        if self.settings.critic_loss == "bce":
+            sane = sane & (figures["target_min"] >= 0.0) & (figures["target_max"] <= 1.0)
+        return sane
+
+    @torch.no_grad()
+    def step(self, allowed: Tensor | None = None) -> None:
+        """Step the weights along their gradients and let the target critic follow.
+
+        `allowed`, one truth value on the device, says whether it happens at all, without the host having to know.
+        """
+        targets: list[Tensor] = list(self.target.parameters())
+        critics: list[Tensor] = list(self.critic.parameters())
+        if allowed is None:
+            self.optimizer.step()
+            torch._foreach_lerp_(targets, critics, self.settings.target_rate)
+            return
+        share = allowed.to(targets[0].dtype)
+        self.optimizer.found_inf = 1.0 - share  # type: ignore[attr-defined]
+        self.optimizer.step()
+        torch._foreach_addcmul_(
+            targets, torch._foreach_sub(critics, targets), [share] * len(targets), self.settings.target_rate
+        )
+
+    def loss(self, batch: Batch, phase: Phase, generator: torch.Generator) -> tuple[Tensor, Figures]:
         """Return the sum of the critic's and, unless it is frozen, the actor's loss, with the diagnostics."""
         total, figures = self.critic_loss(batch, generator)
         if phase == "frozen":
@@ -128,7 +165,7 @@ class Agent:
         actor_loss, actor_figures = self.actor_loss(batch, phase, generator)
         return total + actor_loss, figures | actor_figures
 
-    def critic_loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def critic_loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Figures]:
         """Return the temporal-difference loss, mean over heads and batch, of the windows that count (see `endings`).
 
         Actions that an episode did not live to execute changed nothing; the policy's next ones stand for them.
@@ -136,7 +173,7 @@ class Agent:
         settings, execute = self.settings, self._execute
         with torch.no_grad():
             following, pending = self._following(batch, generator)
-            discounts = settings.discount ** torch.arange(execute, dtype=batch.rewards.dtype)
+            discounts = settings.discount ** torch.arange(execute, dtype=batch.rewards.dtype, device=self.device)
             rewards = ((batch.rewards - settings.step_cost) * discounts).sum(-1)
             seen = self._seen(batch.following, batch.step + execute)
             future = self.target.values(seen, following.unsqueeze(1), settings.aggregate).squeeze(-1)
@@ -149,15 +186,15 @@ class Agent:
         raw = self.critic(self._seen(batch.observation, batch.step), actions.unsqueeze(1)).squeeze(-1)
         loss = (self.critic.loss(raw, target) * counted).mean()
         figures = {
-            "critic_loss": float(loss.detach()),
-            "target_mean": float(target.mean()),
-            "target_min": float(target.min()),
-            "target_max": float(target.max()),
-            "complete_fraction": float(batch.complete.mean()),
+            "critic_loss": loss.detach(),
+            "target_mean": target.mean(),
+            "target_min": target.min(),
+            "target_max": target.max(),
+            "complete_fraction": batch.complete.mean(),
         }
         return loss, figures
 
-    def actor_loss(self, batch: Batch, phase: Phase, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def actor_loss(self, batch: Batch, phase: Phase, generator: torch.Generator) -> tuple[Tensor, Figures]:
         """Return L_BC(a_D) + beta * sum_j w_j min(L_BC(a_j), zeta), mean over the batch; the second term in phase "learning"."""
         context = self.policy.encode(batch.observation)
         noise, time = self._draw((len(context),), context.dtype, generator)
@@ -170,7 +207,7 @@ class Agent:
         improvement, more = self.improvement(context, batch, generator)
         return cloning + self.settings.beta * improvement, figures | more
 
-    def improvement(self, context: Tensor, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def improvement(self, context: Tensor, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Figures]:
         """Return the posterior term sum_j w_j min(L_BC(a_j), zeta), mean over the states that get candidates, block by block."""
         context = context[: self.settings.posterior_states or None]
         states, count = len(context), self.settings.candidates
@@ -183,7 +220,7 @@ class Agent:
             loss, losses = self.m_step(near, posterior, noise[part], time[part])
             return loss * (len(near) / states), (posterior, losses)
 
-        parts = blocks(states, max(1, BLOCK_ROWS // count), self._threads)
+        parts = blocks(states, max(1, self._block_rows // count), self._threads)
         parameters = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
         loss, found = summed(term, context, parameters, parts, self._workers)
         posterior = Posterior.joined([one for one, _ in found])
@@ -211,7 +248,8 @@ class Agent:
         each state never is.
         """
         weights = posterior.weights
-        rows = self._kept(weights).flatten().nonzero().squeeze(-1)
+        everybody = torch.arange(weights.numel(), device=self.device)
+        rows = everybody if self._fixed_shapes else everybody[self._kept(weights).flatten()]
         chunks, noise, time = (one.flatten(0, 1)[rows] for one in (posterior.chunks, noise, time))
         whole = torch.ones(chunks.shape[:2], dtype=chunks.dtype, device=chunks.device)
         found = self.policy.loss(context[rows // weights.shape[1]], chunks, noise, time, whole)
@@ -224,21 +262,21 @@ class Agent:
         kept[:, 0] = True
         return kept
 
-    def diagnostics(self, posterior: Posterior, losses: Tensor) -> dict[str, float]:
+    def diagnostics(self, posterior: Posterior, losses: Tensor) -> Figures:
         """Return the diagnostics of the posterior term with the candidates' `losses` [B, N].
 
         Where candidates were left out, those of losses and clipping are taken over the first of each state, a fair draw of all.
         """
         weights, values, clip = posterior.weights, posterior.values, self.settings.clip
         kept, trusted = self._kept(weights), values[:, :TRUST_CANDIDATES]
-        seen = losses if bool(kept.all()) else losses[:, :1]
+        seen = losses if self._fixed_shapes or bool(kept.all()) else losses[:, :1]
         figures = {
-            "posterior_loss": float(clipped_loss(losses, weights, clip).mean()),
-            "clipped_fraction": float((seen > clip).float().mean()),
-            "clipped_weight": float((weights * (losses > clip)).sum(-1).mean()),
-            "weightless_fraction": 1.0 - float(kept.float().mean()),
-            "effective_sample_size": float((1.0 / weights.square().sum(-1)).mean()),
-            "best_of_8_gain": float((trusted.amax(-1) - trusted[:, 0]).mean()),
+            "posterior_loss": clipped_loss(losses, weights, clip).mean(),
+            "clipped_fraction": (seen > clip).float().mean(),
+            "clipped_weight": (weights * (losses > clip)).sum(-1).mean(),
+            "weightless_fraction": 1.0 - kept.float().mean(),
+            "effective_sample_size": (1.0 / weights.square().sum(-1)).mean(),
+            "best_of_8_gain": (trusted.amax(-1) - trusted[:, 0]).mean(),
         }
         for name, tensor in (("candidate_loss", seen), ("weight", weights), ("value", values)):
             figures |= {f"{name}_{statistic}": value for statistic, value in _spread(tensor).items()}
@@ -279,9 +317,11 @@ class Agent:
     def _completed(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Return the first E actions [B, E, A] of each window, those beyond the end of its episode from one policy sample."""
         executed = batch.actions[:, : self._execute].clone()
-        cut = batch.complete == 0.0
-        noise = self._noise((len(executed),), executed.dtype, generator)[cut]
-        chunk = self.policy.sample(self.policy.encode(batch.observation[cut]), noise)
+        noise = self._noise((len(executed),), executed.dtype, generator)
+        cut = torch.arange(len(executed), device=self.device)
+        if not self._fixed_shapes:
+            cut = cut[batch.complete == 0.0]
+        chunk = self.policy.sample(self.policy.encode(batch.observation[cut]), noise[cut])
         meant = torch.cat((batch.actions[cut, : self._delay], chunk), dim=1)[:, : self._execute]
         known = batch.known[cut, : self._execute].unsqueeze(-1).bool()
         executed[cut] = torch.where(known, executed[cut], meant)
@@ -298,7 +338,7 @@ class Agent:
         """Return the values [B, N] of `chunks` [B, N, T, A] that follow the actions `pending` [B, D, A]."""
         count = chunks.shape[1]
         actions = torch.cat((pending.unsqueeze(1).expand(-1, count, -1, -1), chunks[:, :, : self._execute]), dim=2)
-        states = max(1, VALUED_ROWS // count)
+        states = max(1, self._valued_rows // count)
         blocks = zip(torch.split(seen, states), torch.split(actions, states), strict=True)
         return torch.cat([critic.values(*block, self.settings.aggregate) for block in blocks])
 
@@ -315,25 +355,12 @@ class Agent:
     ) -> Tensor:
         """Draw for all ranks and keep what belongs to this one's part of the batch."""
         everybody = (shape[0] * self._ranks.count, *shape[1:])
-        return self._ranks.part(draw(everybody, generator=generator, dtype=precision))
-
-    def _sane(self, figures: dict[str, float]) -> bool:
-        """Whether loss, target and gradient may enter the weights."""
-        magnitudes = [figures["loss"], figures["gradient_norm"], figures["target_min"], figures["target_max"]]
-        if not all(abs(value) <= LOSS_MAX for value in magnitudes):
-            return False
-        bounded = self.settings.critic_loss == "bce"
-        return not bounded or (figures["target_min"] >= 0.0 and figures["target_max"] <= 1.0)
+        return self._ranks.part(draw(everybody, generator=generator, dtype=precision, device=generator.device))
 
 
 def _pick(chunks: Tensor, values: Tensor) -> Tensor:
-    return chunks[torch.arange(len(chunks)), values.argmax(-1)]
+    return chunks[torch.arange(len(chunks), device=chunks.device), values.argmax(-1)]
 
 
-def _spread(values: Tensor) -> dict[str, float]:
-    return {
-        "mean": float(values.mean()),
-        "std": float(values.std()),
-        "max": float(values.max()),
-        "min": float(values.min()),
-    }
+def _spread(values: Tensor) -> Figures:
+    return {"mean": values.mean(), "std": values.std(), "max": values.max(), "min": values.min()}

@@ -17,12 +17,16 @@ from poco.learner.training_state import Identity, Tensors, TrainingState
 ENCODER = "encoder."
 """What the names of the encoder's tensors begin with in a state."""
 
+CPU = torch.device("cpu")
+
 AVERAGE = "average."
 """What the names of the averaged actor's tensors begin with in a state."""
 
 
-def assemble(identity: Identity, bf16_sampling: bool = False, threads: int = 1) -> tuple[FlowPolicy, Agent]:
-    """Return a fresh policy and its agent with fresh critics; the same ones for the same identity.
+def assemble(
+    identity: Identity, bf16_sampling: bool = False, threads: int = 1, device: torch.device = CPU
+) -> tuple[FlowPolicy, Agent]:
+    """Return a fresh policy and its agent with fresh critics on `device`; the same ones for the same identity.
 
     With `bf16_sampling` the agent draws its candidates in bfloat16; `threads` share them out.
     """
@@ -39,7 +43,15 @@ def assemble(identity: Identity, bf16_sampling: bool = False, threads: int = 1) 
         )
         remaining = Remaining(identity.specification) if settings.critic_reads == "remaining" else None
         critic = ChunkCritic(architecture, remaining)
-    return policy, Agent(FastFlow(policy, bf16_sampling), critic, settings, identity.specification, threads)
+    agent = Agent(
+        FastFlow(policy.to(device), bf16_sampling),
+        critic.to(device),
+        settings,
+        identity.specification,
+        threads,
+        fixed_shapes=device.type != "cpu",
+    )
+    return policy, agent
 
 
 def tensors_of(policy: FlowPolicy, agent: Agent) -> Tensors:
@@ -85,9 +97,10 @@ def encoder_of(state: TrainingState) -> ImageEncoder | None:
 
 
 def forget_moments(policy: FlowPolicy, agent: Agent) -> None:
-    """Make the optimizer treat the weights of `policy` as if it had never stepped them."""
+    """Make the optimizer treat the weights of `policy` as if it had never stepped them; its moments stay where they are."""
     for parameter in policy.parameters():
-        agent.optimizer.state.pop(parameter, None)
+        for moment in agent.optimizer.state.get(parameter, {}).values():
+            moment.zero_()
 
 
 def _modules(policy: FlowPolicy, agent: Agent) -> dict[str, torch.nn.Module]:

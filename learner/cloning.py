@@ -15,6 +15,7 @@ from poco.errors import ArtifactError
 from poco.learner.demonstrations import Demonstrations, Windows, split, windows
 from poco.learner.networks import Architecture, FlowPolicy
 
+CPU = torch.device("cpu")
 SMALLEST_STD = 0.01
 VALIDATION_DRAWS = 4
 
@@ -61,26 +62,33 @@ class _Batch:
     def of(cls, data: Windows) -> _Batch:
         return cls(torch.from_numpy(data.observation), torch.from_numpy(data.chunk), torch.from_numpy(data.valid))
 
+    def to(self, device: torch.device) -> _Batch:
+        return _Batch(self.observation.to(device), self.chunk.to(device), self.valid.to(device))
+
     def rows(self, index: Tensor) -> _Batch:
         return _Batch(self.observation[index], self.chunk[index], self.valid[index])
 
 
 def clone(
-    demonstrations: Demonstrations, settings: CloningSettings, on_step: Callable[[int, float], None] | None = None
+    demonstrations: Demonstrations,
+    settings: CloningSettings,
+    on_step: Callable[[int, float], None] | None = None,
+    device: torch.device = CPU,
 ) -> Cloned:
-    """Train a FlowPolicy on `demonstrations`; the same settings and data give the same policy bit for bit.
+    """Train a FlowPolicy on `demonstrations`; the same settings and data give the same policy bit for bit on a CPU.
 
     `on_step(step, loss)` is called after every gradient step. Raises ArtifactError if there are fewer than two episodes
     or the loss stops being finite. Only a learner process may call it.
     """
-    training, validation = _split(demonstrations, settings)
-    generator = torch.Generator().manual_seed(settings.seed)
-    policy = _fresh_policy(demonstrations, settings, training)
+    training, validation = (part.to(device) for part in _split(demonstrations, settings))
+    generator = torch.Generator(device).manual_seed(settings.seed)
+    policy = _fresh_policy(demonstrations, settings, training).to(device)
     optimizer = torch.optim.AdamW(policy.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     best, best_loss, curve, recent = copy.deepcopy(policy.state_dict()), math.inf, [], []
     for step in range(1, settings.steps + 1):
-        batch = training.rows(torch.randint(len(training.observation), (settings.batch,), generator=generator))
+        index = torch.randint(len(training.observation), (settings.batch,), generator=generator, device=device)
+        batch = training.rows(index)
         loss = _loss(policy, batch, generator)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -104,7 +112,7 @@ def clone(
         "validation_windows": float(len(validation.observation)),
         "validation_loss": best_loss,
     }
-    return Cloned(policy.eval(), tuple(curve), metrics)
+    return Cloned(policy.cpu().eval(), tuple(curve), metrics)
 
 
 def _split(demonstrations: Demonstrations, settings: CloningSettings) -> tuple[_Batch, _Batch]:
@@ -126,12 +134,12 @@ def _fresh_policy(demonstrations: Demonstrations, settings: CloningSettings, tra
 
 
 def _loss(policy: FlowPolicy, batch: _Batch, generator: torch.Generator) -> Tensor:
-    noise = torch.randn(batch.chunk.shape, generator=generator)
-    time = torch.rand(len(noise), generator=generator)
+    noise = torch.randn(batch.chunk.shape, generator=generator, device=generator.device)
+    time = torch.rand(len(noise), generator=generator, device=generator.device)
     return policy.loss(policy.encode(batch.observation), batch.chunk, noise, time, batch.valid).mean()
 
 
 @torch.no_grad()
 def _validation_loss(policy: FlowPolicy, batch: _Batch, seed: int) -> float:
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(batch.observation.device).manual_seed(seed)
     return float(np.mean([_loss(policy, batch, generator).item() for _ in range(VALIDATION_DRAWS)]))

@@ -38,6 +38,7 @@ def clone(
     depth: Literal[10, 18] = 10,
     width: int = 16,
     image_weights: Path | None = None,
+    device: str = "cpu",
 ) -> None:
     """Train a flow-matching policy by behaviour cloning and keep the best one on held-out episodes.
 
@@ -56,16 +57,21 @@ def clone(
         depth: Layers of the residual network of each camera (data with images).
         width: Channels of its first layer (data with images); 64 is the published size.
         image_weights: Safetensors file with torchvision's names to begin every camera's network with; it needs --width 64.
+        device: Where to train: cpu, or cuda for a GPU (data without images).
     """
     import torch
 
     from poco.learner import checkpoint, cloning, demonstrations, image_cloning
+    from poco.learner.devices import chosen_device
     from poco.learner.own_episodes import is_run, own_successes
     from poco.learner.progress import track
 
     torch.set_num_threads(1)
+    place = chosen_device(device)
     loaded = own_successes(data) if is_run(data) else demonstrations.read_demonstrations(data)
     seeing = loaded.episodes[0].views is not None
+    if seeing and place.type != "cpu":
+        raise UsageError(f"--device is {device}, but {data} holds images, which are cloned on the cpu: leave it out")
     if image_weights is not None and not seeing:
         raise UsageError(f"--image-weights is {image_weights}, but {data} holds no images: leave it out")
     with track("behaviour cloning", steps, "steps") as advance:
@@ -93,7 +99,7 @@ def clone(
             settings = cloning.CloningSettings(
                 steps=steps, seed=seed, batch=batch, hidden_sizes=hidden_sizes, learning_rate=learning_rate
             )
-            cloned = cloning.clone(loaded, settings, on_step)
+            cloned = cloning.clone(loaded, settings, on_step, place)
             made = checkpoint.Checkpoint(loaded.specification, cloned.policy, cloned.metrics)
             curve = [asdict(point) for point in cloned.curve]
     checkpoint.write_checkpoint(out, made)

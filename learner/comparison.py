@@ -26,13 +26,14 @@ Works = dict["Candidate", "subprocess.Popen[bytes]"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """One run of the comparison: a recipe with a seed, trained in `folder` by `poco-learner train` with `words`."""
+    """One run of the comparison: a recipe with a seed, trained on `device` in `folder` by `poco-learner train` with `words`."""
 
     label: str
     seed: int
     folder: Path
     settings: TrainingSettings
     words: Words
+    device: str = "cpu"
 
     @property
     def begun(self) -> bool:
@@ -122,7 +123,7 @@ def missing(candidate: Candidate, measure: Measure) -> Words:
     """Return the words of the next command of `poco-learner` that `candidate` lacks, none if it is trained and measured."""
     folder = str(candidate.folder)
     if not candidate.finished:
-        begin = ("--resume",) if candidate.begun else candidate.words
+        begin = ("--resume", "--device", candidate.device) if candidate.begun else candidate.words
         settings = candidate.settings
         return ("train", "--out", folder, *begin, "--episodes", str(settings.episodes), "--steps", str(settings.steps))
     known = candidate.evaluations

@@ -16,6 +16,7 @@ import torch
 from poco.errors import ArtifactError
 from poco.learner import assembly, training_state
 from poco.learner.agent_settings import Phase
+from poco.learner.captured_update import CapturedUpdate
 from poco.learner.checkpoint import Checkpoint, write_checkpoint
 from poco.learner.cloning import SMALLEST_STD
 from poco.learner.critic import ChunkCritic
@@ -25,10 +26,12 @@ from poco.learner.image_policy import ImageEncoder
 from poco.learner.metrics import EpisodeFigures, Origin, append_figures, keep_figures
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.recipe import TrainingSettings
-from poco.learner.replay import Batch, Replay
+from poco.learner.replay import Replay
+from poco.learner.replay_mirror import ReplayMirror
 from poco.learner.rollouts import task_label
 from poco.learner.success_guard import judge
 from poco.learner.training_state import Identity, Progress, Tensors, TrainingState
+from poco.learner.windows import Batch
 from poco.specification import Specification
 from poco.views import Shown
 
@@ -53,6 +56,8 @@ class Run:
     """Whether acting goes on beside the learning: a resumed run then keeps every episode in the replay."""
     threads: int = 1
     """So many threads share the candidates of an update out."""
+    device: str = "cpu"
+    """Where the networks and the updates are, as torch names it."""
     encoder: ImageEncoder | None = None
     """What encodes images for the policy, if it sees; it stays as it is."""
 
@@ -72,17 +77,22 @@ class Learning:
         _same_specification(run, specification, source)
         state = training_state.read_state(run.out / "states") if resume else None
         self.identity = self._identity(state)
+        self.device = torch.device(run.device)
         self.progress = Progress(bf16_sampling=self._bf16_sampling()) if state is None else state.progress
-        self.generator = torch.Generator().manual_seed(run.seed)
+        self.generator = torch.Generator(self.device).manual_seed(run.seed)
         self.replay = self._replay(resume)
         self.position = 0 if state is None else state.inbox_position
         self._refused_before = self.progress.refused
-        self.policy, self.agent = assembly.assemble(self.identity, self.progress.bf16_sampling, run.threads)
+        self.policy, self.agent = assembly.assemble(
+            self.identity, self.progress.bf16_sampling, run.threads, self.device
+        )
         self.acting = copy.deepcopy(self.policy) if run.settings.average_rate else self.policy
         if state is None:
             self._begin()
         else:
             self._restore(state)
+        self._mirror = None if self.device.type == "cpu" else ReplayMirror(self.replay, self.device)
+        self._captured = CapturedUpdate(self.agent, self._sample, self.generator, self._follow)
 
     @property
     def owed(self) -> int:
@@ -102,28 +112,42 @@ class Learning:
         starts = np.arange(0, steps - read + 1, self.specification.execute_steps)
         if not len(starts):
             return []
-        newest = self.replay.windows(len(self.replay) - steps + starts)
+        newest = self.replay.windows(len(self.replay) - steps + starts).to(self.device)
         return [float(value) for value in self.agent.beliefs(newest)]
 
     def _sample(self) -> Batch:
         settings = self.run.settings
-        return self.replay.sample(settings.batch, self.generator, settings.windows == "acted")
+        source = self.replay if self._mirror is None else self._mirror
+        return source.sample(settings.batch, self.generator, settings.windows == "acted")
 
     def update(self, phase: Phase) -> dict[str, float]:
         """Take one update and return its diagnostics, none if it was refused; raises ArtifactError if too many were."""
-        progress, batch = self.progress, self._sample()
-        figures = self.agent.update(batch, phase, self.generator)
-        progress.updates += 1
-        if self.agent.refused == progress.refused:
-            self._follow(phase)
-            return figures
+        return next(iter(self.updates(1, phase)), {})
+
+    def updates(self, count: int, phase: Phase) -> list[dict[str, float]]:
+        """Take `count` updates and return the diagnostics of those that were not refused; raises ArtifactError if too many were."""
+        progress = self.progress
+        if self._mirror is None:
+            accepted = [figures for _ in range(count) if (figures := self._update(phase))]
+        else:
+            self._mirror.refresh()
+            accepted = self._captured.take(count, phase)
+        progress.updates += count
         progress.refused = self.agent.refused
         if progress.refused - self._refused_before > REFUSED_MAX:
             raise ArtifactError(
                 f"{REFUSED_MAX + 1} updates of one episode were not finite or exploded: lower the learning rates and "
                 "resume from the last checkpoint"
             )
-        return {}
+        return accepted
+
+    def _update(self, phase: Phase) -> dict[str, float]:
+        refused = self.agent.refused
+        figures = self.agent.update(self._sample(), phase, self.generator)
+        if self.agent.refused > refused:
+            return {}
+        self._follow(phase)
+        return figures
 
     @torch.no_grad()
     def _follow(self, phase: Phase) -> None:
@@ -268,7 +292,7 @@ class Learning:
         settings = self.run.settings
         if settings.bf16_sampling != "auto":
             return settings.bf16_sampling == "on"
-        return bf16_is_faster(self.identity.architecture, settings.batch * settings.agent.candidates)
+        return bf16_is_faster(self.identity.architecture, settings.batch * settings.agent.candidates, self.device)
 
     def _identity(self, state: TrainingState | None) -> Identity:
         settings = self.run.settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -136,8 +137,8 @@ def _weights(tensors: Mapping[str, npt.NDArray[np.generic]]) -> Tensors:
 
 @torch.inference_mode()
 def chunks_of(policy: FlowPolicy, observation: Floats, noise: Floats) -> Floats:
-    """Return the chunks [N, T, A] of `policy` for `observation` [N, O] and `noise` [N, T, A]."""
-    chunks: Floats = policy(torch.from_numpy(observation), torch.from_numpy(noise)).numpy()
+    """Return the chunks [N, T, A] of `policy` for `observation` [N, O] and `noise` [N, T, A], computed on the CPU as robots do."""
+    chunks: Floats = copy.deepcopy(policy).cpu()(torch.from_numpy(observation), torch.from_numpy(noise)).numpy()
     return chunks
 
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -36,38 +34,14 @@ from poco.learner.replay_layout import (
     step_record,
 )
 from poco.learner.replay_views import ReplayViews
+from poco.learner.windows import Batch, Columns, motionless
 from poco.records import EpisodeEnd, Step
-from poco.specification import Specification, scale
+from poco.specification import Specification
 from poco.views import Shown, Views
 
 BLOCK = 65536
 TOLERANCE = 1e-5
 REWARD_MAX = 1e4
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """B windows; the one that starts at step k of an episode holds, with D = delay_steps, E = execute_steps, T = chunk_steps.
-
-    observation [B, O]: of step k. step [B]: k. chunk [B, T, A], valid [B, T]: actions of steps k + D and following, which are real.
-    actions [B, D + E, A], known [B, D + E]: actions of steps k and following, which are real. rewards [B, E]: raw, of
-    steps k ... k + E - 1. following [B, O]: observation of step k + E. complete [B]: step k + E - 1 took place.
-    last [B]: the episode ended with step k + E - 1 or before. terminated [B]: it did so by itself, not by a time limit.
-    success [B]: 1 in successful episodes.
-    """
-
-    observation: Tensor
-    chunk: Tensor
-    valid: Tensor
-    actions: Tensor
-    known: Tensor
-    rewards: Tensor
-    following: Tensor
-    complete: Tensor
-    last: Tensor
-    terminated: Tensor
-    success: Tensor
-    step: Tensor
 
 
 class Replay:
@@ -83,6 +57,7 @@ class Replay:
         )
         self._views = None if header.shown is None else ReplayViews(folder, header.shown, header.rows, header.slots)
         self._index = ReplayIndex(self._table)
+        self._motionless = motionless(header.specification)
 
     @classmethod
     def create(cls, folder: Path, specification: Specification, max_bytes: int, shown: Shown | None = None) -> Replay:
@@ -245,18 +220,55 @@ class Replay:
             raise ArtifactError(
                 f"the replay in {self.folder} is empty: give demonstrations or collect an episode first"
             )
-        index = torch.randint(len(self), (count,), generator=generator).numpy()
+        index = torch.randint(len(self), (count,), generator=generator)
         if acted:
-            start, _, episode = self._rows(index)
-            index = index - (start - self._index.firsts[episode]) % self.specification.execute_steps
-        return self.windows(index)
+            index = self.columns.chosen(index, self.specification.execute_steps)
+        return self.columns.windows(index, self.specification)
+
+    @property
+    def changes(self) -> int:
+        """Goes up whenever an episode comes, goes or gets another label."""
+        return self._index.changes
+
+    @property
+    def numbers(self) -> Integers:
+        """Admission numbers of the episodes that can be sampled, oldest first."""
+        return self._index.numbers
+
+    @property
+    def columns(self) -> Columns:
+        """What can be sampled, as it lies on the disk; good until the next change."""
+        stored = self._index
+        observation, action, reward, final = (
+            torch.from_numpy(column)
+            for column in (
+                self._steps["observation"],
+                self._steps["action"],
+                self._steps["reward"],
+                self._table["final_observation"],
+            )
+        )
+        return Columns(
+            observation,
+            action,
+            reward,
+            final,
+            torch.from_numpy(stored.firsts),
+            torch.from_numpy(stored.lengths),
+            torch.from_numpy(stored.ends),
+            torch.from_numpy(stored.numbers % self._header.slots),
+            torch.from_numpy(stored.terminated),
+            torch.from_numpy(stored.success),
+            self._motionless,
+        )
 
     def observation_moments(self) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation [observation_size] over all stored steps; needs two steps at least."""
         total = np.zeros((2, self.specification.observation_size))
         for first in range(0, len(self), BLOCK):
-            rows = self._rows(np.arange(first, min(first + BLOCK, len(self))))[0]
-            seen = self._steps["observation"][rows].astype(np.float64)
+            columns, index = self.columns, torch.arange(first, min(first + BLOCK, len(self)))
+            episode, step, _ = columns.located(index)
+            seen = columns.observation[columns.firsts[episode] + step].numpy().astype(np.float64)
             total += seen.sum(0), np.square(seen).sum(0)
         mean, square = total / len(self)
         variance = np.maximum(square - np.square(mean), 0.0) * len(self) / (len(self) - 1)
@@ -264,32 +276,7 @@ class Replay:
 
     def windows(self, index: Integers) -> Batch:
         """Return the windows that start at the stored steps `index` [B], counted over episodes from the oldest on."""
-        spec = self.specification
-        delay, execute = spec.delay_steps, spec.execute_steps
-        stored = self._index
-        start, left, episode = self._rows(index)
-        chunk, valid = self._actions(start, left, delay, spec.chunk_steps)
-        actions, known = self._actions(start, left, 0, delay + execute)
-        ahead = np.arange(execute)
-        rewards = self._steps["reward"][start[:, None] + np.minimum(ahead, left[:, None] - 1)]
-        following = self._steps["observation"][start + np.minimum(execute, left - 1)]
-        ended = left <= execute
-        following[ended] = self._table["final_observation"][stored.numbers[episode[ended]] % self._header.slots]
-        arrays: dict[str, npt.NDArray[Any]] = {
-            "observation": self._steps["observation"][start],
-            "chunk": chunk,
-            "valid": valid,
-            "actions": actions,
-            "known": known,
-            "rewards": rewards * (ahead < left[:, None]),
-            "following": following,
-            "complete": left >= execute,
-            "last": ended,
-            "terminated": ended & stored.terminated[episode],
-            "success": stored.success[episode],
-            "step": start - stored.firsts[episode],
-        }
-        return Batch(**{name: torch.from_numpy(array.astype(np.float32)) for name, array in arrays.items()})
+        return self.columns.windows(torch.from_numpy(index), self.specification)
 
     def recorded(self) -> Iterator[Recorded]:
         """Yield the stored episodes, oldest first, with what cameras saw; ticks of their ends count from their first steps."""
@@ -311,24 +298,6 @@ class Replay:
             observations, actions, rewards = (np.array(rows[name]) for name in ("observation", "action", "reward"))
             views = None if self._views is None else self._views.of(int(first), int(count), slot)
             yield Recorded(spec, observations, actions, rewards, end, views)
-
-    def _rows(self, index: Integers) -> tuple[Integers, Integers, Integers]:
-        """Row, steps left up to the end of the episode, and place of the episode, of the stored steps `index` [B]."""
-        stored = self._index
-        episode = np.searchsorted(stored.ends, index, side="right")
-        step = index - (stored.ends[episode] - stored.lengths[episode])
-        return stored.firsts[episode] + step, stored.lengths[episode] - step, episode
-
-    def _actions(
-        self, start: Integers, left: Integers, offset: int, count: int
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Actions [B, count, A] from step start + offset on and which of them are real; beyond the end there is no motion."""
-        ahead = offset + np.arange(count)
-        real = ahead < left[:, None]
-        actions = self._steps["action"][start[:, None] + np.minimum(ahead, left[:, None] - 1)]
-        if self.specification.action_space == "tip_delta":
-            actions[~real] = scale(self.specification.action, np.zeros(self.specification.action_size))
-        return actions, real
 
     def _checked(self, episode: EpisodeColumns) -> dict[str, npt.NDArray[np.float32]]:
         end, spec = episode.end, self.specification

@@ -29,7 +29,7 @@ class ReplayIndex:
     """Columns over the stored episodes, oldest first; the table on disk is read once and followed from then on.
 
     numbers, firsts, lengths, ends [episodes]: admission number, first row, steps, and sum of steps up to the episode's end.
-    terminated, success [episodes]: how it ended.
+    terminated, success [episodes]: how it ended. changes: how often any of this has changed.
     """
 
     def __init__(self, table: npt.NDArray[np.void]) -> None:
@@ -44,6 +44,7 @@ class ReplayIndex:
         self.terminated: Booleans = records["terminated"].astype(bool)
         self.success: Booleans = records["success"].astype(bool)
         self.ends: Integers = np.cumsum(self.lengths)
+        self.changes = 0
 
     def slot_of(self, end: EpisodeEnd) -> int | None:
         """Return the slot of the episode that `end` belongs to, None if it is not stored."""
@@ -63,6 +64,7 @@ class ReplayIndex:
 
     def append(self, record: np.void) -> None:
         """Take in the newest episode."""
+        self.changes += 1
         self._identities[_identity(record)] = int(record["number"])
         self.numbers = np.append(self.numbers, record["number"])
         self.firsts = np.append(self.firsts, record["first"])
@@ -73,6 +75,7 @@ class ReplayIndex:
 
     def relabel(self, record: np.void) -> None:
         """Follow a changed outcome."""
+        self.changes += 1
         place = int(np.searchsorted(self.numbers, record["number"]))
         self.terminated[place], self.success[place] = bool(record["terminated"]), bool(record["success"])
 
@@ -80,6 +83,7 @@ class ReplayIndex:
         """Drop the episodes marked in `doomed` [episodes]."""
         if not doomed.any():
             return
+        self.changes += 1
         gone = set(self.numbers[doomed].tolist())
         self._identities = {key: number for key, number in self._identities.items() if number not in gone}
         kept = ~doomed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import shutil
 import signal
@@ -41,6 +42,7 @@ def serve(
     status: str | None = None,
     seed: int = 0,
     threads: int = 1,
+    device: str = "cpu",
     tensorboard: bool = False,
     resume: bool = False,
 ) -> None:
@@ -67,7 +69,8 @@ def serve(
         signing_key: Private key that signs generations, as poco-trust makes it.
         status: Where /status.json and /metrics (Prometheus) can be read on this computer, such as 127.0.0.1:8766.
         seed: Seed of networks and batches.
-        threads: Threads that share the candidates of an update out.
+        threads: Threads that share the candidates of an update out; on a GPU it has no use for them.
+        device: Where to learn: cpu, or cuda for a GPU, which takes the whole update as one graph. A run stays where it began.
         tensorboard: Write event files for TensorBoard to --out/tensorboard.
         resume: Go on with the run in --out, with its own recipe and seed; begin it if there is none.
     """
@@ -76,6 +79,7 @@ def serve(
 
     from poco.artifact import read_artifact
     from poco.learner import curves
+    from poco.learner.devices import chosen_device
     from poco.learner.learning import Learning
     from poco.learner.link_server import LinkServer
     from poco.learner.metrics import read_figures
@@ -89,10 +93,11 @@ def serve(
 
     at_least_one("threads", threads)
     torch.set_num_threads(1)
+    chosen_device(device)
     origin = read_artifact(artifact)
     publisher_key = _signing_key(signing_key.expanduser())
     going_on = resume and has_state(out / "states")
-    run = _run(origin, out, config, data, start, seed, threads, going_on)
+    run = dataclasses.replace(_run(origin, out, config, data, start, seed, threads, going_on), device=device)
     publisher = Publisher(origin, publisher_key, run.settings.publish.lifetime_s)
     with contextlib.ExitStack() as stack:
         welcome = None if keys is None else KeyFolder(keys.expanduser())

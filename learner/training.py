@@ -43,7 +43,7 @@ class Learner(Learning):
                 self.environment, self.collecting_actor(), range(self.begin(), self.progress.begun), self.first_seed
             ):
                 beliefs = self.admit(rolled)
-                accepted = [figures for _ in range(self.owed) if (figures := self.update(phase))]
+                accepted = self.updates(self.owed, phase)
                 yield self.conclude(rolled.success, phase, accepted, beliefs)
 
     @property

@@ -13,6 +13,9 @@ from poco.learner.environment_pool import EnvironmentPool
 from poco.learner.metrics import EpisodeFigures
 from poco.learner.training import Learner
 
+AT_ONCE = 4
+"""So many updates a GPU takes before the host looks after the environments again."""
+
 
 def learn_beside(learner: Learner, pool: EnvironmentPool) -> Iterator[EpisodeFigures]:
     """Act in `pool` and learn until the run has reached its end, yielding the figures of each episode."""
@@ -25,8 +28,8 @@ def learn_beside(learner: Learner, pool: EnvironmentPool) -> Iterator[EpisodeFig
             beliefs = learner.admit(rolled)
             owed = learner.owed if learner.ending else 0
         else:
-            owed = min(1, learner.owed)
-        accepted += [figures for _ in range(owed) if (figures := learner.update(learner.phase()))]
+            owed = min(1 if learner.device.type == "cpu" else AT_ONCE, learner.owed)
+        accepted += learner.updates(owed, learner.phase())
         if rolled is not None:
             yield learner.conclude(rolled.success, learner.phase(), accepted, beliefs)
             accepted = []

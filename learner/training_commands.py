@@ -49,6 +49,7 @@ def train(
     resume: bool = False,
     workers: int = 0,
     threads: int = 1,
+    device: str = "cpu",
     env_python: Path | None = None,
     tensorboard: bool = False,
 ) -> None:
@@ -69,7 +70,8 @@ def train(
         resume: Go on from the newest checkpoint in --out.
         workers: Environments that act in processes of their own beside the learning; with 0 acting and learning take turns, and
             only then the same seed gives the same run.
-        threads: Threads that share the candidates of an update out.
+        threads: Threads that share the candidates of an update out; on a GPU it has no use for them.
+        device: Where to learn: cpu, or cuda for a GPU, which takes the whole update as one graph. A run stays where it began.
         env_python: Python that runs the environment, for a suite that needs another one; it needs numpy, msgspec, pyyaml and
             gymnasium besides the suite.
         tensorboard: Write event files for TensorBoard to --out/tensorboard.
@@ -77,6 +79,7 @@ def train(
     import torch
 
     from poco.learner import curves
+    from poco.learner.devices import chosen_device
     from poco.learner.environment_pool import EnvironmentPool
     from poco.learner.environments import environment_processes, one_environment
     from poco.learner.metrics import read_figures
@@ -85,12 +88,13 @@ def train(
 
     at_least_one("threads", threads)
     torch.set_num_threads(1)
+    chosen_device(device)
     run = (
         _resumed(out, config, method, episodes, steps)
         if resume
         else _new(out, config, data, start, method, episodes, steps, seed)
     )
-    run = dataclasses.replace(run, beside=workers > 0, threads=threads)
+    run = dataclasses.replace(run, beside=workers > 0, threads=threads, device=device)
     task, parameters = run.settings.task, _shown(run.settings.environment, run.encoder)
     with contextlib.ExitStack() as stack:
         environment = stack.enter_context(one_environment(task, parameters, out / WORKERS, env_python, run.encoder))
@@ -205,6 +209,7 @@ def compare(
     evaluation_episodes: int = 100,
     best_of: tuple[int, ...] = (),
     jobs: int = 1,
+    device: str = "cpu",
 ) -> None:
     """Train methods over seeds, measure each on fresh episodes and show them side by side.
 
@@ -223,6 +228,7 @@ def compare(
         evaluation_episodes: Fresh episodes for each measurement.
         best_of: Further acting modes to measure in: samples drawn for each chunk, of which the critic chooses.
         jobs: Processes that work at the same time.
+        device: Where they learn: cpu, or cuda for a GPU that they share.
     """
     from poco.learner import comparison, comparison_report
     from poco.learner.progress import track
@@ -232,12 +238,12 @@ def compare(
     candidates = []
     for config, method, seed in itertools.product(configs, methods, seeds):
         settings = _changed(read_recipe(config), method, episodes, steps)
-        words = ["--config", str(config), "--method", method, "--seed", str(seed)]
+        words = ["--config", str(config), "--method", method, "--seed", str(seed), "--device", device]
         for flag, folder in (("--data", data), ("--start", start)):
             words += [] if folder is None else [flag, folder.replace("{seed}", str(seed))]
         label = method if len(configs) == 1 else f"{method} ({config.stem})"
         place = out / config.stem / method / f"seed-{seed}"
-        candidates.append(comparison.Candidate(label, seed, place, settings, tuple(words)))
+        candidates.append(comparison.Candidate(label, seed, place, settings, tuple(words), device))
     out.mkdir(parents=True, exist_ok=True)
     done = 0.0
     with track("comparison", len(candidates), "runs") as advance:

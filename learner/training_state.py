@@ -120,7 +120,7 @@ def write_state(folder: Path, state: TrainingState) -> None:
         replay_watermark=state.replay_watermark,
         inbox_position=state.inbox_position,
     )
-    tensors = {key: tensor.detach().contiguous().clone() for key, tensor in state.tensors.items()}
+    tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.tensors.items()}
     payload = save(tensors, metadata={_KEY: msgspec.json.encode(header).decode()})
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -203,8 +203,14 @@ def generator_tensors(generator: torch.Generator) -> Tensors:
 
 
 def restore_generator(generator: torch.Generator, tensors: Tensors) -> None:
-    """Put the state of `generator` back."""
-    generator.set_state(tensors[_GENERATOR])
+    """Put the state of `generator` back; raises ArtifactError if it is one of another kind of device."""
+    kept, ours = tensors[_GENERATOR], generator.get_state()
+    if kept.shape != ours.shape:
+        raise ArtifactError(
+            f"the run drew its random numbers elsewhere than on {generator.device} ({len(kept)} bytes of state instead of "
+            f"{len(ours)}): resume it with the --device it was begun with"
+        )
+    generator.set_state(kept)
 
 
 def prefixed(prefix: str, tensors: Tensors) -> Tensors:

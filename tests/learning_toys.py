@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from poco.learner.agent import Agent, Posterior
+from poco.learner.agent import Agent, Figures, Posterior
 from poco.learner.agent_settings import AgentSettings
 from poco.learner.critic import ChunkCritic, CriticArchitecture
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.ranks import ALONE, Ranks
-from poco.learner.replay import Batch
+from poco.learner.windows import Batch
 from poco.specification import Specification
 
 SMALL = AgentSettings(
@@ -88,9 +88,7 @@ def e_step(agent: Agent, context: Tensor, batch: Batch, draws: torch.Generator) 
     return agent.e_step(context, batch.observation, batch.actions[:, :1], noise)
 
 
-def m_step(
-    agent: Agent, context: Tensor, posterior: Posterior, draws: torch.Generator
-) -> tuple[Tensor, dict[str, float]]:
+def m_step(agent: Agent, context: Tensor, posterior: Posterior, draws: torch.Generator) -> tuple[Tensor, Figures]:
     """The M-step with one draw for each candidate, and its diagnostics."""
     noise = torch.randn(posterior.chunks.shape, generator=draws, dtype=context.dtype)
     time = torch.rand(noise.shape[:2], generator=draws, dtype=context.dtype)

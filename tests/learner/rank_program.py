@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from learning_toys import SMALL, small_agent
 from poco.learner.agent_settings import Phase
 from poco.learner.ranks import joined
-from poco.learner.replay import Batch
+from poco.learner.windows import Batch
 from reach_task import SPECIFICATION
 
 STATES = 32

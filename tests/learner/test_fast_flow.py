@@ -11,7 +11,7 @@ from poco.learner.agent import Agent
 from poco.learner.critic import ChunkCritic
 from poco.learner.fast_flow import BLOCK_BYTES, LEAST_ROWS, FastFlow, bf16_is_faster
 from poco.learner.networks import Architecture, FlowPolicy
-from poco.learner.replay import Batch
+from poco.learner.windows import Batch
 from poco.specification import Specification
 
 

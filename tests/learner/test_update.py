@@ -21,7 +21,8 @@ from poco.learner.demonstrations import read_demonstrations
 from poco.learner.fast_flow import FastFlow
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.recipe import read_training_settings
-from poco.learner.replay import Batch, Replay
+from poco.learner.replay import Replay
+from poco.learner.windows import Batch
 from poco.specification import Specification
 from programs import ROOT
 

@@ -25,6 +25,9 @@ PUBLISHED_BEFORE_MS = 400
 """So long before its first chunk was observed a generation was published."""
 
 TURNAROUND_NS, CHUNK_NS, SLOW_NS = 40_000, 2_000_000, 2_000_000
+FROZEN = 6
+"""So many episodes came while the actor stood still."""
+
 MISSED = 99
 """The episode that has not reached the learner."""
 
@@ -118,7 +121,7 @@ def _learner(folder: Path) -> None:
         {
             "episode": episode,
             "success": outcome == "success",
-            "phase": "learning",
+            "phase": "frozen" if episode < FROZEN else "learning",
             "origin": {"robot": "fr3", "boot_epoch": 1, "episode": episode, "generation": 1, "steps": 40},
         }
         for episode, outcome in enumerate(OUTCOMES)

@@ -38,7 +38,7 @@ one did, 130 after Ctrl-C, which draws the page too.
 """
 LOOK_S = 0.25
 START_LIMIT_S = 180.0
-REAL_TIME_MINUTES, FAST_MINUTES = 13.0, 6.5
+REAL_TIME_MINUTES, FAST_MINUTES = 14.0, 7.2
 EPISODES_MAX = 100_000
 AUDIT_EXIT = 4
 
@@ -54,7 +54,7 @@ class Options:
     fast: bool = False
     """The simulated arm goes on as soon as it is answered (lockstep), not once a millisecond."""
     minutes: float | None = None
-    """How long the arm learns at most (minutes on the wall); default 13, with --fast 6.5. Starting and reporting come on top."""
+    """How long the arm learns at most (minutes on the wall); default 14, with --fast 7.2. Starting and reporting come on top."""
     episodes: int = 400
     """How many episodes at most."""
     clearance_mm: float = 1.2
@@ -221,7 +221,7 @@ class Demo:
 def demo_learn(options: Options) -> None:
     """Run the command line; leaves with its exit code. Raises UsageError for a wrong value."""
     if options.minutes is not None and not 0.05 <= options.minutes <= 10_000.0:
-        raise UsageError(f"--minutes is {options.minutes:g}, must lie in 0.05 to 10000: 13 is a good beginning")
+        raise UsageError(f"--minutes is {options.minutes:g}, must lie in 0.05 to 10000: 14 is a good beginning")
     if not 1 <= options.episodes <= EPISODES_MAX:
         raise UsageError(f"--episodes is {options.episodes}, must lie in 1 to {EPISODES_MAX}")
     if options.seed < 0:

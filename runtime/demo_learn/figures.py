@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 import msgspec
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poco.records import SCHEMA_VERSION
-from poco.runtime.demo_learn.learner_files import LearnerStatus
+from poco.runtime.demo_learn.learner_files import LEARNING, LearnedEpisode, LearnerStatus
 from poco.runtime.demo_learn.records import Audit, DemoFacts, Records
 from poco.runtime.demo_learn.story import GenerationStory, tell
 from poco.runtime.link import LinkReport
@@ -77,14 +78,16 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True):
 class DemoReport(msgspec.Struct, frozen=True, kw_only=True):
     """Content of demo_learn.json; what could not be measured is null.
 
-    `curve` is the success of the last AVERAGED episodes after each one, from the AVERAGED-th on. Episodes `missed` by the learner
-    ended on the arm and are not in its replay. Turnaround is of the `ticks` that are kept, `moved_s` their time on the wall.
+    `curve` is the success of the last AVERAGED episodes after each one, from the AVERAGED-th on. While the first `before_learning`
+    arrived the actor stood still. Episodes `missed` by the learner ended on the arm and are not in its replay. Turnaround is of
+    the `ticks` that are kept, `moved_s` their time on the wall.
     """
 
     facts: DemoFacts
     run: RunFacts
     outcomes: list[str]
     curve: list[float]
+    before_learning: int
     gain: Gain | None
     generations: list[GenerationStory]
     swapped_in: int
@@ -120,6 +123,7 @@ def measure(records: Records) -> DemoReport:
         run=records.run,
         outcomes=outcomes,
         curve=moving_average(outcomes),
+        before_learning=before_learning(records.learned),
         gain=gain,
         generations=generations,
         swapped_in=swapped_in,
@@ -138,6 +142,11 @@ def measure(records: Records) -> DemoReport:
         audit=records.audit,
         goals=goals(gain, swapped_in, records.audit),
     )
+
+
+def before_learning(learned: Sequence[LearnedEpisode]) -> int:
+    """Return how many of `learned` came, from the first on, before updates changed the actor."""
+    return sum(1 for _ in takewhile(lambda one: one.phase != LEARNING, learned))
 
 
 def moving_average(outcomes: Sequence[str]) -> list[float]:
@@ -201,6 +210,8 @@ def account(report: DemoReport) -> list[str]:
             f"learner: {report.learner.episodes} episodes, {report.learner.steps} steps, {report.learner.updates} updates, "
             f"{report.learner.published} generations published, {report.learner.withheld} withheld"
         )
+    if report.before_learning:
+        said.append(f"learner: the actor stood still for {report.before_learning} episodes while the critic learned")
     said.append(
         f"robot: {report.swapped_in} generations swapped in, {report.refused} refused, {report.superseded} superseded by "
         "a newer one"

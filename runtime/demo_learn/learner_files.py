@@ -11,6 +11,9 @@ from poco.errors import ArtifactError
 
 STATUS, METRICS, PUBLICATIONS = "status.json", "metrics.jsonl", "publications.jsonl"
 
+LEARNING = "learning"
+"""The phase in which updates change the actor."""
+
 _Line = TypeVar("_Line", bound=msgspec.Struct)
 
 
@@ -68,10 +71,14 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LearnedEpisode(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of metrics.jsonl: an episode that the replay has taken; `origin` None for one that no robot sent."""
+    """A line of metrics.jsonl: an episode that the replay has taken; `origin` None for one that no robot sent.
+
+    `phase` is what updates did to the actor when it came: nothing ("frozen"), "cloning" or "learning".
+    """
 
     episode: int
     success: bool
+    phase: str
     origin: Admitted | None = None
 
 

@@ -35,7 +35,12 @@ FRESH_SEED = 50_000
 def recipe(tmp_path: Path) -> Path:
     """The recipe of the demonstration, made to publish every other episode, after small updates."""
     tree = yaml.safe_load(RECIPE.read_text())
-    tree |= {"batch": 8, "bf16_sampling": "off", "publish": {"updates": 100, "interval_s": 0.0, "lifetime_s": 3600}}
+    tree |= {
+        "batch": 8,
+        "warm_up_steps": 0,
+        "bf16_sampling": "off",
+        "publish": {"updates": 100, "interval_s": 0.0, "lifetime_s": 3600},
+    }
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(tree))
     return file

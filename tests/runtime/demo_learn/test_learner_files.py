@@ -10,7 +10,7 @@ from poco.learner.metrics import METRICS_FILE, EpisodeFigures, Origin, append_fi
 from poco.learner.publications import PUBLICATIONS_FILE, Publication
 from poco.learner.service_status import GuardStatus, RobotStatus, ServiceStatus
 from poco.runtime.demo_learn import learner_files
-from poco.runtime.demo_learn.learner_files import read_learned, read_publications, read_status
+from poco.runtime.demo_learn.learner_files import LEARNING, read_learned, read_publications, read_status
 
 
 def test_status(tmp_path: Path) -> None:
@@ -101,5 +101,5 @@ def test_episodes(tmp_path: Path) -> None:
     append_figures(tmp_path, msgspec.structs.replace(figures, origin=None))
     assert learner_files.METRICS == METRICS_FILE
     first, second = read_learned(tmp_path)
-    assert (first.episode, first.success, second.origin) == (7, True, None)
+    assert (first.episode, first.success, first.phase, second.origin) == (7, True, LEARNING, None)
     assert msgspec.to_builtins(first.origin) == {"robot": "fr3", "boot_epoch": 5, "episode": 4, "steps": 33}

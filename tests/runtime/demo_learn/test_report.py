@@ -15,6 +15,7 @@ from learning_run import (
     CHUNK_NS,
     EPISODE_TICKS,
     EPISODES,
+    FROZEN,
     MISSED,
     OUTCOMES,
     PROBATION,
@@ -98,6 +99,7 @@ def test_timing_and_bookkeeping(report: DemoReport) -> None:
     assert report.turnaround_us.p50 == pytest.approx(TURNAROUND_NS / 1e3)
     assert report.turnaround_over_1_ms == EPISODES
     assert report.missed == [MISSED]
+    assert report.before_learning == FROZEN
     assert report.dilation_s == 0.5
     assert [goal.reached for goal in report.goals] == [True, True, True]
 
@@ -116,6 +118,7 @@ def test_page_says_the_numbers(made: Path, report: DemoReport) -> None:
         f"<td>{report.ticks}</td>",
         f"{report.swapped_in} generations swapped in, 1 refused, 0 superseded",
         "1300 updates",
+        f"stood still for {FROZEN} episodes",
         f"episode {MISSED}",
         "audit clean",
         "success: 0 of 2 &lt;episodes&gt;",

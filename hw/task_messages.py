@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import msgspec
 
 from poco.records import TaskSignal
@@ -12,6 +14,9 @@ TASK_PORT = 1340
 LENGTH_BYTES = 4
 MESSAGE_BYTES_MAX = 65_536
 """A longer message is refused and its connection closed."""
+
+
+CameraFault = Literal["frozen", "slow", "dropped", "swapped"]
 
 
 class Sense(msgspec.Struct, frozen=True, tag=True):
@@ -41,6 +46,27 @@ class Inject(msgspec.Struct, frozen=True, tag=True):
     seed: int = 0
 
 
+class GetScene(msgspec.Struct, frozen=True, tag=True):
+    """Ask what the simulated scene is made of; answered by Scene."""
+
+
+class Film(msgspec.Struct, frozen=True, tag=True):
+    """Ask where everything in the scene is now; answered by Filmed. The simulated `camera` asks it once an exposure."""
+
+    camera: str
+
+
+class Spoil(msgspec.Struct, frozen=True, tag=True):
+    """Ask to let the simulated `camera` suffer from `kind` for `ticks` of robot time, 0 to end it; answered by Spoiled.
+
+    frozen: frames come, always the same. slow: few come. dropped: none come, though it counts on. swapped: those of another camera.
+    """
+
+    camera: str
+    kind: CameraFault
+    ticks: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+
+
 class Sensed(msgspec.Struct, frozen=True, tag=True):
     """The task's signal, stamped with the newest robot tick."""
 
@@ -61,6 +87,31 @@ class GateSet(msgspec.Struct, frozen=True, tag=True):
 
 class Injected(msgspec.Struct, frozen=True, tag=True):
     """The faults are scheduled; robot time was at `tick`."""
+
+    tick: int
+
+
+class Scene(msgspec.Struct, frozen=True, tag=True):
+    """The scene as an MJCF document."""
+
+    mjcf: str
+
+
+class Filmed(msgspec.Struct, frozen=True, tag=True):
+    """Joint positions of the whole scene and poses of its mocap bodies (3 numbers m, 4 of a quaternion each) at robot tick `tick`.
+
+    `held`: a lockstep arm stands at this tick until its policy has decided. `fault` is what the camera that asks suffers from.
+    """
+
+    tick: int
+    held: bool
+    fault: CameraFault | None
+    qpos: list[float]
+    mocap: list[float]
+
+
+class Spoiled(msgspec.Struct, frozen=True, tag=True):
+    """The camera suffers since robot tick `tick`."""
 
     tick: int
 
@@ -94,5 +145,5 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-Request = Sense | Place | SetGate | GetStatus | Inject
-Reply = Sensed | Placed | GateSet | EmulatorStatus | Injected | Refused
+Request = Sense | Place | SetGate | GetStatus | Inject | GetScene | Film | Spoil
+Reply = Sensed | Placed | GateSet | EmulatorStatus | Injected | Scene | Filmed | Spoiled | Refused

@@ -17,8 +17,12 @@ from .task_messages import (
     LENGTH_BYTES,
     MESSAGE_BYTES_MAX,
     TASK_PORT,
+    CameraFault,
     EmulatorStatus,
+    Film,
+    Filmed,
     GateSet,
+    GetScene,
     GetStatus,
     Inject,
     Injected,
@@ -27,13 +31,16 @@ from .task_messages import (
     Refused,
     Reply,
     Request,
+    Scene,
     Sense,
     Sensed,
     SetGate,
+    Spoil,
+    Spoiled,
 )
 
 REPLY_TIMEOUT_S = 5.0
-_Answer = TypeVar("_Answer", Sensed, Placed, GateSet, EmulatorStatus, Injected)
+_Answer = TypeVar("_Answer", Sensed, Placed, GateSet, EmulatorStatus, Injected, Scene, Filmed, Spoiled)
 
 
 class EmulatorSignals:
@@ -77,6 +84,18 @@ class EmulatorSignals:
     def status(self) -> EmulatorStatus:
         """Return the emulator's counters."""
         return self._ask(GetStatus(), EmulatorStatus)
+
+    def scene(self) -> str:
+        """Return the MJCF of the scene."""
+        return self._ask(GetScene(), Scene).mjcf
+
+    def film(self, camera: str) -> Filmed:
+        """Return where everything in the scene is now, for `camera` to take a picture of."""
+        return self._ask(Film(camera), Filmed)
+
+    def spoil(self, camera: str, kind: CameraFault, ticks: int) -> int:
+        """Let the simulated `camera` suffer from `kind` for `ticks` of robot time; return the present robot tick."""
+        return self._ask(Spoil(camera, kind, ticks), Spoiled).tick
 
     def inject(self, entries: Sequence[Entry], seed: int = 0) -> int:
         """Let the arm suffer `entries` from now on instead of what was left of earlier ones; return the present robot tick."""

@@ -19,6 +19,7 @@ from poco.motion import Plan
 from poco.noise import NoiseSource
 from poco.observation import check_sources, scene, wrap
 from poco.records import TaskSignal
+from poco.runtime.encoder import Encoder, encoder_of
 from poco.runtime.session import Session
 from poco.specification import Specification
 
@@ -68,6 +69,11 @@ class Actor(Protocol):
         """Which policy chose the newest chunk, 0 for none."""
 
     @property
+    def encoder(self) -> Encoder | None:
+        """What makes observations of images, the same for all generations; None for who sees nothing."""
+        return None
+
+    @property
     def speed(self) -> float:
         """Factor on the speed of the motion, in (0, 1]."""
         return 1.0
@@ -96,6 +102,7 @@ class PolicyActor(Actor):
         """Open and warm up the session; raises ArtifactError."""
         self._artifact = artifact
         check_sources(self.specification)
+        self._encoder = encoder_of(artifact)
         self._session = Session(artifact)
         self._session.warm_up()
         self._noise = NoiseSource(seed)
@@ -109,6 +116,11 @@ class PolicyActor(Actor):
     def generation(self) -> int:
         """What the artifact says."""
         return self._artifact.manifest.generation
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """That of the artifact."""
+        return self._encoder
 
     def choose(self, moment: Moment) -> Actions:
         """Run the graph on the observation."""

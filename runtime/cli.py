@@ -19,6 +19,7 @@ from poco.artifact import Artifact, read_artifact
 from poco.episodes import write_durably
 from poco.errors import ArtifactError, PocoError, UsageError, guard
 from poco.runtime import doctor
+from poco.runtime.eyes import cameras_of
 from poco.runtime.report import print_summary, write_report
 from poco.runtime.run_folder import RunFacts, RunFolder, host_facts
 from poco.runtime.run_options import OPERATOR, RunOptions
@@ -45,7 +46,7 @@ doctor examines this computer and the way to the arm; poco-runtime doctor --help
 the generation of the policy that is on trial, or the active one, in a run that takes new generations (--swap.trust).
 Every key of the settings file can be overridden as --section.key VALUE. Ctrl-C brakes the arm and stops the run.
 Exit codes: 0 done, 2 usage, 3 settings, 4 artifact, 5 arm, 6 address, 7 real-time rights, 8 motion, 9 latched fault,
-130 stopped by Ctrl-C."""
+10 camera, 130 stopped by Ctrl-C."""
 DEFAULT_CONFIG = "fr3_peg_in_hole.yaml"
 PACKAGED_CONFIG = Path(__file__).parent.parent / "configs" / DEFAULT_CONFIG
 REQUESTS = {
@@ -243,6 +244,8 @@ def run(words: Sequence[str], console: Console) -> int:
     artifact = open_artifact(options.policy)
     if artifact is not None and options.swaps:
         artifact = stock(ArtifactStore(options.store), artifact)
+    if artifact is not None:
+        cameras_of(artifact.specification, options.settings.cameras)
     sweep()
     folder = prepare(options, artifact)
     memory = RunMemory.create(options.run_name)

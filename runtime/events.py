@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from poco.journal.records import EventKind, Noted
 from poco.runtime.run_folder import (
+    CameraFresh,
+    CameraOpened,
+    CameraStale,
     Event,
     Fault,
     GenerationMoved,
@@ -39,6 +42,12 @@ def noted(event: Event, generation: int) -> Noted | None:
             kind, text = "gap", f"the policy is started again, time {start}, its episode begins again ({reason})"
         case SupervisorStall(silent_s=silent_s, ticks_dropped=dropped):
             kind, text = "gap", f"the supervisor stood still for {silent_s:.1f} s, {dropped} ticks were not kept"
+        case CameraOpened(camera=camera, facts=facts):
+            kind, text = "note", f"camera {camera}: " + ", ".join(f"{name} {value}" for name, value in facts.items())
+        case CameraStale(reason=reason):
+            kind, text = "hold", reason
+        case CameraFresh(camera=camera):
+            kind, text = "note", f"camera {camera} may be acted on again"
         case _:
             return None
     return Noted(event=kind, tick=event.tick, generation=generation, text=text[:TEXT_MAX])

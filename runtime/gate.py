@@ -24,6 +24,7 @@ from poco.artifact import Artifact, Manifest, assemble, named_files, parse_manif
 from poco.errors import ArtifactError, PocoError, exit_with
 from poco.offer import Offer, unpack_offer
 from poco.refusal import Reason, Refused
+from poco.runtime.encoder import encoder_of
 from poco.runtime.incoming import newest_offer
 from poco.runtime.run_options import RunOptions
 from poco.runtime.session import Session
@@ -92,6 +93,7 @@ def examine(offer: Offer, store: ArtifactStore, trust: Trust, rules: GateRules, 
     if not store.knows_graph(manifest.graph_hash):
         check_graph(offer.manifest, files)
     try:
+        encoder_of(artifact)
         Session(artifact)
     except Refused:
         raise

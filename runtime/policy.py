@@ -29,10 +29,19 @@ from poco.observation import observe
 from poco.records import ROBOT_STATE, Step
 from poco.rollout import Outcome, Rollout, Transition
 from poco.runtime.actors import Actor, ChunkFigures, Moment, OperatorActor, PolicyActor
+from poco.runtime.eyes import Eyes, Glance, cameras_of
 from poco.runtime.journal_recorder import JournalRecorder
 from poco.runtime.plant import RobotPlant, Stopped
 from poco.runtime.reset import ATTACH_DELAY_TICKS, SETTLE_TICKS, plan_reset
-from poco.runtime.run_folder import ChunkRecord, EpisodeEnded, EpisodeStarted, GenerationMoved, RunFolder
+from poco.runtime.run_folder import (
+    CameraFresh,
+    CameraStale,
+    ChunkRecord,
+    EpisodeEnded,
+    EpisodeStarted,
+    GenerationMoved,
+    RunFolder,
+)
 from poco.runtime.run_options import OPERATOR, RunOptions
 from poco.runtime.store import ArtifactStore
 from poco.runtime.swap import Moved
@@ -66,6 +75,7 @@ class PolicyProcess:
         self.plant = RobotPlant(memory, driver, self.settings.servo.state_age_max_s)
         newest = memory.read_chunk()
         self.chunk_id = 0 if newest is None else int(newest["chunk_id"])
+        self.eyes = self._open_eyes(driver.lockstep)
         self._rehearse()
 
     def _open_actor(self) -> Actor:
@@ -76,6 +86,19 @@ class PolicyProcess:
         if options.swaps:
             return SwappingActor(ArtifactStore(options.store), self.settings.swap, options.seed, self._moved)
         return PolicyActor(read_artifact(Path(options.policy)), options.seed)
+
+    def _open_eyes(self, lockstep: bool) -> Eyes | None:
+        """Return the cameras of a policy that sees; raises PocoError if they are not there."""
+        if self.actor.encoder is None:
+            return None
+        cameras = cameras_of(self.specification, self.settings.cameras)
+        return Eyes(self.actor.encoder, cameras, self.options.run_name, lockstep, self._camera_told)
+
+    def _camera_told(self, tick: int, camera: str, trouble: str) -> None:
+        """Record that what a camera shows may not, or may again, be acted on."""
+        self.folder.append_event(
+            CameraStale(tick=tick, camera=camera, reason=trouble) if trouble else CameraFresh(tick=tick, camera=camera)
+        )
 
     def _moved(self, moved: Moved) -> None:
         """Record that a generation has come further or was thrown out."""
@@ -96,7 +119,8 @@ class PolicyProcess:
         state = np.zeros((), ROBOT_STATE)
         state["q"] = state["q_c"] = rest
         signal = self.plant.signal()
-        observation = observe(state, signal, self.specification)
+        look = observe if self.eyes is None else self.eyes.look
+        observation = look(state, signal, self.specification)
         actions = self.actor.choose(Moment(0, 0, observation, state, signal))
         sequence = ChunkSequence(self.specification, self.limits)
         sequence.begin(0, rest)
@@ -168,6 +192,8 @@ class PolicyProcess:
             boot_epoch=self.boot_epoch,
             episode=episode,
             episode_steps=self.settings.task.episode_steps,
+            look=observe if self.eyes is None else self.eyes.look,
+            clear=self._clear,
         )
         first_tick = self.plant.tick + 1
         observation = rollout.begin(first_tick)
@@ -176,17 +202,18 @@ class PolicyProcess:
         outcome: Outcome = "running"
         chunk = 0
         while outcome == "running":
-            if self.plant.stale():
+            if self.plant.stale() or not self._clear():
                 outcome, observation = rollout.hold()
                 continue
             observed_tick, woken_ns, sensed_ns = self.plant.tick, self.plant.woken_ns, self.plant.sensed_ns
+            glance = None if self.eyes is None else self.eyes.glance
             actions = self.actor.choose(Moment(episode, chunk, observation, rollout.state, rollout.signal))
             inferred_ns = monotonic_ns()
             sequence.generation = self.actor.generation
             sequence.pace(self.options.speed * self.actor.speed)
             transition = rollout.step(actions, partial(self.actor.meanwhile, sequence.rehearse))
             self.actor.chunk(self._figures(transition))
-            self._log(transition, episode, observed_tick, woken_ns, sensed_ns, inferred_ns)
+            self._log(transition, episode, observed_tick, woken_ns, sensed_ns, inferred_ns, glance)
             self.journal.take(transition, actions, self.actor.generation, episode)
             steps += transition.steps
             observation, outcome = transition.observation, transition.outcome
@@ -203,12 +230,23 @@ class PolicyProcess:
         )
         self.folder.append_event(ended)
 
+    def _clear(self) -> bool:
+        """Tell whether what was seen last may be acted on."""
+        return self.eyes is None or self.eyes.clear
+
     def _figures(self, transition: Transition) -> ChunkFigures:
         plan = transition.plan
         return ChunkFigures(plan.stretched, plan.stopped_first, self.plant.late, transition.interrupted)
 
     def _log(
-        self, transition: Transition, episode: int, observed_tick: int, woken_ns: int, sensed_ns: int, inferred_ns: int
+        self,
+        transition: Transition,
+        episode: int,
+        observed_tick: int,
+        woken_ns: int,
+        sensed_ns: int,
+        inferred_ns: int,
+        glance: Glance | None,
     ) -> None:
         spline, published = transition.plan.spline, self.plant.published_ns
         record = ChunkRecord(
@@ -224,6 +262,8 @@ class PolicyProcess:
             stretched=transition.plan.stretched,
             stopped_first=transition.plan.stopped_first,
             late=self.plant.late,
+            image_age_ns=0 if glance is None else glance.age_ns,
+            image_ns=0 if glance is None else glance.took_ns,
         )
         self.folder.append_chunk(record)
 

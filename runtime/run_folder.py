@@ -73,7 +73,11 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChunkRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One chunk as the policy process made it; durations in ns, `late` if its attach tick had passed when it was published."""
+    """One chunk as the policy process made it; durations in ns, `late` if its attach tick had passed when it was published.
+
+    Of a policy that sees, `image_age_ns` is how old the oldest of its images was, `image_ns` how long taking, cutting and encoding
+    them took, a part of `inference_ns`.
+    """
 
     chunk_id: int
     episode: int
@@ -87,6 +91,8 @@ class ChunkRecord(msgspec.Struct, frozen=True, kw_only=True):
     stretched: bool
     stopped_first: bool
     late: bool
+    image_age_ns: int = 0
+    image_ns: int = 0
 
 
 class Minute(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,6 +187,26 @@ class SupervisorStall(_Event, frozen=True, kw_only=True, tag="supervisor_stall")
     ticks_dropped: int
 
 
+class CameraOpened(_Event, frozen=True, kw_only=True, tag="camera_open"):
+    """The process of `camera` opened it; `facts` say which device it is and what was fixed."""
+
+    camera: str
+    facts: dict[str, str]
+
+
+class CameraStale(_Event, frozen=True, kw_only=True, tag="camera_stale"):
+    """What `camera` shows may not be acted on from now on, for `reason`: no new chunk, the arm brakes and holds."""
+
+    camera: str
+    reason: str
+
+
+class CameraFresh(_Event, frozen=True, kw_only=True, tag="camera_fresh"):
+    """What `camera` shows may be acted on again."""
+
+    camera: str
+
+
 Event: TypeAlias = (
     EpisodeStarted
     | EpisodeEnded
@@ -193,6 +219,9 @@ Event: TypeAlias = (
     | PolicyStall
     | PolicyRestart
     | SupervisorStall
+    | CameraOpened
+    | CameraStale
+    | CameraFresh
 )
 
 

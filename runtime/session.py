@@ -19,6 +19,7 @@ from poco.refusal import Reason, Refused
 Floats = npt.NDArray[np.float32]
 
 WARM_UP_RUNS = 20
+TENSOR_TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}
 NO_FOLDER = "/dev/null/none"
 """Where ONNX Runtime looks for external data, so that a graph can name no file; by default it takes the working directory."""
 
@@ -37,8 +38,8 @@ class Session:
     def __init__(self, artifact: Artifact) -> None:
         """Open the graph, bind the artifact's tensors and reproduce its golden vectors; raises ArtifactError."""
         self._artifact = artifact
-        self._graph = _single_graph(artifact)
-        self._session = _open(artifact, self._graph)
+        self._graph = _policy_graph(artifact)
+        self._session = open_graph(artifact, self._graph)
         specification = artifact.specification
         output = self._graph.outputs[0]
         self._observation = self._buffer("observation")
@@ -75,7 +76,7 @@ class Session:
             kept.append(tensor)
             io.bind_ortvalue_input(item.name, onnxruntime.OrtValue.ortvalue_from_numpy(tensor))
         for item in self._graph.inputs:
-            buffer = {"observation": self._observation, "noise": self._noise}.get(item.source)
+            buffer = {"observation": self._observation, "noise": self._noise}.get(_plain(item))
             if buffer is not None:
                 io.bind_ortvalue_input(item.name, onnxruntime.OrtValue.ortvalue_from_numpy(buffer))
         output = onnxruntime.OrtValue.ortvalue_from_numpy(self._output)
@@ -108,9 +109,11 @@ class Session:
         """Run the golden vectors of the artifact; raises ArtifactError if this computer does not reproduce the chunks."""
         path, golden = self._artifact.path, self._artifact.golden
         wanted = {"observation", "chunk"} | ({"noise"} if self._noise is not None else set())
-        if set(golden) != wanted:
+        seen = {"images", "state"} if len(self._artifact.manifest.graphs) > 1 else set()
+        if set(golden) != wanted | seen:
             raise Refused(
-                Reason.GOLDEN, f"artifact {path} holds the golden vectors {sorted(golden)}, expected {sorted(wanted)}"
+                Reason.GOLDEN,
+                f"artifact {path} holds the golden vectors {sorted(golden)}, expected {sorted(wanted | seen)}",
             )
         chunks = golden["chunk"].astype(np.float32)
         cases = len(chunks)
@@ -130,7 +133,7 @@ class Session:
             )
 
     def _buffer(self, source: str) -> Floats:
-        (item,) = (item for item in self._graph.inputs if item.source == source)
+        (item,) = (item for item in self._graph.inputs if _plain(item) == source)
         return np.zeros(item.shape, np.float32)
 
 
@@ -138,23 +141,33 @@ def _is_tensor(item: GraphInput) -> bool:
     return item.source.startswith("tensor:")
 
 
-def _single_graph(artifact: Artifact) -> Graph:
-    """Return the only graph of a chunk policy whose inputs and output fit the specification; raises ArtifactError."""
+def _plain(item: GraphInput) -> str:
+    """Return the source of an input, "observation" too where an encoder's graph makes it."""
+    return item.source.removeprefix("graph:")
+
+
+def _policy_graph(artifact: Artifact) -> Graph:
+    """Return the graph that makes the chunk, whose inputs and output fit the specification; raises ArtifactError.
+
+    It is the only one, or it follows the one of an encoder (`poco.runtime.encoder`) that makes its observation.
+    """
     manifest, specification, path = artifact.manifest, artifact.specification, artifact.path
     chunk = (specification.chunk_steps, specification.action_size)
-    if manifest.policy != "chunk" or len(manifest.graphs) != 1:
+    graphs = 2 if specification.cameras else 1
+    if manifest.policy != "chunk" or len(manifest.graphs) != graphs:
         raise ArtifactError(
-            f"artifact {path} is a {manifest.policy} policy with {len(manifest.graphs)} graphs, this runtime takes "
-            "a chunk policy with one: export it as one graph"
+            f"artifact {path} is a {manifest.policy} policy with {len(manifest.graphs)} graphs and {len(specification.cameras)} "
+            f"cameras, this runtime takes a chunk policy with {graphs}: export it again"
         )
-    graph = manifest.graphs[0]
+    graph = manifest.graphs[-1]
     sizes = {"observation": (specification.observation_size,), "noise": chunk}
     sources = sorted(item.source for item in graph.inputs if not _is_tensor(item))
-    if sources != (["observation"] if manifest.noise_shape is None else ["noise", "observation"]):
+    observed = "observation" if graphs == 1 else "graph:observation"
+    if sources != sorted([observed] if manifest.noise_shape is None else ["noise", observed]):
         raise ArtifactError(
             f"artifact {path} has graph inputs from {sources}: export it with observation and noise only"
         )
-    fields = [(item.name, item.shape, sizes[item.source]) for item in graph.inputs if not _is_tensor(item)]
+    fields = [(item.name, item.shape, sizes[_plain(item)]) for item in graph.inputs if not _is_tensor(item)]
     fields += [(item.name, item.shape, chunk) for item in graph.outputs[:1]]
     if len(graph.outputs) != 1 or manifest.noise_shape not in (None, chunk):
         raise ArtifactError(f"artifact {path} does not give one chunk of {list(chunk)} actions: export it again")
@@ -166,7 +179,8 @@ def _single_graph(artifact: Artifact) -> Graph:
     return graph
 
 
-def _open(artifact: Artifact, graph: Graph) -> onnxruntime.InferenceSession:
+def open_graph(artifact: Artifact, graph: Graph) -> onnxruntime.InferenceSession:
+    """Open `graph` for one thread without spinning; raises ArtifactError if it is not what the manifest says."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
@@ -194,7 +208,7 @@ def _open(artifact: Artifact, graph: Graph) -> onnxruntime.InferenceSession:
             same = len(shape) == len(item.shape) and all(
                 not isinstance(axis, int) or axis == size for axis, size in zip(shape, item.shape, strict=True)
             )
-            if not same or found[item.name].type != "tensor(float)" or item.dtype != "float32":
+            if not same or found[item.name].type != TENSOR_TYPES.get(item.dtype):
                 raise ArtifactError(
                     f"artifact {artifact.path}: {item.name} of {graph.file} is {found[item.name].type}{shape}, the manifest "
                     f"says {item.dtype}{list(item.shape)}: export it again"

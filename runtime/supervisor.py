@@ -14,18 +14,21 @@ import numpy.typing as npt
 
 from poco.clock import monotonic_ns
 from poco.errors import ArmError, FaultError, PocoError
+from poco.frames import FrameRing, ring_name
 from poco.hw.task_driver import EMULATOR
 from poco.hw.task_signals import EmulatorSignals
 from poco.runtime.child import Child
 from poco.runtime.companion import Companion
 from poco.runtime.entrance import Entrance
 from poco.runtime.events import noted
+from poco.runtime.eyes import cameras_of
 from poco.runtime.policy_watch import STALL_S, START_LIMIT_S, PolicyWatch
 from poco.runtime.recorder import TickRecorder
 from poco.runtime.run_folder import Dilation, Event, Fault, Hold, Recovery, Reflex, RunFolder, SupervisorStall
 from poco.runtime.run_options import RunOptions
 from poco.runtime.status import Status
 from poco.service_manager import ServiceManager
+from poco.settings import CameraSettings
 from poco.shm import RunMemory
 from poco.trouble import BY_NAME, TROUBLES, Grade, Request, describe
 
@@ -64,6 +67,7 @@ class Supervisor:
         self._next_dilation_s = 0.0
         self._emulator: EmulatorSignals | None = None
         self._companions: list[Companion] = []
+        self._rings: list[FrameRing] = []
         self._manager, self._answered_tick = ServiceManager(), 0
 
     def run(self) -> int:
@@ -93,6 +97,8 @@ class Supervisor:
         if self.options.swaps:
             gate = Companion(lambda: self._start("gate"), self.status.note, "no new policy is taken")
             self._companions.append(gate)
+        for camera in cameras_of(self.options.specification(), self.options.settings.cameras):
+            self._start_camera(camera)
         self.status.note("starting servo and policy; the very first start compiles for about 20 s")
         servo = self._start("servo")
         silence_s = self.options.settings.servo.policy_silence_s
@@ -250,11 +256,24 @@ class Supervisor:
                 tick = int(ticks["state"]["tick"][row])
                 self.folder.append_event(Hold(tick=tick, code=trouble.code, text=describe(trouble.code)))
 
-    def _start(self, name: str, *arguments: str) -> Child:
+    def _start(self, name: str, *arguments: str, module: str = "") -> Child:
         options = str(self.folder.path / "options.json")
-        child = Child(name, f"poco.runtime.{name}", ["--options", options, *arguments], self.folder.path)
+        words = ["--options", options, *arguments]
+        child = Child(name, f"poco.runtime.{module or name}", words, self.folder.path)
         self._children.append(child)
         return child
+
+    def _start_camera(self, camera: CameraSettings) -> None:
+        """Make room for the frames of `camera` and start its process; what dies is started again and finds the same room."""
+        name = camera.name
+        self._rings.append(FrameRing(ring_name(self.options.run_name, name), (camera.height, camera.width)))
+        process = Companion(
+            lambda: self._start(f"camera-{name}", "--camera", name, module="camera"),
+            self.status.note,
+            f"camera {name} shows nothing",
+        )
+        self._companions.append(process)
+        process.child.wait_for("ready", START_LIMIT_S, self._beat_or_leave)
 
     def _start_emulator(self) -> None:
         """Start the emulated arm as a program of its own; nothing of it is imported."""
@@ -276,9 +295,12 @@ class Supervisor:
         while servo is not None and servo.running and time.monotonic() < deadline_s:
             self._beat()
             time.sleep(BEAT_S)
-        for name in ("policy", "gate", "servo", "emulator"):
+        cameras = [name for name in by_name if name.startswith("camera-")]
+        for name in ("policy", "gate", "servo", *cameras, "emulator"):
             if name in by_name:
                 by_name[name].end()
+        for ring in self._rings:
+            ring.unlink()
         self._beat()
         if (link := by_name.get("link")) is not None:
             self._entrance.settle(SETTLE_S if link.running else 0.0)

@@ -14,6 +14,7 @@ from poco.motion import Plan
 from poco.noise import NoiseSource
 from poco.observation import check_sources
 from poco.runtime.actors import Actions, Actor, ChunkFigures, Moment, Rehearse
+from poco.runtime.encoder import Encoder, encoder_of
 from poco.runtime.session import Session
 from poco.runtime.store import ArtifactStore
 from poco.runtime.swap import Bound, Moved, Slot, SlotState, Swap
@@ -34,6 +35,7 @@ class SwappingActor(Actor):
             raise ArtifactError(f"the store {store.folder} holds no whole policy: give --policy ARTIFACT to begin with")
         check_sources(artifact.specification)
         self._store, self._tell, self._noise = store, moved, NoiseSource(seed)
+        self._encoder = encoder_of(artifact)
         bound = _bind(artifact)
         self._session = bound.session
         self.swap = Swap(settings, Slot(artifact.manifest.generation, artifact.path, bound), self._use, self._moved)
@@ -49,6 +51,11 @@ class SwappingActor(Actor):
     def generation(self) -> int:
         """The generation that drives."""
         return self.swap.driver.generation
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """That of all generations: its hash stands in their specification."""
+        return self._encoder
 
     @property
     def speed(self) -> float:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from poco.images import crop_and_normalise
+from poco.errors import SettingsError
+from poco.images import Crop, as_seen, crop_and_normalise, window_of
 
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
@@ -30,3 +31,47 @@ def test_every_level_is_reached() -> None:
     assert out[0, 0, 0] == -1.0
     assert out[2, 0, 255] == 1.0
     assert np.all(np.diff(out, axis=2) > 0.0)
+
+
+def mean_of_area(pixels: np.ndarray, side: int) -> np.ndarray:
+    """The area mean of a square image [L, L, 3] as [3, side, side], by way of a grid that both sides divide."""
+    length = len(pixels)
+    fine = pixels.astype(np.float64).repeat(side, axis=0).repeat(side, axis=1)
+    means: np.ndarray = fine.reshape(side, length, side, length, 3).mean(axis=(1, 3)).transpose(2, 0, 1)
+    return means
+
+
+@pytest.mark.parametrize(("length", "side"), [(8, 8), (16, 8), (12, 8), (21, 13), (48, 32), (9, 1)])
+def test_images_are_means_of_areas(length: int, side: int) -> None:
+    """Whatever the ratio, each level is the mean of its area rounded to the nearest."""
+    pixels = np.random.default_rng(length).integers(0, 256, (length + 3, length + 5, 3), np.uint8)
+    out = np.zeros((3, side, side), np.uint8)
+    as_seen(pixels, 2, 4, length, out)
+    wanted = mean_of_area(pixels[2 : 2 + length, 4 : 4 + length], side)
+    assert np.abs(out - wanted).max() <= 0.5 + 1e-9
+    np.testing.assert_array_equal(out, np.floor(wanted + 0.5 + 1e-9))
+
+
+def test_an_image_of_the_right_size_is_kept_bit_for_bit() -> None:
+    """Where nothing is to be made smaller, levels only change their order."""
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    out = np.zeros((3, 64, 64), np.uint8)
+    as_seen(pixels, 0, 0, 64, out)
+    np.testing.assert_array_equal(out, pixels.transpose(2, 0, 1))
+
+
+def test_the_window_is_the_middle_unless_it_is_named() -> None:
+    """Without a crop the largest square in the middle; one that is named stays."""
+    assert window_of(None, 480, 640, 64, "near") == (0, 80, 480)
+    assert window_of(None, 64, 64, 64, "near") == (0, 0, 64)
+    assert window_of((10, 20, 100), 480, 640, 64, "near") == (10, 20, 100)
+
+
+@pytest.mark.parametrize(
+    ("crop", "words"),
+    [((0, 0, 481), "not inside"), ((-1, 0, 100), "not inside"), ((0, 600, 41), "not inside"), ((0, 0, 63), "larger")],
+)
+def test_windows_that_show_too_little_are_refused(crop: Crop, words: str) -> None:
+    """One that leaves the frame, and one with fewer pixels than the policy sees."""
+    with pytest.raises(SettingsError, match=words):
+        window_of(crop, 480, 640, 64, "near")

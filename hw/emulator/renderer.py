@@ -17,7 +17,10 @@ LIBRARIES = {"egl": "EGL", "osmesa": "OSMesa"}
 
 
 def choose_renderer() -> str:
-    """Set MUJOCO_GL to what this computer can load and return it; raises PocoError naming the Debian packages if nothing."""
+    """Set MUJOCO_GL to what this computer can load and return it; raises PocoError naming the Debian packages if nothing.
+
+    Mesa's software renderer is kept from threads of its own: they would take the servo's core for pictures of a few pixels.
+    """
     chosen = os.environ.get("MUJOCO_GL") or next(
         (name for name, library in LIBRARIES.items() if ctypes.util.find_library(library)), None
     )
@@ -25,6 +28,7 @@ def choose_renderer() -> str:
         raise PocoError(f"no pictures: neither EGL nor OSMesa is installed, {remedy()}")
     os.environ["MUJOCO_GL"] = chosen
     os.environ["PYOPENGL_PLATFORM"] = chosen
+    os.environ.setdefault("LP_NUM_THREADS", "0")
     return chosen
 
 
@@ -33,8 +37,8 @@ def remedy() -> str:
     return " or ".join(f"apt-get install {packages}" for packages in PACKAGES.values())
 
 
-def open_renderer(model: mujoco.MjModel, side: int) -> mujoco.Renderer:
-    """Return a renderer of square pictures of `model`, `side` pixels each way; raises PocoError without a way to render.
+def open_renderer(model: mujoco.MjModel, height: int, width: int) -> mujoco.Renderer:
+    """Return a renderer of pictures of `model` of `height` x `width` pixels; raises PocoError without a way to render.
 
     MuJoCo takes its way when it is imported, so where that came first it has to look again.
     """
@@ -45,6 +49,6 @@ def open_renderer(model: mujoco.MjModel, side: int) -> mujoco.Renderer:
     try:
         if not getattr(gl_context, "GLContext", object).__module__.endswith(chosen):
             importlib.reload(gl_context)
-        return mujoco.Renderer(model, side, side)
+        return mujoco.Renderer(model, height, width)
     except (RuntimeError, ImportError, AttributeError) as error:
         raise PocoError(f"no pictures: {chosen} does not start ({error}), {remedy()}") from error

@@ -85,7 +85,7 @@ def read_episode(run: Path) -> Episode:
 def frames(task: PegInHole, episode: Episode, rows: npt.NDArray[np.int64], side: int) -> Iterator[Image.Image]:
     """Render `rows` of `episode` as the task's camera sees them, `side` pixels square; raises PocoError without a renderer."""
     task.place(episode.seed)
-    with open_renderer(task.arm.model, side) as renderer:
+    with open_renderer(task.arm.model, side, side) as renderer:
         for row in rows:
             task.arm.reset(episode.q[row])
             renderer.update_scene(task.arm.data, CAMERA)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import select
 from collections.abc import Callable
 
+import numpy as np
+
 from poco.clock import monotonic_ns
 
 from ..fault_script import FaultScript
 from ..task_messages import (
+    CameraFault,
     EmulatorStatus,
+    Film,
+    Filmed,
     GateSet,
+    GetScene,
     GetStatus,
     Inject,
     Injected,
@@ -19,9 +25,12 @@ from ..task_messages import (
     Refused,
     Reply,
     Request,
+    Scene,
     Sense,
     Sensed,
     SetGate,
+    Spoil,
+    Spoiled,
 )
 from .arm import SimulatedArm
 from .arm_port import ArmPort
@@ -69,6 +78,7 @@ class EmulatorServer:
         self._pacer = Pacer(pacing)
         self._gate = Gate()
         self._gate_owner = -1
+        self._spoiled: dict[str, tuple[CameraFault, int]] = {}
 
     @property
     def connected(self) -> bool:
@@ -134,6 +144,17 @@ class EmulatorServer:
                 return Injected(robot.tick)
             case GetStatus():
                 return self._status()
+            case GetScene() if self._task is not None:
+                return Scene(self._task.mjcf)
+            case Film(camera) if self._task is not None:
+                data, held = robot.arm.data, self._held(monotonic_ns())
+                mocap = np.hstack((data.mocap_pos, data.mocap_quat)).ravel()
+                kind, until = self._spoiled.get(camera, (None, 0))
+                fault = kind if robot.tick < until else None
+                return Filmed(robot.tick, held, fault, data.qpos.tolist(), mocap.tolist())
+            case Spoil(camera, kind, ticks):
+                self._spoiled[camera] = kind, robot.tick + ticks
+                return Spoiled(robot.tick)
             case SetGate():
                 return Refused(f"pacing is {self._pacer.pacing.value}: start poco-emulator with --pacing lockstep")
             case _:

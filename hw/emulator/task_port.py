@@ -21,6 +21,9 @@ _RECEIVE_BYTES = 65_536
 class Task(Protocol):
     """A task in the simulated scene, as the emulator serves it."""
 
+    mjcf: str
+    """The scene it was compiled from."""
+
     def place(self, seed: int) -> None:
         """Place the objects for the next episode as `seed` (>= 0) says."""
 

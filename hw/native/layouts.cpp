@@ -49,6 +49,10 @@ const std::vector<RecordLayout>& layouts() {
         FIELD(Control, servo_pid), FIELD(Control, servo_ns), FIELD(Control, tick), FIELD(Control, finished),
         FIELD(Control, ticks_dropped), FIELD(Control, wake_tick), FIELD(Control, wake_word), FIELD(Control, alarms),
         FIELD(Control, event_counts)}},
+      {"FRAME_HEAD",
+       sizeof(FrameHead),
+       {FIELD(FrameHead, number), FIELD(FrameHead, t_ns), FIELD(FrameHead, received_ns), FIELD(FrameHead, tick),
+        FIELD(FrameHead, repeats), FIELD(FrameHead, serial)}},
   };
   return all;
 }

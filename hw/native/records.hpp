@@ -62,6 +62,11 @@ struct Tick {
   int32_t waits, preemptions, minor_faults, major_faults;
 };
 
+struct FrameHead {
+  int64_t number, t_ns, received_ns, tick, repeats;
+  std::array<char, 32> serial;
+};
+
 // What servo and supervisor tell each other; every field has one writer except wake_tick (any waiter lowers it).
 struct Control {
   std::atomic<int64_t> request, recoveries, supervisor_ns;                  // supervisor -> servo

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from poco.chunks import ChunkSequence
-from poco.frames import FRAME, FrameMailbox
+from poco.frames import Frame, FrameRing, ring_name
 from poco.images import crop_and_normalise
 from poco.limits import PLANNING_MARGINS, fr3_limits
 from poco.observation import observe
-from poco.records import ROBOT_STATE, TaskSignal
+from poco.records import FRAME_HEAD, ROBOT_STATE, TaskSignal
 from poco.runtime.benchmarks.echo import shared_memory, zeromq
 from poco.runtime.benchmarks.native_loop import READY_RAD, WIDE_GUARDS
 from poco.runtime.benchmarks.outcome import Floats, Measurement, Outcome
@@ -68,20 +68,20 @@ class Policy:
         self.specification = specification(rate_hz)
         name = f"bench-{os.getpid()}"
         self.memory = RunMemory.create(name)
-        self.cameras = [FrameMailbox(f"{name}-camera-{number}", create=True) for number in range(CAMERAS)]
+        self.cameras = [FrameRing(ring_name(name, f"camera{number}"), IMAGE[1:]) for number in range(CAMERAS)]
         limits = fr3_limits(PLANNING_MARGINS, WIDE_GUARDS, self.specification.tip)
         self.sequence = ChunkSequence(self.specification, limits)
         self.sequence.begin(0, READY_RAD)
         self.images = np.zeros((CAMERAS, *IMAGE), np.float32)
         self.stretched = 0
-        self._frame, self._state = np.zeros((), FRAME), np.zeros((), ROBOT_STATE)
-        self._frame["pixels"] = np.random.default_rng(0).integers(0, 256, self._frame["pixels"].shape)
+        pixels = np.random.default_rng(0).integers(0, 256, (*IMAGE[1:], 3), np.uint8)
+        self._frame, self._state = Frame(np.zeros((), FRAME_HEAD), pixels), np.zeros((), ROBOT_STATE)
         self._state["q"] = self._state["q_c"] = READY_RAD
 
     def look(self) -> None:
         """Let cameras and servo publish what is new at the observation tick (not measured)."""
         tick = self.sequence.observation_tick
-        self._frame["tick"] = self._state["tick"] = tick
+        self._frame.head["tick"] = self._state["tick"] = tick
         for camera in self.cameras:
             camera.publish(self._frame)
         self.memory.publish_state(self._state)
@@ -98,7 +98,7 @@ class Policy:
         for camera, image in zip(self.cameras, self.images, strict=True):
             frame = camera.newest()
             assert frame is not None
-            crop_and_normalise(frame["pixels"], 0, 0, IMAGE_MEAN, IMAGE_DEVIATION, image)
+            crop_and_normalise(frame.pixels, 0, 0, IMAGE_MEAN, IMAGE_DEVIATION, image)
         stamps_ns.append(time.monotonic_ns())
         state = self.memory.read_state()
         assert state is not None
@@ -129,7 +129,7 @@ class Policy:
 
 def run(repeats: int, chunks: int, rate_hz: float) -> Outcome:
     """Alternate `repeats` times `chunks` observations with as many round trips of each kind; raises PocoError without pyzmq."""
-    observation = bytes(CAMERAS * FRAME.itemsize + ROBOT_STATE.itemsize)
+    observation = bytes(CAMERAS * (FRAME_HEAD.itemsize + int(np.prod(IMAGE))) + ROBOT_STATE.itemsize)
     answer = bytes(CHUNK_STEPS * ACTION_SIZE * 8)
     samples: dict[str, list[Floats]] = {}
     with ExitStack() as stack:

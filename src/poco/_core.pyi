@@ -178,14 +178,23 @@ class Servo:
     def fault(self) -> int:
         """Return the code of the latched trouble, 0 for none."""
 
-FRAME_MAILBOX_BYTES: int
-"""Size of a newest-wins mailbox of camera frames; all zeros is an empty one."""
+def frame_ring_bytes(height: int, width: int) -> int:
+    """Return the size of a ring of camera frames of `height` rows and `width` columns; use it through `poco.frames`."""
 
-def publish_frame(mailbox: npt.NDArray[np.void], frame: Record) -> None:
-    """Publish a FRAME in `mailbox` (shared memory of FRAME_MAILBOX_BYTES); use it through `poco.frames`. One writer."""
+def begin_frames(memory: npt.NDArray[np.uint8], height: int, width: int) -> None:
+    """Make zeroed `memory` of `frame_ring_bytes` an empty ring; ValueError for another size."""
 
-def read_frame(mailbox: npt.NDArray[np.void], frame: Record, known: int) -> int:
-    """Copy the newest frame to `frame` if it is newer than number `known`, and return the number of what `frame` holds."""
+def frame_size(memory: npt.NDArray[np.uint8]) -> tuple[int, int]:
+    """Return height and width of the frames of a ring; ValueError if `memory` holds none."""
+
+def publish_frame(memory: npt.NDArray[np.uint8], head: Record, pixels: npt.NDArray[np.uint8]) -> None:
+    """Publish a FRAME_HEAD with its pixels [H, W, 3]; TypeError for another size. One writer."""
+
+def read_frame(memory: npt.NDArray[np.uint8], head: Record, pixels: npt.NDArray[np.uint8], known: int) -> int:
+    """Copy the newest frame to `head` and `pixels` if it is not number `known`; return the number of what they hold.
+
+    A reader that the writer laps while it reads may leave a torn frame behind and returns `known`.
+    """
 
 def realtime_setup(priority: int, cpu: int | None) -> list[tuple[str, bool, str]]:
     """Set timer slack, memory lock, CPU wake-up latency, SCHED_FIFO and affinity; return (what, ok, reason and remedy)."""

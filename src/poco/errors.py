@@ -61,6 +61,12 @@ class FaultError(PocoError):
     exit_code = 9
 
 
+class CameraError(PocoError):
+    """A camera is missing, is another one than expected or gives no pictures."""
+
+    exit_code = 10
+
+
 def exit_with(error: PocoError) -> NoReturn:
     """Print the sentence of `error` on standard error and leave with its exit code."""
     print(f"error: {error}", file=sys.stderr)

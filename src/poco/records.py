@@ -151,6 +151,22 @@ policy_ns is the policy process' last sign of life, for the supervisor.
 """
 
 
+FRAME_HEAD = _record(
+    ("number", "i8"),
+    ("t_ns", "i8"),
+    ("received_ns", "i8"),
+    ("tick", "i8"),
+    ("repeats", "i8"),
+    ("serial", "S32"),
+)
+"""camera -> policy, newest wins, before the pixels of each frame.
+
+number counts the frames of the device, so that a gap tells of lost ones; t_ns is CLOCK_MONOTONIC in the middle of the exposure,
+received_ns when the frame was here; tick is the robot tick of an emulated exposure, -1 for a real one. repeats is how many
+frames before this one showed the very same. serial names the device.
+"""
+
+
 class StepKey(msgspec.Struct, frozen=True, array_like=True):
     """Identity of a step across robot, journal and replay."""
 

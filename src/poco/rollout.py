@@ -56,7 +56,8 @@ class Transition:
 class Rollout:
     """Runs chunk after chunk on a Plant and writes a Step for every control period; one instance an episode.
 
-    `look` makes the observation at each observation tick.
+    `look` makes the observation at each observation tick; `clear` tells whether the newest one may be acted on. As soon as it may
+    not, the arm is brought to rest, and what is observed there is for the caller to judge.
     """
 
     def __init__(
@@ -69,12 +70,13 @@ class Rollout:
         episode: int,
         episode_steps: int,
         look: Look = observe,
+        clear: Callable[[], bool] = lambda: True,
     ) -> None:
         self._plant = plant
         self._sequence = sequence
         self._robot, self._boot_epoch, self._episode = robot, boot_epoch, episode
         self._episode_steps = episode_steps
-        self._observe = look
+        self._observe, self._clear = look, clear
         self._count = 0
         self._state: State
         self._signal: TaskSignal
@@ -120,6 +122,9 @@ class Rollout:
             self._count += 1
             self._look(after, signal)
             outcome, interrupted = self._judge(after, period)
+            if outcome == "running" and not interrupted and not self._clear():
+                self.stop()
+                interrupted = True
             if outcome != "running" or interrupted:
                 break
         if interrupted and outcome == "running":

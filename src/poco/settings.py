@@ -162,6 +162,52 @@ class LinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     keys: str
 
 
+RENDERED, REALSENSE, PLAYBACK = "rendered", "realsense://", "playback://"
+"""Where frames come from: the scene of the emulated arm, the camera with a serial number, a recording of such a camera."""
+
+
+class CameraSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One camera by the `name` a policy knows it by, started only for a policy that sees through it.
+
+    `source` is `rendered`, realsense://SERIAL or playback://FILE.db3; frames have `width` x `height` pixels, `rate_hz` times a
+    second, `exposure_us` and `white_balance_k` are fixed (null where the scene is rendered). `crop` is row, column and side of
+    the square window that the policy sees (null: the largest in the middle). Older than `age_max_s`, or the same for
+    `repeats_max` frames in a row, an image does not count as seen.
+    """
+
+    name: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_]{1,32}$")]
+    source: str
+    width: Annotated[int, msgspec.Meta(ge=16, le=1920)]
+    height: Annotated[int, msgspec.Meta(ge=16, le=1200)]
+    rate_hz: Annotated[int, msgspec.Meta(ge=1, le=120)]
+    crop: tuple[int, int, int] | None
+    exposure_us: Annotated[int, msgspec.Meta(ge=1, le=200_000)] | None
+    white_balance_k: Annotated[int, msgspec.Meta(ge=2000, le=10_000)] | None
+    age_max_s: Annotated[float, msgspec.Meta(gt=0.0, le=5.0)]
+    repeats_max: Annotated[int, msgspec.Meta(ge=1, le=1000)]
+
+    def __post_init__(self) -> None:
+        """Refuse a source that is none, a real camera that would choose its own exposure, and a bound no stream could keep."""
+        if self.source != RENDERED and not self.source.startswith((REALSENSE, PLAYBACK)):
+            raise ValueError(
+                f"source of camera {self.name} is {self.source!r}, known are rendered, realsense://SERIAL and playback://FILE.db3"
+            )
+        if self.source.startswith(REALSENSE) and None in (self.exposure_us, self.white_balance_k):
+            raise ValueError(
+                f"camera {self.name} needs exposure_us and white_balance_k: left to itself it would show another picture every day"
+            )
+        if self.age_max_s * self.rate_hz < 1.5:
+            raise ValueError(
+                f"age_max_s of camera {self.name} is {self.age_max_s:g} s at {self.rate_hz} frames a second, must be at least one "
+                "and a half frame periods: choose three"
+            )
+
+    @property
+    def serial(self) -> str:
+        """What the frames of this camera say they come from."""
+        return self.name if self.source == RENDERED else self.source.partition("://")[2]
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything a run needs besides the policy."""
 
@@ -174,6 +220,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     link: LinkSettings
     emulator: EmulatorSettings
     swap: SwapSettings
+    cameras: tuple[CameraSettings, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse two cameras of one name."""
+        names = [camera.name for camera in self.cameras]
+        if len(set(names)) < len(names):
+            raise ValueError(f"cameras {', '.join(names)} must have different names: rename one")
 
 
 def read_settings(path: Path, overrides: Mapping[str, str]) -> Settings:

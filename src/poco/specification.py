@@ -136,6 +136,17 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         """Pose of the tool tip in the flange frame, [4, 4] (m)."""
         return np.array(self.flange_t_tip, dtype=np.float64).reshape(4, 4)
 
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The cameras through which is seen, in the order of their images; none for a policy that sees nothing."""
+        return tuple(item.frame for item in self.observation if item.source.startswith(SEEN))
+
+    @property
+    def told(self) -> Specification:
+        """This specification without what an encoder makes of images."""
+        rest = tuple(item for item in self.observation if not item.source.startswith(SEEN))
+        return msgspec.structs.replace(self, observation=rest)
+
     def digest(self) -> str:
         """Return the sha256 of the canonical JSON of this specification, the hash that all sides compare."""
         canonical = json.dumps(msgspec.to_builtins(self), sort_keys=True, separators=(",", ":"))

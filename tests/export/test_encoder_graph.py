@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -19,8 +21,9 @@ from poco.learner.image_policy import EncoderArchitecture, ImageEncoder, with_fe
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.publish import policy_of
 from poco.learner.resnet import Depth
-from poco.runtime.actors import PolicyActor
+from poco.runtime.encoder import Encoder
 from poco.runtime.graph_check import check_operators
+from poco.runtime.session import Session
 from poco.specification import Specification
 
 STATE = 5
@@ -132,7 +135,29 @@ def test_only_another_encoder_makes_another_graph(
     assert other.specification_hash != ours.specification_hash
 
 
-def test_a_robot_without_cameras_says_so(exported: Artifact) -> None:
-    """The runtime refuses the artifact in one sentence before anything moves."""
-    with pytest.raises(ArtifactError, match=r"sees through the camera left .* no cameras yet"):
-        PolicyActor(exported, 0)
+def test_the_runtime_sees_what_torch_sees(exported: Artifact, encoder: ImageEncoder) -> None:
+    """The robot's encoder gives torch's observations, whatever it ran before; policy and encoder start together."""
+    eyes = Encoder(exported)
+    assert (eyes.cameras, eyes.side) == (("left", "right"), 32)
+    generator = np.random.default_rng(5)
+    for _ in range(8):
+        images = generator.integers(0, 256, (2, 3, 32, 32), np.uint8)
+        state = generator.uniform(-1.0, 1.0, exported.specification.told.observation_size).astype(np.float32)
+        with torch.inference_mode():
+            wanted = encoder(torch.from_numpy(images)[None], torch.from_numpy(state)[None])[0].numpy()
+        np.testing.assert_allclose(eyes.run(images, state), wanted, atol=TOLERANCE)
+    Session(exported).warm_up()
+
+
+def test_an_encoder_that_sees_otherwise_is_refused(exported: Artifact) -> None:
+    """Golden observations that are not reproduced, missing golden images, and an encoder for other cameras."""
+    golden = dict(exported.golden)
+    moved = golden | {"observation": golden["observation"].astype(np.float32) + np.float32(0.01)}
+    with pytest.raises(ArtifactError, match="differs from its golden observations"):
+        Encoder(replace(exported, golden=moved))
+    with pytest.raises(ArtifactError, match="golden images of a wrong shape"):
+        Encoder(replace(exported, golden={name: golden[name] for name in golden if name != "images"}))
+    one = exported.specification
+    one = msgspec.structs.replace(one, observation=one.observation[1:])
+    with pytest.raises(ArtifactError, match="images of 1 cameras"):
+        Encoder(replace(exported, manifest=msgspec.structs.replace(exported.manifest, specification=one)))

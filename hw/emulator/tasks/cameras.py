@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from poco import observation
 from poco.errors import UsageError
+from poco.images import as_seen
 from poco.records import Step, TaskSignal
 from poco.specification import Specification
 from poco.views import Shown, Views
@@ -44,7 +45,7 @@ class TaskCameras:
         )
         self._told = msgspec.structs.replace(specification, observation=told)
         self._arm, self._names, self._side = arm, names, side
-        self._renderer = open_renderer(arm.model, side)
+        self._renderer = open_renderer(arm.model, side, side)
         self._taken: dict[int, tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]] = {}
         self._newest = 0
 
@@ -74,8 +75,8 @@ class TaskCameras:
 
     def _pictures(self) -> npt.NDArray[np.uint8]:
         """Return the images [cameras, 3, side, side]."""
-        pictures = []
-        for name in self._names:
+        pictures = np.zeros(self.shown.image_shape, np.uint8)
+        for name, picture in zip(self._names, pictures, strict=True):
             self._renderer.update_scene(self._arm.data, name)
-            pictures.append(self._renderer.render().transpose(2, 0, 1))
-        return np.array(pictures, np.uint8)
+            as_seen(self._renderer.render(), 0, 0, self._side, picture)
+        return pictures

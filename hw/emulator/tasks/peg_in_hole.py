@@ -143,7 +143,8 @@ class PegInHole:
     def __init__(self, task: PegInHoleParameters, seed: int = 0) -> None:
         """Build the scene with the arm in it, set the task's joint impedance and place the hole by `seed`."""
         self.parameters = task
-        self.arm = SimulatedArm.from_mjcf(peg_in_hole_mjcf(task))
+        self.mjcf = peg_in_hole_mjcf(task)
+        self.arm = SimulatedArm.from_mjcf(self.mjcf)
         self.arm.joint_impedance = np.array(task.joint_impedance_nm_rad)
         self._tip = self.arm.data.site("tip")
         self._hole = int(self.arm.model.body("hole").mocapid[0])

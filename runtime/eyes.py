@@ -1,0 +1,127 @@
+"""What a policy sees: newest frames of all its cameras, cut to size, encoded, and whether they may be acted on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from poco.clock import monotonic_ns
+from poco.errors import CameraError
+from poco.frames import Frame, FrameRing, ring_name
+from poco.images import as_seen, window_of
+from poco.observation import observe
+from poco.records import TaskSignal
+from poco.runtime.encoder import Encoder
+from poco.runtime.freshness import Stream
+from poco.settings import CameraSettings
+from poco.specification import Specification
+
+Images = npt.NDArray[np.uint8]
+
+LOCKSTEP_POLL_S = 0.0005
+LOCKSTEP_PATIENCE_S = 1.5
+LOCKSTEP_STALE_NS = 10_000_000_000
+
+
+def cameras_of(specification: Specification, cameras: Sequence[CameraSettings]) -> tuple[CameraSettings, ...]:
+    """Return the settings of the cameras that `specification` sees through, in order; raises CameraError naming a missing one."""
+    known = {camera.name: camera for camera in cameras}
+    missing = [name for name in specification.cameras if name not in known]
+    if missing:
+        raise CameraError(
+            f"the policy sees through the camera {missing[0]}, the settings have {', '.join(known) or 'none'}: add it under cameras"
+        )
+    return tuple(known[name] for name in specification.cameras)
+
+
+@dataclass(slots=True)
+class Glance:
+    """What the newest observation was made from: images [cameras, 3, side, side], age of the oldest and time it took (ns)."""
+
+    images: Images
+    age_ns: int = 0
+    took_ns: int = 0
+
+
+@dataclass(slots=True)
+class _Eye:
+    ring: FrameRing
+    stream: Stream
+    window: tuple[int, int, int]
+    frame: Frame | None = field(default=None)
+
+
+class Eyes:
+    """The cameras of a run with the encoder behind them; policy process only, one thread.
+
+    Of an arm in lockstep, whose time stands still meanwhile, they wait for the frames of the very tick; else the newest are taken.
+    `told` hears of every camera whose frames may no longer be acted on, and, with "", of one whose frames may be again.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        cameras: Sequence[CameraSettings],
+        run_name: str,
+        lockstep: bool,
+        told: Callable[[int, str, str], None],
+        clock: Callable[[], int] = monotonic_ns,
+    ) -> None:
+        """Map the frames of `cameras`; raises PocoError if they are not there, SettingsError if they are too small."""
+        self._encoder, self._lockstep, self._told, self._clock = encoder, lockstep, told, clock
+        self._eyes: list[_Eye] = []
+        for camera in cameras:
+            ring = FrameRing(ring_name(run_name, camera.name))
+            window = window_of(camera.crop, *ring.size, encoder.side, camera.name)
+            self._eyes.append(_Eye(ring, Stream(camera), window))
+        self.glance = Glance(np.zeros((len(self._eyes), 3, encoder.side, encoder.side), np.uint8))
+
+    @property
+    def clear(self) -> bool:
+        """Whether the newest observation may be acted on."""
+        return not any(eye.stream.trouble for eye in self._eyes)
+
+    def look(
+        self, state: npt.NDArray[np.void], signal: TaskSignal, specification: Specification
+    ) -> npt.NDArray[np.float32]:
+        """Return the observation [O] made of the newest images and what is told; `clear` says whether it counts."""
+        began_ns = self._clock()
+        tick = int(state["tick"])
+        if self._lockstep:
+            self._await(tick)
+        images, ages_ns = np.zeros_like(self.glance.images), [0]
+        for eye, image in zip(self._eyes, images, strict=True):
+            eye.frame = eye.ring.newest()
+            now_ns = self._now_ns(eye, tick)
+            self._judge(eye, tick, now_ns)
+            if eye.frame is not None:
+                as_seen(eye.frame.pixels, *eye.window, image)
+                ages_ns.append(now_ns - int(eye.frame.head["t_ns"]))
+        observation = self._encoder.run(images, observe(state, signal, specification.told))
+        self.glance = Glance(images, max(ages_ns), self._clock() - began_ns)
+        return observation
+
+    def _judge(self, eye: _Eye, tick: int, now_ns: int) -> None:
+        head, before = None if eye.frame is None else eye.frame.head, eye.stream.trouble
+        trouble = eye.stream.look(head, now_ns)
+        if bool(trouble) != bool(before):
+            self._told(tick, eye.stream.camera.name, trouble)
+
+    def _now_ns(self, eye: _Eye, tick: int) -> int:
+        """Return the time to judge the frame of `eye` by; in lockstep one of `tick` is new however long ago it was taken."""
+        if not self._lockstep or eye.frame is None or int(eye.frame.head["tick"]) < tick:
+            return self._clock() + self._lockstep * LOCKSTEP_STALE_NS
+        return int(eye.frame.head["t_ns"])
+
+    def _await(self, tick: int) -> None:
+        """Wait until every camera shows `tick`, as long as that may take before it counts as stale."""
+        deadline_s = time.monotonic() + LOCKSTEP_PATIENCE_S
+        for eye in self._eyes:
+            while (frame := eye.ring.newest()) is None or int(frame.head["tick"]) < tick:
+                if time.monotonic() > deadline_s:
+                    return
+                time.sleep(LOCKSTEP_POLL_S)

@@ -24,6 +24,6 @@ def chosen_device(name: str) -> torch.device:
                 f"--device is {name}, but torch {torch.__version__} sees {torch.cuda.device_count()} GPUs: install a driver and a "
                 "torch built for CUDA, or use --device cpu"
             )
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(device.index or 0)
         torch.set_float32_matmul_precision("high")
     return device

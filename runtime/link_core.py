@@ -25,6 +25,14 @@ C = TypeVar("C", bound=Hashable)
 _packet: msgspec.msgpack.Decoder[Packet] = msgspec.msgpack.Decoder(Packet)
 
 
+def read_packet(packet: bytes) -> Packet | None:
+    """Return what a writer sent; None for anything else, whatever it is."""
+    try:
+        return _packet.decode(packet)
+    except UNREADABLE:
+        return None
+
+
 class LinkCore(Generic[C]):
     """Writers (known by connections C), the journal and their receipts."""
 
@@ -42,9 +50,8 @@ class LinkCore(Generic[C]):
 
     def receive(self, connection: C, packet: bytes) -> bool:
         """Take a packet of a writer; False for one that makes no sense, whose connection is to be closed."""
-        try:
-            message = _packet.decode(packet)
-        except UNREADABLE:
+        message = read_packet(packet)
+        if message is None:
             return False
         if isinstance(message, Greeting):
             self._writers[connection] = message.writer

@@ -34,9 +34,13 @@ class ArmlessRobot:
         address: str,
         keys: Path | None,
         specification: Specification,
+        policy: str = "none",
         **overrides: str,
     ) -> None:
-        """Make run-ROBOT and journal-ROBOT in `folder` and start the link process; `overrides` are keys of the settings."""
+        """Make run-ROBOT and journal-ROBOT in `folder` and start the link process; `overrides` are keys of the settings.
+
+        `policy` is the artifact that the gate, where there is one, takes robot and specification from.
+        """
         settings = {
             "robot.name": robot,
             "swap.trust": "none",
@@ -46,7 +50,7 @@ class ArmlessRobot:
         }
         self.options = RunOptions(
             settings=read_settings(CONFIG, settings),
-            policy="none",
+            policy=policy,
             episodes=1,
             speed=1.0,
             seed=0,

@@ -66,8 +66,8 @@ def success(axes: Axes, report: DemoReport) -> None:
     if report.before_learning:
         place = report.before_learning + 0.5
         axes.axvline(place, color=INK, linewidth=1.0, linestyle="--")
-        axes.text(place - 0.4, 0.03, "as cloned; the critic learns", ha="right", va="bottom", fontsize=8, color=INK)
-        axes.text(place + 0.4, 0.03, "the actor learns, too", ha="left", va="bottom", fontsize=8, color=INK)
+        axes.text(place - 0.8, 0.03, "as cloned; the critic learns", ha="right", va="bottom", fontsize=8, color=INK)
+        axes.text(place + 0.8, 0.03, "the actor learns, too", ha="left", va="bottom", fontsize=8, color=INK)
     places = [one.active_after for one in report.generations[1:] if one.active_after is not None]
     axes.vlines(places, 0.0, 1.0, color=GREY, linewidth=0.8, linestyle=":", label="a generation became active")
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.06), ncols=2, fontsize=8, frameon=True, edgecolor="none")

@@ -74,6 +74,21 @@ class Actor(Protocol):
         return None
 
     @property
+    def execute_steps(self) -> int:
+        """How many actions of the newest chunk are to be executed before the next one attaches."""
+        return self.specification.execute_steps
+
+    @property
+    def human(self) -> bool:
+        """Whether a person chose the newest chunk."""
+        return False
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What the ends of episodes say of who acted, beside the generation."""
+        return {}
+
+    @property
     def speed(self) -> float:
         """Factor on the speed of the motion, in (0, 1]."""
         return 1.0
@@ -128,16 +143,36 @@ class PolicyActor(Actor):
         return self._session.run(moment.observation, noise)
 
 
+class Lookout:
+    """What the scripted operator knows of the hole: what the task's sensor says, averaged over the episode."""
+
+    def __init__(self, specification: Specification) -> None:
+        self._specification = specification
+        self._readings: list[Floats] = []
+        self.sight: Sight
+
+    def look(self, moment: Moment) -> None:
+        """Look again; the first chunk of an episode begins anew."""
+        signal = moment.signal
+        if moment.chunk == 0:
+            self._readings = []
+        first_yaw = self._readings[0][3] if self._readings else signal.target_yaw
+        yaw = first_yaw + wrap(signal.target_yaw - first_yaw)
+        self._readings.append(np.array([*signal.target_position, yaw]))
+        mean = np.mean(self._readings, axis=0)
+        view = scene(moment.state, signal, self._specification)
+        self.sight = Sight(moment.episode, view, hole_position=mean[:3], hole_yaw=float(mean[3]))
+
+
 class OperatorActor(Actor):
-    """The scripted operator with a steady hand; it knows of the hole what the task's sensor says, averaged over the episode."""
+    """The scripted operator with a steady hand."""
 
     generation = 0
 
     def __init__(self, specification: Specification, seed: int) -> None:
         self._specification = specification
-        self._operator = Operator(specification, lambda: self._sight, noise=0.0, bias_m=0.0, seed=seed)
-        self._sight: Sight
-        self._readings: list[Floats] = []
+        self._lookout = Lookout(specification)
+        self._operator = Operator(specification, lambda: self._lookout.sight, noise=0.0, bias_m=0.0, seed=seed)
 
     @property
     def specification(self) -> Specification:
@@ -146,13 +181,5 @@ class OperatorActor(Actor):
 
     def choose(self, moment: Moment) -> Actions:
         """Look again and go on towards the hole."""
-        signal = moment.signal
-        if moment.chunk == 0:
-            self._readings = []
-        first_yaw = self._readings[0][3] if self._readings else signal.target_yaw
-        yaw = first_yaw + wrap(signal.target_yaw - first_yaw)
-        self._readings.append(np.array([*signal.target_position, yaw]))
-        mean = np.mean(self._readings, axis=0)
-        view = scene(moment.state, signal, self.specification)
-        self._sight = Sight(moment.episode, view, hole_position=mean[:3], hole_yaw=float(mean[3]))
+        self._lookout.look(moment)
         return self._operator()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import subprocess
 import sys
 import time
@@ -18,15 +16,18 @@ from rich.console import Console
 from poco.artifact import Artifact, read_artifact
 from poco.episodes import write_durably
 from poco.errors import ArtifactError, PocoError, UsageError, guard
-from poco.runtime import doctor
+from poco.runtime import doctor, record
+from poco.runtime.console import terminal_keys
+from poco.runtime.contact_sheet import show_demonstrations
 from poco.runtime.eyes import cameras_of
 from poco.runtime.report import print_summary, write_report
+from poco.runtime.run_flags import PACKAGED_CONFIG, Parser, add_run_flags, options_of, parse_with
 from poco.runtime.run_folder import RunFacts, RunFolder, host_facts
-from poco.runtime.run_options import OPERATOR, RunOptions
+from poco.runtime.run_options import WITHOUT_ARTIFACT, RunOptions
 from poco.runtime.status import Status
 from poco.runtime.store import FLOOR_FILE, ArtifactStore
 from poco.runtime.supervisor import Supervisor
-from poco.settings import Settings, nearest, read_settings, settings_keys
+from poco.settings import Settings
 from poco.shm import RunMemory, sweep
 
 DESCRIPTION = "Run a chunk policy on an FR3: the simulated one or a real one, through the same path."
@@ -39,16 +40,16 @@ EPILOG = """examples:
   poco-runtime --robot sim --policy artifacts/peg_in_hole --swap.trust ~/.poco/trust --episodes 100
   poco-runtime --robot sim --policy artifacts/peg_in_hole --link tcp://127.0.0.1:7766
   poco-runtime --robot sim --policy artifacts/peg_in_hole --link tcp://10.0.0.5:7766 --keys ~/.config/poco/keys
+  poco-runtime record --robot sim --task peg_in_hole --hands keyboard --episodes 30 --out runs/demonstrations
   poco-runtime veto --store runs/store-fr3
   poco-runtime doctor --robot.kind franka --robot.host 172.16.0.2
 
+record has a person's hands move the arm and keeps the demonstrations; poco-runtime record --help says more.
 doctor examines this computer and the way to the arm; poco-runtime doctor --help says more. veto and rollback throw out
 the generation of the policy that is on trial, or the active one, in a run that takes new generations (--swap.trust).
 Every key of the settings file can be overridden as --section.key VALUE. Ctrl-C brakes the arm and stops the run.
 Exit codes: 0 done, 2 usage, 3 settings, 4 artifact, 5 arm, 6 address, 7 real-time rights, 8 motion, 9 latched fault,
 10 camera, 130 stopped by Ctrl-C."""
-DEFAULT_CONFIG = "fr3_peg_in_hole.yaml"
-PACKAGED_CONFIG = Path(__file__).parent.parent / "configs" / DEFAULT_CONFIG
 REQUESTS = {
     "veto": "Throw out the generation of the policy that is on trial; the run goes on with the one before.",
     "rollback": "Return to the generation of the policy before the active one, while the run goes on.",
@@ -56,118 +57,20 @@ REQUESTS = {
 SUCCESS, EPISODES = "success_", "evaluation_episodes_"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise UsageError(f"{message}; see poco-runtime --help")
-
-
 def parse(words: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     """Return the flags and the dotted overrides in `words`; raises UsageError naming the nearest flag."""
-    parser = _Parser("poco-runtime", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
+    parser = Parser("poco-runtime", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument(
-        "--robot", choices=("sim", "franka"), help="sim starts the emulated arm; franka uses one that is there"
-    )
     parser.add_argument(
         "--policy",
         metavar="PATH",
         help="artifact folder, as poco-export makes it, or operator: the scripted operator of peg-in-hole",
     )
-    parser.add_argument("--episodes", type=int, default=1, metavar="N", help="how many episodes to run (default 1)")
-    parser.add_argument(
-        "--speed", type=float, default=1.0, metavar="S", help="time scale of the motion, 0.05 to 1 (default 1)"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of policy noise and task (default 0)")
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", help=f"settings file (default: the packaged {DEFAULT_CONFIG})"
-    )
-    parser.add_argument("--sensors", metavar="URL", help="task signals, such as emulator://127.0.0.2")
-    parser.add_argument("--link", metavar="ADDRESS", help="learner that gets the journal, such as tcp://127.0.0.1:7766")
-    parser.add_argument("--keys", metavar="DIR", help="keys of the link, as poco-keys makes them")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/<time>)")
-    parser.add_argument(
-        "--keep-minutes", type=int, default=10, metavar="N", help="keep the ticks of the last N minutes (default 10)"
-    )
-    parser.add_argument(
-        "--recover", action="store_true", help="recover an arm that stands in a reflex, after looking at it"
-    )
-    flags, rest = parser.parse_known_args(words)
-    known = [word for action in parser._actions for word in action.option_strings]
-    overrides = _overrides(rest, [*known, *(f"--{key}" for key in settings_keys())])
+    add_run_flags(parser, "how many episodes to run")
+    flags, overrides = parse_with(parser, words)
     if flags.policy is None:
         raise UsageError("--policy is missing: give an artifact folder, for example artifacts/peg_in_hole, or operator")
     return flags, overrides
-
-
-def _overrides(rest: Sequence[str], known: Sequence[str]) -> dict[str, str]:
-    overrides: dict[str, str] = {}
-    words = iter(rest)
-    for word in words:
-        name, joined, value = word.partition("=")
-        if name not in known:
-            raise UsageError(f"unknown flag {name}; {nearest(name, known)}")
-        if not joined:
-            value = next(words, "")
-        if value == "":
-            raise UsageError(f"{name} needs a value; see poco-runtime --help")
-        overrides[name.removeprefix("--")] = value
-    return overrides
-
-
-def options_of(flags: argparse.Namespace, overrides: dict[str, str]) -> RunOptions:
-    """Check flags and settings together; raises UsageError or SettingsError with value, limit and remedy."""
-    if flags.robot:
-        overrides["robot.kind"] = flags.robot
-    if flags.sensors:
-        overrides |= {f"task.{name}": flags.sensors for name in ("sensors", "outcome", "reset")}
-    if flags.link:
-        overrides["link.learner"] = json.dumps(flags.link)
-    if flags.keys:
-        overrides["link.keys"] = json.dumps(flags.keys)
-    settings = read_settings(flags.config or PACKAGED_CONFIG, overrides)
-    if settings.robot.kind == "franka" and flags.config is None and "task.sensors" not in overrides:
-        raise UsageError(
-            "--robot franka needs --sensors (or a --config of its own): who says where the task's objects are?"
-        )
-    if settings.robot.kind == "sim" and not flags.sensors:
-        address = f"emulator://{settings.robot.host}"
-        task = msgspec.structs.replace(settings.task, sensors=address, outcome=address, reset=address)
-        settings = msgspec.structs.replace(settings, task=task)
-    settings = _forbid_automatic_recovery(settings, "robot.automatic_recovery" in overrides)
-    if not 1 <= flags.episodes <= 100_000:
-        raise UsageError(f"--episodes is {flags.episodes}, must lie in 1 to 100000")
-    if not 0.05 <= flags.speed <= 1.0:
-        raise UsageError(f"--speed is {flags.speed:g}, must lie in 0.05 to 1: 1 is the speed the policy was trained at")
-    if flags.seed < 0:
-        raise UsageError(f"--seed is {flags.seed}, must be 0 or more")
-    if not 1 <= flags.keep_minutes <= 10_000:
-        raise UsageError(
-            f"--keep-minutes is {flags.keep_minutes}, must lie in 1 to 10000: a minute is 46 MB, at most twice as many are kept"
-        )
-    started = datetime.now(UTC)
-    return RunOptions(
-        settings=settings,
-        policy=OPERATOR if flags.policy == OPERATOR else str(Path(flags.policy).resolve()),
-        episodes=flags.episodes,
-        speed=flags.speed,
-        seed=flags.seed,
-        recover=flags.recover,
-        keep_minutes=flags.keep_minutes,
-        run_name=f"{started:%Y%m%d-%H%M%S}-{os.getpid()}",
-        boot_epoch=time.time_ns() // 1_000_000,
-        folder=str((flags.out or Path("runs") / f"{started:%Y%m%d-%H%M%S}-{os.getpid()}").resolve()),
-    )
-
-
-def _forbid_automatic_recovery(settings: Settings, asked_for: bool) -> Settings:
-    """Only a simulated arm recovers by itself; a real one waits for a person."""
-    if settings.robot.kind == "sim" or not settings.robot.automatic_recovery:
-        return settings
-    if asked_for:
-        raise UsageError(
-            "robot.automatic_recovery is for --robot sim only: on an arm a person recovers, with --recover"
-        )
-    return msgspec.structs.replace(settings, robot=msgspec.structs.replace(settings.robot, automatic_recovery=False))
 
 
 def prepare(options: RunOptions, artifact: Artifact | None) -> RunFolder:
@@ -192,8 +95,8 @@ def prepare(options: RunOptions, artifact: Artifact | None) -> RunFolder:
 
 
 def open_artifact(policy: str) -> Artifact | None:
-    """Read the artifact of a run, None for the operator; raises ArtifactError also if the artifact's time is over."""
-    if policy == OPERATOR:
+    """Read the artifact of a run, None for operator and hands; raises ArtifactError also if the artifact's time is over."""
+    if policy in WITHOUT_ARTIFACT:
         return None
     artifact = read_artifact(Path(policy))
     expires_unix_s = artifact.manifest.expires_unix_s
@@ -225,7 +128,7 @@ def stock(store: ArtifactStore, artifact: Artifact) -> Artifact:
 
 def ask(words: Sequence[str]) -> int:
     """Leave the operator's request `veto` or `rollback` for the run that uses a store."""
-    parser = _Parser(f"poco-runtime {words[0]}", description=REQUESTS[words[0]], allow_abbrev=False)
+    parser = Parser(f"poco-runtime {words[0]}", description=REQUESTS[words[0]], allow_abbrev=False)
     parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="such as runs/store-fr3")
     folder = parser.parse_args(words[1:]).store
     if not (folder / FLOOR_FILE).is_file():
@@ -240,26 +143,32 @@ def run(words: Sequence[str], console: Console) -> int:
         return doctor.run(words[1:], PACKAGED_CONFIG, console)
     if words and words[0] in REQUESTS:
         return ask(words)
-    options = options_of(*parse(words))
+    options = record.options_of(words[1:]) if words[:1] == ["record"] else options_of(*parse(words))
     artifact = open_artifact(options.policy)
     if artifact is not None and options.swaps:
         artifact = stock(ArtifactStore(options.store), artifact)
     if artifact is not None:
         cameras_of(artifact.specification, options.settings.cameras)
+    keys = None if options.hands is None else terminal_keys(options.hands.device)
     sweep()
     folder = prepare(options, artifact)
     memory = RunMemory.create(options.run_name)
     failure: PocoError | None = None
     code = 0
     try:
-        code = Supervisor(options, folder, memory, Status(folder, options.episodes, console)).run()
+        status = Status(folder, options.episodes, console, "" if keys is None else keys.help)
+        code = Supervisor(options, folder, memory, status, keys).run()
     except PocoError as error:
         failure = error
     finally:
         memory.unlink()
+        if keys is not None:
+            keys.close()
     try:
         if folder.ticks().size:
             show_report(folder, artifact, options.settings, console)
+        if options.hands is not None:
+            show_demonstrations(folder, console)
     finally:
         if failure is not None:
             raise failure

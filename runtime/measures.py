@@ -17,6 +17,7 @@ from poco.runtime.run_folder import (
     ChunkRecord,
     Dilation,
     EpisodeEnded,
+    EpisodeLabelled,
     EpisodeStarted,
     Event,
     Fault,
@@ -101,7 +102,7 @@ class Recording:
 
 
 class EpisodeReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One episode; outcome "unfinished" if the run ended before it did."""
+    """One episode; outcome "unfinished" if the run ended before it did, "discarded" if a person threw it away."""
 
     episode: int
     seed: int
@@ -164,7 +165,7 @@ def measure(recording: Recording) -> Report:
     """Measure everything a report says about `recording`; a run without ticks, chunks or episodes is fine."""
     ticks, chunks = recording.ticks, recording.chunks
     episodes = episode_reports(recording)
-    finished = len(recording.of_kind(EpisodeEnded))
+    finished = sum(episode.outcome not in ("unfinished", "discarded") for episode in episodes)
     successes = sum(episode.outcome == SUCCESS for episode in episodes)
     turnaround = recording.turnaround_ns()
     dilations = recording.of_kind(Dilation)
@@ -219,13 +220,14 @@ def headline(report: Report) -> str:
 
 
 def episode_reports(recording: Recording) -> list[EpisodeReport]:
-    """Pair the start and end of every episode in order of starting."""
+    """Pair the start and end of every episode in order of starting, with the outcome that a person gave it last."""
+    labels = {event.episode: event.outcome for event in recording.of_kind(EpisodeLabelled)}
     ends = {event.episode: event for event in recording.of_kind(EpisodeEnded)}
     return [
         EpisodeReport(
             episode=start.episode,
             seed=start.seed,
-            outcome=ends[start.episode].outcome if start.episode in ends else "unfinished",
+            outcome=labels.get(start.episode, ends[start.episode].outcome if start.episode in ends else "unfinished"),
             steps=ends[start.episode].steps if start.episode in ends else 0,
             ticks=ends[start.episode].ticks if start.episode in ends else 0,
         )

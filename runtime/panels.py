@@ -115,7 +115,7 @@ def episode_strip(axes: Axes, report: Report) -> None:
         note(axes, "no episode was started")
         return
     for place, episode in enumerate(report.episodes):
-        color = {SUCCESS: GREEN, "unfinished": GREY}.get(episode.outcome, ORANGE)
+        color = {SUCCESS: GREEN, "unfinished": GREY, "discarded": GREY}.get(episode.outcome, ORANGE)
         axes.add_patch(Rectangle((place + 0.04, 0.0), 0.92, 1.0, color=color))
         if len(report.episodes) <= 30:
             word = f"{episode.ticks * TICK_S:.1f} s" if episode.ticks else ""

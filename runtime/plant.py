@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from poco.shm import RunMemory
 from poco.trouble import Mode, Request
 
 State = npt.NDArray[np.void]
+Judge = Callable[[TaskSignal], TaskSignal]
 
 SERVO_SILENT_S = 5.0
 SETTLE_POLL_TICKS = 10
@@ -29,11 +31,14 @@ class RobotPlant:
 
     An emulated arm in lockstep does not pass a tick that is waited for until the next wait, nor the first one of a motion
     before the first wait, so a run is reproducible.
-    The `*_ns` stamps of the last wait, signal and publication feed the latency report. Policy process only.
+    The `*_ns` stamps of the last wait, signal and publication feed the latency report. `judge` may change the outcome in a
+    signal. Policy process only.
     """
 
-    def __init__(self, memory: RunMemory, driver: TaskDriver, state_age_max_s: float) -> None:
-        self._memory = memory
+    def __init__(
+        self, memory: RunMemory, driver: TaskDriver, state_age_max_s: float, judge: Judge | None = None
+    ) -> None:
+        self._memory, self._judge = memory, judge
         self._state_age_max_ns = state_age_max_s * 1e9
         self._driver = driver
         self._parent = os.getppid()
@@ -83,7 +88,7 @@ class RobotPlant:
         """Return the newest task signal."""
         signal = self._driver.read(self.tick)
         self.sensed_ns = monotonic_ns()
-        return signal
+        return signal if self._judge is None else self._judge(signal)
 
     def place(self, seed: int) -> None:
         """Have the objects of the task placed for the next episode."""

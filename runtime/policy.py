@@ -20,7 +20,6 @@ import numpy as np
 from poco.artifact import read_artifact
 from poco.chunks import ChunkSequence
 from poco.clock import TICKS_PER_SECOND, monotonic_ns
-from poco.episodes import write_episode
 from poco.errors import ArmError, PocoError, exit_with
 from poco.hw.task_driver import TaskDriver
 from poco.limits import PLANNING_MARGINS, fr3_limits
@@ -29,19 +28,16 @@ from poco.observation import observe
 from poco.records import ROBOT_STATE, Step
 from poco.rollout import Outcome, Rollout, Transition
 from poco.runtime.actors import Actor, ChunkFigures, Moment, OperatorActor, PolicyActor
+from poco.runtime.episode_book import EpisodeBook
 from poco.runtime.eyes import Eyes, Glance, cameras_of
+from poco.runtime.hands import HandsActor
 from poco.runtime.journal_recorder import JournalRecorder
+from poco.runtime.line_reader import LineReader
+from poco.runtime.person import DISCARDS, Person
 from poco.runtime.plant import RobotPlant, Stopped
+from poco.runtime.recording import Recording
 from poco.runtime.reset import ATTACH_DELAY_TICKS, SETTLE_TICKS, plan_reset
-from poco.runtime.run_folder import (
-    CameraFresh,
-    CameraStale,
-    ChunkRecord,
-    EpisodeEnded,
-    EpisodeStarted,
-    GenerationMoved,
-    RunFolder,
-)
+from poco.runtime.run_folder import CameraFresh, CameraStale, ChunkRecord, EpisodeStarted, GenerationMoved, RunFolder
 from poco.runtime.run_options import OPERATOR, RunOptions
 from poco.runtime.store import ArtifactStore
 from poco.runtime.swap import Moved
@@ -57,11 +53,12 @@ SETTLE_S = 1.0
 class PolicyProcess:
     """Holds what one run of the policy needs; every method belongs to the policy process."""
 
-    def __init__(self, options: RunOptions, memory: RunMemory, boot_epoch: int) -> None:
+    def __init__(self, options: RunOptions, memory: RunMemory, boot_epoch: int, lines: LineReader) -> None:
         self.options, self.boot_epoch = options, boot_epoch
         self.settings = options.settings
         self.memory = memory
         self.folder = RunFolder.open(Path(options.folder))
+        self.person = Person(lines.lines)
         self.actor = self._open_actor()
         self.specification = self.actor.specification
         self.limits = fr3_limits(PLANNING_MARGINS, self.settings.guards.guards(), self.specification.tip)
@@ -72,7 +69,9 @@ class PolicyProcess:
         self.folder = replace(self.folder, events_to=self.journal.note)
         task = self.settings.task
         driver = TaskDriver(task.sensors, task.outcome, task.reset)
-        self.plant = RobotPlant(memory, driver, self.settings.servo.state_age_max_s)
+        self.plant = RobotPlant(memory, driver, self.settings.servo.state_age_max_s, self.person.judge)
+        self.book = EpisodeBook(self.folder, self.journal, self.specification)
+        self.recording = self._open_recording()
         newest = memory.read_chunk()
         self.chunk_id = 0 if newest is None else int(newest["chunk_id"])
         self.eyes = self._open_eyes(driver.lockstep)
@@ -81,6 +80,8 @@ class PolicyProcess:
     def _open_actor(self) -> Actor:
         """Return who chooses the chunks of this run, ready to do so; raises ArtifactError."""
         options = self.options
+        if options.hands is not None:
+            return HandsActor(options.hands, options.seed, self.person)
         if options.policy == OPERATOR:
             return OperatorActor(options.specification(), options.seed)
         if options.swaps:
@@ -99,6 +100,20 @@ class PolicyProcess:
         self.folder.append_event(
             CameraStale(tick=tick, camera=camera, reason=trouble) if trouble else CameraFresh(tick=tick, camera=camera)
         )
+
+    def _open_recording(self) -> Recording | None:
+        """Return what waits for the person between demonstrations; None where nobody has to be waited for."""
+        if not isinstance(self.actor, HandsActor):
+            return None
+        renew = partial(self._reset_motion, 0.0)
+        return Recording(
+            self.person, self.actor, self.book, self.plant, self.options.episodes, renew, self._renew_ticks
+        )
+
+    @property
+    def _renew_ticks(self) -> int:
+        """How long the arm may be held before a motion to where it is renews the servo's patience."""
+        return int(self.settings.servo.hold_timeout_s * TICKS_PER_SECOND / 2)
 
     def _moved(self, moved: Moved) -> None:
         """Record that a generation has come further or was thrown out."""
@@ -129,21 +144,29 @@ class PolicyProcess:
 
     def run(self, first_episode: int) -> None:
         """Run the remaining episodes of this run and bring the arm to rest."""
-        for episode in range(first_episode, self.options.episodes):
-            self.go_to_start()
-            self._wait_for_room()
+        episode = first_episode
+        while self._begins(episode):
             self.run_episode(episode)
+            episode += 1
         self.plant.settle()
         self.plant.free_run()
         self.journal.settle(SETTLE_S)
 
+    def _begins(self, episode: int) -> bool:
+        """Make arm and objects ready for `episode`; False if it is not to be."""
+        if self.person.quits or (self.recording is None and episode >= self.options.episodes):
+            return False
+        self.go_to_start()
+        self._wait_for_room()
+        self.plant.place(self.options.seed + episode)
+        return self.recording is None or self.recording.begins(episode)
+
     def _wait_for_room(self) -> None:
         """Hold the arm where an episode starts as long as the journal could not take it."""
-        renew_ticks = int(self.settings.servo.hold_timeout_s * TICKS_PER_SECOND / 2)
         since_tick = self.plant.tick
         while self.journal.trouble:
             self.plant.wait(self.plant.tick + ROOM_POLL_TICKS)
-            if self.plant.tick - since_tick > renew_ticks:
+            if self.plant.tick - since_tick > self._renew_ticks:
                 self._reset_motion(retract_height_m=0.0)
                 since_tick = self.plant.tick
 
@@ -176,8 +199,6 @@ class PolicyProcess:
 
     def run_episode(self, episode: int) -> None:
         """Run one episode and leave its file and events in the run folder."""
-        seed = self.options.seed + episode
-        self.plant.place(seed)
         sequence = ChunkSequence(
             self.specification,
             self.limits,
@@ -196,8 +217,11 @@ class PolicyProcess:
             clear=self._clear,
         )
         first_tick = self.plant.tick + 1
+        sequence.human = self.actor.human
+        self.person.begin_episode()
         observation = rollout.begin(first_tick)
-        self.folder.append_event(EpisodeStarted(tick=self.plant.tick, episode=episode, seed=seed))
+        started = EpisodeStarted(tick=self.plant.tick, episode=episode, seed=self.options.seed + episode)
+        self.folder.append_event(started)
         steps: list[Step] = []
         outcome: Outcome = "running"
         chunk = 0
@@ -209,7 +233,8 @@ class PolicyProcess:
             glance = None if self.eyes is None else self.eyes.glance
             actions = self.actor.choose(Moment(episode, chunk, observation, rollout.state, rollout.signal))
             inferred_ns = monotonic_ns()
-            sequence.generation = self.actor.generation
+            sequence.generation, sequence.human = self.actor.generation, self.actor.human
+            sequence.execute_steps = self.actor.execute_steps
             sequence.pace(self.options.speed * self.actor.speed)
             transition = rollout.step(actions, partial(self.actor.meanwhile, sequence.rehearse))
             self.actor.chunk(self._figures(transition))
@@ -220,15 +245,15 @@ class PolicyProcess:
             chunk += 1
         if outcome != "fault":
             rollout.stop()
+        self.person.end_episode()
         self.actor.episode(success=outcome == "success", fault=outcome == "fault")
         self.chunk_id = sequence.last_chunk_id
         end = rollout.end(outcome)
-        self.journal.end(end)
-        write_episode(self.folder.episodes / f"{episode:06d}.safetensors", self.specification, steps, end)
-        ended = EpisodeEnded(
-            tick=self.plant.tick, episode=episode, outcome=outcome, steps=len(steps), ticks=self.plant.tick - first_tick
-        )
-        self.folder.append_event(ended)
+        end = msgspec.structs.replace(end, labels=end.labels | self.actor.labels | self.person.labels)
+        self.book.close(steps, end, outcome, self.plant.tick - first_tick)
+        failed = outcome != "success" and self.options.hands is not None and self.options.hands.only_successes
+        if failed or self.person.verdict in DISCARDS:
+            self.book.discard()
 
     def _clear(self) -> bool:
         """Tell whether what was seen last may be acted on."""
@@ -276,13 +301,15 @@ def main() -> None:
     arguments = parser.parse_args()
     signals.signal(signals.SIGINT, signals.SIG_IGN)
     options = msgspec.json.decode(Path(arguments.options).read_bytes(), type=RunOptions)
+    lines = LineReader(sys.stdin.fileno())
     try:
         memory = RunMemory.attach(options.run_name)
         restarted = arguments.first_episode is not None
-        process = PolicyProcess(options, memory, time.time_ns() // 1_000_000 if restarted else options.boot_epoch)
+        boot_epoch = time.time_ns() // 1_000_000 if restarted else options.boot_epoch
+        process = PolicyProcess(options, memory, boot_epoch, lines)
         memory.policy_beat()
         print("ready", flush=True)
-        if not sys.stdin.readline():
+        if not lines.line():
             return
         gc.freeze()
         process.run(arguments.first_episode or 0)

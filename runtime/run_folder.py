@@ -8,6 +8,7 @@ minutes.jsonl   one Minute per minute of motion, of the whole run
 chunks.jsonl    one ChunkRecord per planned chunk
 events.jsonl    one Event per line
 episodes/       one episode file each (`poco.episodes`)
+discarded/      those that a person has thrown away
 ```
 Writers append whole records, so a run that was cut short leaves at most one incomplete record at the end of a file.
 """
@@ -125,6 +126,13 @@ class EpisodeEnded(_Event, frozen=True, kw_only=True, tag="episode_end"):
     ticks: int
 
 
+class EpisodeLabelled(_Event, frozen=True, kw_only=True, tag="episode_label"):
+    """A person said afterwards that `episode` was a "success", a "failure" or is to be "discarded"."""
+
+    episode: int
+    outcome: str
+
+
 class Fault(_Event, frozen=True, kw_only=True, tag="fault"):
     """The servo latched the fault `code` of the trouble table; `text` says what it means."""
 
@@ -210,6 +218,7 @@ class CameraFresh(_Event, frozen=True, kw_only=True, tag="camera_fresh"):
 Event: TypeAlias = (
     EpisodeStarted
     | EpisodeEnded
+    | EpisodeLabelled
     | Fault
     | Hold
     | Reflex

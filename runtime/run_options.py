@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -14,12 +15,31 @@ from poco.specification import Specification, read_specification
 OPERATOR = "operator"
 """In place of an artifact's folder: the scripted operator of peg-in-hole."""
 
+HANDS = "hands"
+"""In place of an artifact's folder: a person's hands on a device."""
+
+WITHOUT_ARTIFACT = (OPERATOR, HANDS)
+DeviceName = Literal["keyboard", "gamepad", "spacemouse", "scripted"]
+
 OPERATOR_SPECIFICATION = Path(poco.__file__).parent / "configs" / "peg_in_hole_specification.yaml"
 
 
+class HandsOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What is recorded: specification file of the task, device, `gain` of a full deflection as a share of the largest action,
+    whether what fails is thrown away; for scripted hands how much they tremble (of the largest action) and by how much they
+    misjudge the hole (m)."""
+
+    task: str
+    device: DeviceName
+    gain: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1.0
+    only_successes: bool = False
+    noise: float = 0.0
+    bias_m: float = 0.0
+
+
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """One run: its settings, policy (an artifact's folder or OPERATOR), number of episodes, speed, seed, memory, folder and
-    how many minutes of ticks to keep at least."""
+    """One run: its settings, policy (an artifact's folder, OPERATOR or HANDS), number of episodes, speed, seed, memory, folder, how
+    many minutes of ticks to keep at least, and whose hands."""
 
     settings: Settings
     policy: str
@@ -31,11 +51,12 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     boot_epoch: int
     folder: str
     keep_minutes: int
+    hands: HandsOptions | None = None
 
     @property
     def swaps(self) -> bool:
         """Whether the policy may be replaced while it drives."""
-        return self.policy != OPERATOR and bool(self.settings.swap.trust)
+        return self.policy not in WITHOUT_ARTIFACT and bool(self.settings.swap.trust)
 
     @property
     def store(self) -> Path:
@@ -45,6 +66,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def specification(self) -> Specification:
         """Read what the policy sees and does; raises ArtifactError. Any process, before motion."""
+        if self.hands is not None:
+            return read_specification(Path(self.hands.task))
         if self.policy == OPERATOR:
             return read_specification(OPERATOR_SPECIFICATION)
         return read_artifact(Path(self.policy)).specification

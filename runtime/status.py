@@ -11,7 +11,15 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from poco.runtime.run_folder import Dilation, EpisodeEnded, EventReader, GenerationMoved, RunFolder
+from poco.runtime.run_folder import (
+    Dilation,
+    EpisodeEnded,
+    EpisodeLabelled,
+    EpisodeStarted,
+    EventReader,
+    GenerationMoved,
+    RunFolder,
+)
 from poco.runtime.swap import SlotState
 from poco.shm import RunMemory
 from poco.trouble import TROUBLES, Mode
@@ -23,14 +31,17 @@ WINDOW = 20_000
 class Status:
     """Collects the figures of a run and shows them; supervisor only."""
 
-    def __init__(self, folder: RunFolder, episodes: int, console: Console) -> None:
+    def __init__(self, folder: RunFolder, episodes: int, console: Console, keys: str = "") -> None:
+        """Show the run in `folder` of so many episodes; `keys` says what the keys of the terminal do."""
+        self._keys = keys
         self._new_events = EventReader(folder).new
         self._episodes = episodes
         self._console = console
         self._turnaround_us = np.zeros(WINDOW)
         self._ticks = 0
         self._events: Counter[str] = Counter()
-        self._finished = self._successes = 0
+        self._outcomes: dict[int, str] = {}
+        self._running = False
         self._dilation: Dilation | None = None
         self._generations: dict[int, str] = {}
         self._next_s = 0.0
@@ -68,9 +79,13 @@ class Status:
         for event in self._new_events():
             if isinstance(event, Dilation):
                 self._dilation = event
+            elif isinstance(event, EpisodeStarted):
+                self._running = True
+            elif isinstance(event, EpisodeLabelled):
+                self._label(event)
             elif isinstance(event, EpisodeEnded):
-                self._finished += 1
-                self._successes += event.outcome == "success"
+                self._running = False
+                self._outcomes[event.episode] = event.outcome
                 if not self._live:
                     self._console.print(self._line(event), highlight=False)
             elif isinstance(event, GenerationMoved):
@@ -93,6 +108,21 @@ class Status:
             f"{self._successes} successes so far, turnaround p99 {self._turnaround(99):.0f} us"
         )
 
+    def _label(self, event: EpisodeLabelled) -> None:
+        if event.outcome == "discarded":
+            self._outcomes.pop(event.episode, None)
+        else:
+            self._outcomes[event.episode] = event.outcome
+        self.note(f"episode {event.episode + 1}: {event.outcome}, says the person")
+
+    @property
+    def _finished(self) -> int:
+        return len(self._outcomes)
+
+    @property
+    def _successes(self) -> int:
+        return sum(outcome == "success" for outcome in self._outcomes.values())
+
     def _chunk(self, state: npt.NDArray[np.void], memory: RunMemory) -> str:
         chunk = memory.read_chunk()
         if chunk is None or int(state["chunk_id"]) == 0:
@@ -109,6 +139,9 @@ class Status:
         table = Table(title="poco-runtime  (Ctrl-C brakes and stops)", show_header=False)
         succeeded = f"{self._successes} of {self._finished} succeeded"
         table.add_row("episode", f"{self._finished + 1} of {self._episodes}, {succeeded}")
+        if self._keys:
+            table.add_row("now", "recording" if self._running else "waiting for start")
+            table.add_row("keys", self._keys)
         if state is not None:
             mode = Mode(int(state["mode"])).name.lower()
             table.add_row("servo", f"{mode}, robot time {int(state['tick']) / 1000:.1f} s")

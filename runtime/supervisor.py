@@ -19,6 +19,7 @@ from poco.hw.task_driver import EMULATOR
 from poco.hw.task_signals import EmulatorSignals
 from poco.runtime.child import Child
 from poco.runtime.companion import Companion
+from poco.runtime.console import TerminalKeys
 from poco.runtime.entrance import Entrance
 from poco.runtime.events import noted
 from poco.runtime.eyes import cameras_of
@@ -52,8 +53,10 @@ class _LeftEarly(Exception):
 class Supervisor:
     """One run from start to stop; lives in the process that the user started."""
 
-    def __init__(self, options: RunOptions, folder: RunFolder, memory: RunMemory, status: Status) -> None:
-        self.options, self.memory, self.status = options, memory, status
+    def __init__(
+        self, options: RunOptions, folder: RunFolder, memory: RunMemory, status: Status, keys: TerminalKeys | None
+    ) -> None:
+        self.options, self.memory, self.status, self._keys = options, memory, status, keys
         self._entrance = Entrance(options.run_name, f"supervisor-{options.boot_epoch}")
         self.folder = replace(folder, events_to=self._journal)
         self.interrupted = False
@@ -111,6 +114,7 @@ class Supervisor:
         arm_silence_s = self._silence_s()
         self._servo, self._in_motion = servo, True
         self.memory.set_request(Request.ARMED)
+        self._typed()  # before anything could move
         servo.say(f"go {arm_silence_s}")
         policy.go()
         self._manager.ready("the arm is in motion or held")
@@ -119,6 +123,8 @@ class Supervisor:
     def _supervise(self, policy: PolicyWatch) -> None:
         while not self.interrupted and self._failure is None:
             self._look_around()
+            for line in self._typed():
+                policy.child.say(line)
             if policy.done:
                 return
             if reason := policy.look():
@@ -136,6 +142,10 @@ class Supervisor:
         self._tell_manager()
         self._watch_dilation()
         time.sleep(BEAT_S)
+
+    def _typed(self) -> list[str]:
+        """Return what was typed since the last call, for the policy process."""
+        return [] if self._keys is None else self._keys.lines()
 
     def _tell_manager(self) -> None:
         """Pass a sign of life on to the service manager, only after a tick that the servo has answered."""

@@ -18,13 +18,13 @@ PATIENCE_S = 280.0
 class Program:
     """One running program of poco whose standard output and error go to files in `folder`."""
 
-    def __init__(self, name: str, *arguments: str | Path, folder: Path) -> None:
-        """Start `name`, such as poco-runtime, with `arguments`."""
+    def __init__(self, name: str, *arguments: str | Path, folder: Path, stdin: int = subprocess.DEVNULL) -> None:
+        """Start `name`, such as poco-runtime, with `arguments`, reading from the file descriptor `stdin`."""
         folder.mkdir(parents=True, exist_ok=True)
         self._out, self._err = folder / f"{name}.out", folder / f"{name}.err"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             command = [Path(sys.executable).with_name(name), *arguments]
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+            self.process = subprocess.Popen(command, stdin=stdin, stdout=out, stderr=err)
 
     @property
     def out(self) -> str:

@@ -24,7 +24,7 @@ STOP_DELAY_TICKS = 20
 class Period:
     """One control period in robot ticks; `action` [action_size] in action units, None while the arm holds.
 
-    `chunk_id` and `generation` are those of the chunk it belongs to.
+    `chunk_id`, `generation` and whether a person chose it are those of the chunk it belongs to.
     """
 
     start_tick: int
@@ -32,6 +32,7 @@ class Period:
     action: Floats | None
     chunk_id: int
     generation: int
+    human: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,9 @@ class ChunkSequence:
     """Plans the chunks of one episode, each attached to its predecessor's planned motion.
 
     At `observation_tick` the policy observes; the chunk it then gives attaches at `attach_tick`. `speed` in (0, 1] stretches
-    every control period. `generation` and speed may change between two chunks. Used by one thread of one process; never raises
-    during motion.
+    every control period. `generation`, `human` (whether a person chooses), `execute_steps` (more than delay_steps, at most
+    chunk_steps; the specification's at first) and speed may change between two chunks. Used by one thread of one process; never
+    raises during motion.
     """
 
     def __init__(
@@ -66,6 +68,8 @@ class ChunkSequence:
         self.limits = limits
         self.pace(speed)
         self.generation = generation
+        self.human = False
+        self.execute_steps = specification.execute_steps
         self.last_chunk_id = last_chunk_id
         self.observation_tick = 0
         self.attach_tick = 0
@@ -86,7 +90,8 @@ class ChunkSequence:
         self.observation_tick = tick
         self.attach_tick = tick + delay * period
         self._tail = [
-            Period(tick + k * period, tick + (k + 1) * period, None, 0, self.generation) for k in range(delay)
+            Period(tick + k * period, tick + (k + 1) * period, None, 0, self.generation, self.human)
+            for k in range(delay)
         ]
 
     def plan(self, actions: npt.ArrayLike) -> tuple[Plan, list[Period]]:
@@ -144,9 +149,10 @@ class ChunkSequence:
         return _Attachment(self.attach_tick, q, dq, ddq, int(spline["chunk_id"]))
 
     def _advance(self, plan: Plan, actions: Floats) -> list[Period]:
-        execute, delay = self.specification.execute_steps, self.specification.delay_steps
+        execute, delay = self.execute_steps, self.specification.delay_steps
         ticks: list[int] = (self.attach_tick + plan.action_ticks).tolist()
-        own = [Period(ticks[k], ticks[k + 1], actions[k], self.last_chunk_id, self.generation) for k in range(execute)]
+        chunk = self.last_chunk_id, self.generation, self.human
+        own = [Period(ticks[k], ticks[k + 1], actions[k], *chunk) for k in range(execute)]
         periods = self._tail + own[: execute - delay]
         self._plan, self._tail = plan, own[execute - delay :]
         self.observation_tick = ticks[execute - delay]

@@ -172,6 +172,7 @@ class Rollout:
             action_policy=[float(value) for value in asked],
             action_executed=[float(value) for value in executed],
             reward=1.0 if signal.outcome == "success" else 0.0,
+            intervened=period.human,
         )
 
     def _saw(self, period: Period, after: State) -> bool:

@@ -84,9 +84,9 @@ def test_yaw_is_averaged_across_the_seam() -> None:
     for chunk, yaw in enumerate((np.pi - 0.01, -np.pi + 0.01)):
         signal = msgspec.structs.replace(calm.signal, target_yaw=yaw)
         operator.choose(replace(calm, chunk=chunk, state=state, signal=signal))
-    assert operator._sight.hole_yaw == pytest.approx(np.pi)
+    assert operator._lookout.sight.hole_yaw == pytest.approx(np.pi)
     operator.choose(replace(calm, episode=1, state=state))
-    assert operator._sight.hole_yaw == 0.0
+    assert operator._lookout.sight.hole_yaw == 0.0
 
 
 @pytest.fixture

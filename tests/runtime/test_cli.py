@@ -23,7 +23,9 @@ from poco.errors import (
     SettingsError,
     UsageError,
 )
-from poco.runtime.cli import EPILOG, main, options_of, parse
+from poco.runtime import record
+from poco.runtime.cli import EPILOG, main, parse
+from poco.runtime.run_flags import options_of
 from poco.runtime.run_options import OPERATOR
 from programs import ARTIFACT, ROOT, Program, is_sentence, shared_memory
 
@@ -102,6 +104,48 @@ def test_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     assert len(examples) >= 3
     for words in examples:
         assert options_of(*parse(words)).policy.endswith(("artifacts/peg_in_hole", OPERATOR))
+
+
+def test_help_of_record(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """record --help shows examples, which are accepted as they stand, given the files they name."""
+    assert run(monkeypatch, "record", "--help") == 0
+    assert record.EPILOG in capsys.readouterr().out
+    shutil.copy(CONFIG.parent / "peg_in_hole_specification.yaml", tmp_path / "my_task.yaml")
+    examples = [line.split()[2:] for line in record.EPILOG.splitlines() if line.startswith("  poco-runtime record --")]
+    assert len(examples) >= 3
+    for words in examples:
+        hands = record.options_of(words).hands
+        assert hands is not None
+        assert hands.device == (words[words.index("--hands") + 1] if "--hands" in words else "keyboard")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ([], UsageError, "--task is missing"),
+        (["--task", "absent.yaml"], SettingsError, "absent.yaml does not exist"),
+        (["--task", "peg_in_hole", "--hands", "feet"], UsageError, "feet"),
+        (["--task", "peg_in_hole", "--gain", "0"], UsageError, "--gain is 0"),
+        (["--task", "peg_in_hole", "--episode-s", "-1"], UsageError, "--episode-s is -1"),
+        (["--task", "peg_in_hole", "--hands", "keyboard"], UsageError, "start it in a terminal"),
+    ],
+)
+def test_mistakes_in_recording(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    error: type[PocoError],
+    words: str,
+) -> None:
+    """Wrong flags, files and devices of record: one sentence with the value and what to do, nothing started or written."""
+    with open(os.devnull) as nothing:
+        monkeypatch.setattr("sys.stdin", nothing)
+        assert run(monkeypatch, "record", *arguments) == error.exit_code
+    said = capsys.readouterr()
+    assert is_sentence(said.err), said.err
+    assert words in said.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_key_in_the_file(

@@ -1,0 +1,1 @@
+"""What a person's hands move the arm with: one small protocol, one file a device."""

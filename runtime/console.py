@@ -1,0 +1,73 @@
+"""The terminal as a console: single keys, read without waiting, passed on to the policy process as the lines that it hears."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import sys
+import termios
+import tty
+
+from poco.errors import UsageError
+from poco.hw.devices.device import Command
+from poco.runtime.run_options import DeviceName
+
+COMMAND_KEYS: dict[str, Command] = {
+    " ": "start",
+    "y": "success",
+    "n": "failure",
+    "x": "discard",
+    "t": "relabel",
+    "q": "quit",
+}
+HELP = "space start, y success, n failure, x discard, t relabel the last, q quit"
+MOTION_HELP = "w s a d move, r f up and down, z c turn, 1 2 3 speed"
+ARROWS = {"\x1b[A": "w", "\x1b[B": "s", "\x1b[D": "a", "\x1b[C": "d"}
+READ_BYTES = 1024
+
+_ESCAPES = re.compile("\x1b[\\[O][0-9;]*[A-Za-z~]")
+
+
+class TerminalKeys:
+    """Reads the keys of the terminal `descriptor`, which shows what is typed again after `close`; supervisor only."""
+
+    def __init__(self, descriptor: int, moving: bool) -> None:
+        """Take single keys; `moving` says whether some of them move the arm."""
+        self.help = HELP + (f"; {MOTION_HELP}" if moving else "")
+        self._moving = moving
+        self._descriptor = descriptor
+        self._before = termios.tcgetattr(descriptor)
+        tty.setcbreak(descriptor, termios.TCSANOW)
+
+    def lines(self) -> list[str]:
+        """Return what the keys pressed since the last call mean, as lines for `person.Person`."""
+        if not select.select([self._descriptor], [], [], 0.0)[0]:
+            return []
+        lines = meaning(os.read(self._descriptor, READ_BYTES).decode(errors="ignore"))
+        return [line for line in lines if self._moving or line.startswith("command")]
+
+    def close(self) -> None:
+        """Give the terminal back as it was."""
+        termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._before)
+
+
+def terminal_keys(device: DeviceName) -> TerminalKeys | None:
+    """Return the keys of the terminal this program was started in, None without one; raises UsageError if `device` needs one."""
+    if sys.stdin is not None and sys.stdin.isatty():
+        return TerminalKeys(sys.stdin.fileno(), moving=device == "keyboard")
+    if device == "keyboard":
+        raise UsageError(
+            "--hands keyboard reads the keys of a terminal, and standard input is none: start it in a terminal"
+        )
+    return None
+
+
+def meaning(typed: str) -> list[str]:
+    """Return the lines that the keys `typed` stand for: arrows are keys that move, other special keys are nothing."""
+    plain = _ESCAPES.sub(lambda found: ARROWS.get(found[0], ""), typed)
+    return [
+        f"command {COMMAND_KEYS[key]}" if key in COMMAND_KEYS else f"key {key}"
+        for key in plain.lower()
+        if key in COMMAND_KEYS or key.isalnum()
+    ]

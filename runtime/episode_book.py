@@ -1,0 +1,96 @@
+"""The episodes of a run as they end: into journal, file and event; labelled anew or thrown away when a person says so.
+
+A label is a higher revision of the end, in the journal and in the file. What is thrown away stays in the journal with the outcome
+"discarded", and its file moves to `discarded/` of the run folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from poco.episodes import write_episode
+from poco.records import EpisodeEnd, Step
+from poco.runtime.journal_recorder import JournalRecorder
+from poco.runtime.run_folder import EpisodeEnded, EpisodeLabelled, RunFolder
+from poco.specification import Specification
+
+DISCARDED = "discarded"
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    steps: Sequence[Step]
+    end: EpisodeEnd
+
+
+class EpisodeBook:
+    """Writes the ends of episodes; policy process only. Raises OSError where the disk refuses."""
+
+    def __init__(self, folder: RunFolder, journal: JournalRecorder, specification: Specification) -> None:
+        self._folder, self._journal, self._specification = folder, journal, specification
+        self._last: _Last | None = None
+
+    @property
+    def kept(self) -> int:
+        """Number of episodes of the run that were not thrown away."""
+        return sum(1 for _ in self._folder.episodes.glob(f"*{SUFFIX}"))
+
+    def close(self, steps: Sequence[Step], end: EpisodeEnd, reason: str, ticks: int) -> None:
+        """Record the end of an episode that took `ticks` and ended for `reason`."""
+        self._journal.end(end)
+        self._write(steps, end)
+        self._last = _Last(steps, end)
+        ended = EpisodeEnded(tick=end.tick, episode=end.episode, outcome=reason, steps=len(steps), ticks=ticks)
+        self._folder.append_event(ended)
+
+    def label(self, outcome: Literal["success", "failure"]) -> bool:
+        """Label the last episode anew; False if there is none or it has that outcome."""
+        last = self._last
+        if last is None or last.end.outcome == outcome:
+            return False
+        end = self._revise(last, outcome)
+        steps = list(last.steps)
+        if steps:
+            steps[-1] = msgspec.structs.replace(steps[-1], reward=1.0 if outcome == "success" else 0.0)
+        self._write(steps, end)
+        self._last = _Last(steps, end)
+        return True
+
+    def relabel(self) -> bool:
+        """Give the last episode the other outcome; False if there is none."""
+        if self._last is None:
+            return False
+        return self.label("failure" if self._last.end.outcome == "success" else "success")
+
+    def discard(self) -> bool:
+        """Throw the last episode away; False if there is none."""
+        last, self._last = self._last, None
+        if last is None:
+            return False
+        self._revise(last, DISCARDED)
+        aside = self._folder.path / DISCARDED
+        aside.mkdir(exist_ok=True)
+        name = f"{last.end.episode:06d}{SUFFIX}"
+        (self._folder.episodes / name).rename(aside / name)
+        return True
+
+    def _revise(self, last: _Last, outcome: str) -> EpisodeEnd:
+        end = msgspec.structs.replace(
+            last.end,
+            outcome=outcome,
+            labels=last.end.labels | {"reason": "person"},
+            revision=last.end.revision + 1,
+            terminated=True,
+            truncated=False,
+        )
+        self._journal.end(end)
+        self._folder.append_event(EpisodeLabelled(tick=end.tick, episode=end.episode, outcome=outcome))
+        return end
+
+    def _write(self, steps: Sequence[Step], end: EpisodeEnd) -> None:
+        write_episode(self._folder.episodes / f"{end.episode:06d}{SUFFIX}", self._specification, steps, end)

@@ -1,0 +1,96 @@
+"""`poco-runtime record`: demonstrations by a person's hands, through the same planner, servo and limits as a policy's chunks."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+
+from poco.errors import UsageError
+from poco.runtime import run_flags
+from poco.runtime.console import HELP, MOTION_HELP
+from poco.runtime.run_options import HANDS, DeviceName, HandsOptions, RunOptions
+from poco.specification import read_specification
+
+DESCRIPTION = "Record demonstrations: hands on a device move the arm, planned and limited like the chunks of a policy."
+EPILOG = f"""examples:
+  poco-runtime record --robot sim --task peg_in_hole --episodes 30 --out runs/demonstrations
+  poco-runtime record --robot sim --task peg_in_hole --hands spacemouse --gain 0.5 --episodes 30
+  poco-runtime record --robot sim --task peg_in_hole --hands scripted --noise 0.2 --episodes 30
+  poco-runtime record --robot franka --robot.host 172.16.0.2 --sensors URL --task my_task.yaml --hands gamepad --episodes 30
+
+An episode begins with the first motion after start, ends when the task says so, when you say success or failure, or after
+--episode-s, and then the arm goes back to its start pose by itself: keep your hands out of its way.
+Keys of the terminal: {HELP}.
+--hands keyboard, as well: {MOTION_HELP}.
+Ctrl-C brakes the arm and stops the run; q throws the running episode away first.
+What was recorded lies in episodes/ of the run folder, one file each, for poco-learner clone --data RUN/episodes and
+poco-learner train --data RUN/episodes; contact_sheet.png shows it. Discarded episodes lie in discarded/."""
+LONGEST_S = 60.0
+CONFIGS = run_flags.PACKAGED_CONFIG.parent
+
+
+def options_of(words: Sequence[str]) -> RunOptions:
+    """Return the run that `poco-runtime record` is asked for by `words`; raises UsageError, SettingsError or ArtifactError."""
+    parser = run_flags.Parser("poco-runtime record", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "--task", metavar="TASK", help="specification of what is seen and done: peg_in_hole, or a YAML file of yours"
+    )
+    parser.add_argument("--hands", choices=get_args(DeviceName), default="keyboard", help="device (default keyboard)")
+    parser.add_argument(
+        "--gain",
+        type=float,
+        default=1.0,
+        metavar="G",
+        help="full deflection as a share of the largest action (default 1)",
+    )
+    parser.add_argument(
+        "--noise", type=float, default=0.2, metavar="N", help="scripted hands: trembling, 0 to 1 (default 0.2)"
+    )
+    parser.add_argument(
+        "--bias-m",
+        type=float,
+        default=0.0,
+        metavar="M",
+        help="scripted hands: error of where the hole is (m, default 0)",
+    )
+    parser.add_argument(
+        "--episode-s",
+        type=float,
+        metavar="S",
+        help=f"longest demonstration (s, default {LONGEST_S:g}; scripted hands: task.episode_steps)",
+    )
+    parser.add_argument("--only-successes", action="store_true", help="throw away what failed")
+    run_flags.add_run_flags(parser, "how many demonstrations to keep")
+    flags, overrides = run_flags.parse_with(parser, words)
+    if flags.task is None:
+        raise UsageError("--task is missing: give peg_in_hole or the specification file of your task")
+    if not 0.01 <= flags.gain <= 1.0:
+        raise UsageError(f"--gain is {flags.gain:g}, must lie in 0.01 to 1 of the largest action of the task")
+    task = specification_file(flags.task)
+    specification = read_specification(task)
+    if flags.episode_s is not None and not flags.episode_s >= 1.0:
+        raise UsageError(f"--episode-s is {flags.episode_s:g}, must be 1 or more: choose for example 60")
+    longest_s = flags.episode_s or (None if flags.hands == "scripted" else LONGEST_S)
+    if longest_s is not None:
+        overrides.setdefault("task.episode_steps", str(round(longest_s * specification.rate_hz)))
+    flags.policy = HANDS
+    hands = HandsOptions(
+        task=str(task),
+        device=flags.hands,
+        gain=flags.gain,
+        only_successes=flags.only_successes,
+        noise=flags.noise,
+        bias_m=flags.bias_m,
+    )
+    return msgspec.structs.replace(run_flags.options_of(flags, overrides), hands=hands)
+
+
+def specification_file(task: str) -> Path:
+    """Return the file that `task` names, packaged or the user's own."""
+    packaged = CONFIGS / f"{task}_specification.yaml"
+    return packaged if packaged.is_file() else Path(task).resolve()

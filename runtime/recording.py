@@ -1,0 +1,66 @@
+"""Between two demonstrations: the arm holds the start pose until the person begins the next one, labels, throws away or ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from poco.hw.devices.device import Command
+from poco.observation import observe
+from poco.runtime.actors import Moment
+from poco.runtime.episode_book import EpisodeBook
+from poco.runtime.hands import HandsActor, moves
+from poco.runtime.person import Person
+from poco.runtime.plant import RobotPlant
+
+LOOK_TICKS = 50
+
+
+class Recording:
+    """One run of demonstrations; policy process only. `renew` moves the arm nowhere, so that the servo goes on holding it."""
+
+    def __init__(
+        self,
+        person: Person,
+        hands: HandsActor,
+        book: EpisodeBook,
+        plant: RobotPlant,
+        episodes: int,
+        renew: Callable[[], object],
+        renew_ticks: int,
+    ) -> None:
+        self.person = person
+        self._hands, self._book, self._plant = hands, book, plant
+        self._episodes, self._renew, self._renew_ticks = episodes, renew, renew_ticks
+
+    def begins(self, episode: int) -> bool:
+        """Wait until the person has started `episode` and moves; False where the run is to end or has all that it is to keep."""
+        self._obey(self.person.said(), started=False)  # a start that was meant for a moment ago does not count
+        started, renewed_tick = False, self._plant.tick
+        while not self.person.quits:
+            state = self._plant.wait(self._plant.tick + LOOK_TICKS)
+            signal = self._plant.signal()
+            seen = observe(state, signal, self._hands.specification)
+            reading = self._hands.look(Moment(episode, 0, seen, state, signal))
+            started = self._obey(self.person.said(), started)
+            if started and self._book.kept >= self._episodes:
+                return False
+            if started and moves(reading):
+                return True
+            if self._plant.tick - renewed_tick > self._renew_ticks:
+                self._renew()
+                renewed_tick = self._plant.tick
+        return False
+
+    def _obey(self, said: list[Command], started: bool) -> bool:
+        """Do what was said and return whether the next episode is to begin."""
+        for command in said:
+            match command:
+                case "start":
+                    started = True
+                case "success" | "failure":
+                    self._book.label(command)
+                case "relabel":
+                    self._book.relabel()
+                case "discard":
+                    self._book.discard()
+        return started

@@ -1,0 +1,135 @@
+"""Flags and settings that every run has, whoever chooses its chunks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from poco.errors import UsageError
+from poco.runtime.run_options import WITHOUT_ARTIFACT, RunOptions
+from poco.settings import Settings, nearest, read_settings, settings_keys
+
+SIGNALS = ("sensors", "outcome", "reset")
+"""The drivers of the task's signals, as keys of the settings' task."""
+
+DEFAULT_CONFIG = "fr3_peg_in_hole.yaml"
+PACKAGED_CONFIG = Path(__file__).parent.parent / "configs" / DEFAULT_CONFIG
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises UsageError for a mistake."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        """Say what is wrong and where help is."""
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def add_run_flags(parser: argparse.ArgumentParser, episodes: str) -> None:
+    """Add the flags of every run to `parser`; `episodes` says what --episodes counts."""
+    parser.add_argument(
+        "--robot", choices=("sim", "franka"), help="sim starts the emulated arm; franka uses one that is there"
+    )
+    parser.add_argument("--episodes", type=int, default=1, metavar="N", help=f"{episodes} (default 1)")
+    parser.add_argument(
+        "--speed", type=float, default=1.0, metavar="S", help="time scale of the motion, 0.05 to 1 (default 1)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of policy noise and task (default 0)")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help=f"settings file (default: the packaged {DEFAULT_CONFIG})"
+    )
+    parser.add_argument("--sensors", metavar="URL", help="task signals, such as emulator://127.0.0.2")
+    parser.add_argument("--link", metavar="ADDRESS", help="learner that gets the journal, such as tcp://127.0.0.1:7766")
+    parser.add_argument("--keys", metavar="DIR", help="keys of the link, as poco-keys makes them")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/<time>)")
+    parser.add_argument(
+        "--keep-minutes", type=int, default=10, metavar="N", help="keep the ticks of the last N minutes (default 10)"
+    )
+    parser.add_argument(
+        "--recover", action="store_true", help="recover an arm that stands in a reflex, after looking at it"
+    )
+
+
+def parse_with(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+    """Return the flags of `parser` and the dotted overrides in `words`; raises UsageError naming the nearest flag."""
+    flags, rest = parser.parse_known_args(words)
+    known = [word for action in parser._actions for word in action.option_strings]
+    return flags, _overrides(rest, [*known, *(f"--{key}" for key in settings_keys())], parser.prog)
+
+
+def _overrides(rest: Sequence[str], known: Sequence[str], program: str) -> dict[str, str]:
+    overrides: dict[str, str] = {}
+    words = iter(rest)
+    for word in words:
+        name, joined, value = word.partition("=")
+        if name not in known:
+            raise UsageError(f"unknown flag {name}; {nearest(name, known)}")
+        if not joined:
+            value = next(words, "")
+        if value == "":
+            raise UsageError(f"{name} needs a value; see {program} --help")
+        overrides[name.removeprefix("--")] = value
+    return overrides
+
+
+def options_of(flags: argparse.Namespace, overrides: dict[str, str]) -> RunOptions:
+    """Check flags and settings together; raises UsageError or SettingsError with value, limit and remedy."""
+    if flags.robot:
+        overrides["robot.kind"] = flags.robot
+    if flags.sensors:
+        overrides = {f"task.{name}": flags.sensors for name in SIGNALS} | overrides
+    if flags.link:
+        overrides["link.learner"] = json.dumps(flags.link)
+    if flags.keys:
+        overrides["link.keys"] = json.dumps(flags.keys)
+    settings = read_settings(flags.config or PACKAGED_CONFIG, overrides)
+    if settings.robot.kind == "franka" and flags.config is None and "task.sensors" not in overrides:
+        raise UsageError(
+            "--robot franka needs --sensors (or a --config of its own): who says where the task's objects are?"
+        )
+    if settings.robot.kind == "sim" and not flags.sensors:
+        address = f"emulator://{settings.robot.host}"
+        own = {name: address for name in SIGNALS if f"task.{name}" not in overrides}
+        task = msgspec.structs.replace(settings.task, **own)
+        settings = msgspec.structs.replace(settings, task=task)
+    settings = _forbid_automatic_recovery(settings, "robot.automatic_recovery" in overrides)
+    if not 1 <= flags.episodes <= 100_000:
+        raise UsageError(f"--episodes is {flags.episodes}, must lie in 1 to 100000")
+    if not 0.05 <= flags.speed <= 1.0:
+        raise UsageError(f"--speed is {flags.speed:g}, must lie in 0.05 to 1: 1 is the speed the policy was trained at")
+    if flags.seed < 0:
+        raise UsageError(f"--seed is {flags.seed}, must be 0 or more")
+    if not 1 <= flags.keep_minutes <= 10_000:
+        raise UsageError(
+            f"--keep-minutes is {flags.keep_minutes}, must lie in 1 to 10000: a minute is 46 MB, at most twice as many are kept"
+        )
+    started = datetime.now(UTC)
+    return RunOptions(
+        settings=settings,
+        policy=flags.policy if flags.policy in WITHOUT_ARTIFACT else str(Path(flags.policy).resolve()),
+        episodes=flags.episodes,
+        speed=flags.speed,
+        seed=flags.seed,
+        recover=flags.recover,
+        keep_minutes=flags.keep_minutes,
+        run_name=f"{started:%Y%m%d-%H%M%S}-{os.getpid()}",
+        boot_epoch=time.time_ns() // 1_000_000,
+        folder=str((flags.out or Path("runs") / f"{started:%Y%m%d-%H%M%S}-{os.getpid()}").resolve()),
+    )
+
+
+def _forbid_automatic_recovery(settings: Settings, asked_for: bool) -> Settings:
+    """Only a simulated arm recovers by itself; a real one waits for a person."""
+    if settings.robot.kind == "sim" or not settings.robot.automatic_recovery:
+        return settings
+    if asked_for:
+        raise UsageError(
+            "robot.automatic_recovery is for --robot sim only: on an arm a person recovers, with --recover"
+        )
+    return msgspec.structs.replace(settings, robot=msgspec.structs.replace(settings.robot, automatic_recovery=False))

@@ -114,5 +114,5 @@ $(VENV)/learner.stamp: $(VENV)/python.stamp $(BUILD_FILES)
 $(VENV)/test.stamp: $(VENV)/python.stamp $(BUILD_FILES)
 	@$(INSTALL_TORCH)
 	@echo "installing everything and compiling the native core"
-	@$(PIP) --editable .[$(ROBOT),$(LEARNER),ogbench,datasets,test]
+	@$(PIP) --editable .[$(ROBOT),$(LEARNER),ogbench,datasets,gamepad,spacemouse,test]
 	@touch $(VENV)/robot.stamp $(VENV)/learner.stamp $@

@@ -13,8 +13,10 @@ import numpy as np
 
 from poco.errors import UsageError
 from poco.hw.devices.device import Device, Floats, Reading
+from poco.hw.devices.gamepad import Gamepad
 from poco.hw.devices.keyboard import Keyboard
 from poco.hw.devices.scripted import ScriptedHands
+from poco.hw.devices.spacemouse import SpaceMouse
 from poco.observation import check_sources
 from poco.runtime.actors import Actions, Actor, Lookout, Moment
 from poco.runtime.person import Person
@@ -44,8 +46,8 @@ class HandsActor(Actor):
             )
         if self._specification.cameras:
             raise UsageError(
-                f"the task {options.task} sees through {', '.join(self._specification.cameras)}, demonstrations are recorded without "
-                "cameras: give the task as it is told by sensors"
+                f"the task {options.task} sees through {', '.join(self._specification.cameras)}, demonstrations are recorded "
+                "without cameras: give the task as it is told by sensors"
             )
         check_sources(self._specification)
         self._gain, self._person = options.gain, person
@@ -55,8 +57,13 @@ class HandsActor(Actor):
         self.reading = Reading()
 
     def _open(self, options: HandsOptions, seed: int) -> Device:
-        if options.device == "keyboard":
-            return Keyboard(self._person.keys)
+        match options.device:
+            case "keyboard":
+                return Keyboard(self._person.keys)
+            case "gamepad":
+                return Gamepad()
+            case "spacemouse":
+                return SpaceMouse()
         cadence = msgspec.structs.replace(self._specification, execute_steps=self.execute_steps)
         return ScriptedHands(cadence, lambda: self._lookout.sight, options.noise, options.bias_m, seed)
 

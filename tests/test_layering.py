@@ -29,7 +29,7 @@ FOR_ALL = frozenset({"numpy", "numba", "yaml", "tyro", "msgspec", "safetensors",
 VOCABULARY = frozenset({"vocabulary"})
 LAYERS = {
     "vocabulary": Layer(ROOT / "src/poco", third_party=frozenset({"zmq"})),
-    "hw": Layer(ROOT / "hw", VOCABULARY, frozenset({"mujoco", "gymnasium", "pylibfranka", "PIL"})),
+    "hw": Layer(ROOT / "hw", VOCABULARY, frozenset({"mujoco", "gymnasium", "pylibfranka", "PIL", "pygame", "hid"})),
     "runtime": Layer(
         ROOT / "runtime",
         VOCABULARY | {"hw"},

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from poco.command_line import Command, run_command
+from poco.episodes import Episode
 from poco.errors import ArtifactError, PocoError, UsageError, guard
 from poco.journal.disk import FolderFiles
 from poco.journal.segments import DAMAGED, scan, segment_name, segment_starts
 from poco.learner.journal_audit import Audit, compare_with_inbox
 from poco.learner.journal_files import JournalFiles
 from poco.learner.progress import track
+from poco.records import DISCARDED
+from poco.specification import Specification
 
 DESCRIPTION = """The journal of a robot: the folder journal-NAME beside its run folders. All commands only read, also in a run.
 
@@ -108,7 +112,8 @@ def export(journal: Folder, to: Literal["lerobot", "mcap"], out: Path, task: str
 
     Args:
         journal: Folder of the journal.
-        to: lerobot: whole episodes of the newest specification as a LeRobotDataset v3. mcap: everything as one MCAP file.
+        to: lerobot: whole episodes of the newest specification as a LeRobotDataset v3, without those that a person has thrown
+            away. mcap: everything as one MCAP file.
         out: New folder (lerobot) or file (mcap).
         task: What the robot was to do, in words (lerobot).
     """
@@ -125,10 +130,15 @@ def export(journal: Folder, to: Literal["lerobot", "mcap"], out: Path, task: str
     from poco.learner.datasets.lerobot_writer import write_lerobot
 
     specification = files.specification()
-    total = sum(1 for _ in files.episodes(specification))
+    total = sum(1 for _ in _kept(files, specification))
     with track("export to lerobot", total, "episodes") as advance:
-        frames = write_lerobot(out, files.episodes(specification), specification, task, advance)
+        frames = write_lerobot(out, _kept(files, specification), specification, task, advance)
     print(f"{total} episodes, {frames} frames in {out}")
+
+
+def _kept(files: JournalFiles, specification: Specification) -> Iterator[Episode]:
+    """Yield the whole episodes that nobody has thrown away."""
+    return (episode for episode in files.episodes(specification) if episode.end.outcome != DISCARDED)
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ from poco.learner.replay_layout import (
 )
 from poco.learner.replay_views import ReplayViews
 from poco.learner.windows import Batch, Columns, motionless
-from poco.records import EpisodeEnd, Step
+from poco.records import DISCARDED, EpisodeEnd, Step
 from poco.specification import Specification
 from poco.views import Shown, Views
 
@@ -188,12 +188,16 @@ class Replay:
     def relabel(self, end: EpisodeEnd) -> bool:
         """Take over outcome and kind of ending from a higher revision; the sparse reward of the last step follows the outcome.
 
-        Returns whether anything changed: an episode that is not there or a revision not higher than the known one changes nothing.
+        An episode that was thrown away is forgotten. Returns whether anything changed: an episode that is not there or a revision
+        not higher than the known one changes nothing.
         """
         slot = self._index.slot_of(end)
         if slot is None or end.revision <= int(self._table[slot]["revision"]):
             return False
         record = self._table[slot]
+        if end.outcome == DISCARDED:
+            self._forget(self._index.numbers == int(record["number"]))
+            return True
         if bool(record["success"]) != (end.outcome == "success"):
             self._steps[int(record["first"]) + int(record["steps"]) - 1]["reward"] = float(end.outcome == "success")
         self._label(record, end)

@@ -14,7 +14,8 @@ from rich.console import Console
 from poco.clock import TICK_S
 from poco.episodes import Episode, read_episode
 from poco.kinematics import forward
-from poco.runtime.episode_book import DISCARDED, SUFFIX
+from poco.records import DISCARDED
+from poco.runtime.episode_book import SUFFIX
 from poco.runtime.run_folder import RunFolder
 from poco.specification import unscale
 

@@ -13,12 +13,11 @@ from typing import Literal
 import msgspec
 
 from poco.episodes import write_episode
-from poco.records import EpisodeEnd, Step
+from poco.records import DISCARDED, EpisodeEnd, Step
 from poco.runtime.journal_recorder import JournalRecorder
 from poco.runtime.run_folder import EpisodeEnded, EpisodeLabelled, RunFolder
 from poco.specification import Specification
 
-DISCARDED = "discarded"
 SUFFIX = ".safetensors"
 
 

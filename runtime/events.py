@@ -10,6 +10,7 @@ from poco.runtime.run_folder import (
     Event,
     Fault,
     GenerationMoved,
+    HandsLost,
     Hold,
     PolicyRestart,
     PolicyStall,
@@ -36,6 +37,8 @@ def noted(event: Event, generation: int) -> Noted | None:
         case GenerationMoved():
             kind = "swap"
             text = f"generation {event.generation} from {event.before} to {event.after} ({event.reason})"
+        case HandsLost(reason=text):
+            kind = "note"
         case PolicyStall(silent_s=silent_s):
             kind, text = "gap", f"the policy gave no sign of life for {silent_s:.1f} s"
         case PolicyRestart(start=start, reason=reason):

@@ -6,6 +6,7 @@ whose policy process, has died stops by itself. Policy process only.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -36,8 +37,13 @@ class HandsActor(Actor):
     generation = 0
     human = True
 
-    def __init__(self, options: HandsOptions, seed: int, person: Person) -> None:
-        """Open the device; raises UsageError or ArtifactError where device or specification are not to be had."""
+    def __init__(
+        self, options: HandsOptions, seed: int, person: Person, lost: Callable[[str], None] = lambda reason: None
+    ) -> None:
+        """Open the device; raises UsageError or ArtifactError where device or specification are not to be had.
+
+        `lost` hears once why the device is gone.
+        """
         self._specification = read_specification(Path(options.task))
         if self._specification.action_space != "tip_delta":
             raise UsageError(
@@ -51,7 +57,7 @@ class HandsActor(Actor):
             )
         check_sources(self._specification)
         self._gain, self._person = options.gain, person
-        self._name = options.device
+        self._name, self._lost = options.device, lost
         self._lookout = Lookout(self._specification)
         self.device = self._open(options, seed)
         self.reading = Reading()
@@ -85,7 +91,10 @@ class HandsActor(Actor):
     def look(self, moment: Moment) -> Reading:
         """Look at the device and pass on what was pressed."""
         self._lookout.look(moment)
+        before = self.reading
         self.reading = self.device.read()
+        if self.reading.lost and not before.lost:
+            self._lost(self.reading.lost)
         self._person.say(self.reading.commands)
         return self.reading
 

@@ -37,7 +37,15 @@ from poco.runtime.person import DISCARDS, Person
 from poco.runtime.plant import RobotPlant, Stopped
 from poco.runtime.recording import Recording
 from poco.runtime.reset import ATTACH_DELAY_TICKS, SETTLE_TICKS, plan_reset
-from poco.runtime.run_folder import CameraFresh, CameraStale, ChunkRecord, EpisodeStarted, GenerationMoved, RunFolder
+from poco.runtime.run_folder import (
+    CameraFresh,
+    CameraStale,
+    ChunkRecord,
+    EpisodeStarted,
+    GenerationMoved,
+    HandsLost,
+    RunFolder,
+)
 from poco.runtime.run_options import OPERATOR, RunOptions
 from poco.runtime.store import ArtifactStore
 from poco.runtime.swap import Moved
@@ -81,7 +89,7 @@ class PolicyProcess:
         """Return who chooses the chunks of this run, ready to do so; raises ArtifactError."""
         options = self.options
         if options.hands is not None:
-            return HandsActor(options.hands, options.seed, self.person)
+            return HandsActor(options.hands, options.seed, self.person, self._hands_lost)
         if options.policy == OPERATOR:
             return OperatorActor(options.specification(), options.seed)
         if options.swaps:
@@ -114,6 +122,10 @@ class PolicyProcess:
     def _renew_ticks(self) -> int:
         """How long the arm may be held before a motion to where it is renews the servo's patience."""
         return int(self.settings.servo.hold_timeout_s * TICKS_PER_SECOND / 2)
+
+    def _hands_lost(self, reason: str) -> None:
+        """Record that the device in the person's hands is gone."""
+        self.folder.append_event(HandsLost(tick=int(self.memory.control()["tick"]), reason=reason))
 
     def _moved(self, moved: Moved) -> None:
         """Record that a generation has come further or was thrown out."""

@@ -133,6 +133,12 @@ class EpisodeLabelled(_Event, frozen=True, kw_only=True, tag="episode_label"):
     outcome: str
 
 
+class HandsLost(_Event, frozen=True, kw_only=True, tag="hands_lost"):
+    """The device that a person's hands hold is gone for `reason`; it counts as at rest."""
+
+    reason: str
+
+
 class Fault(_Event, frozen=True, kw_only=True, tag="fault"):
     """The servo latched the fault `code` of the trouble table; `text` says what it means."""
 
@@ -219,6 +225,7 @@ Event: TypeAlias = (
     EpisodeStarted
     | EpisodeEnded
     | EpisodeLabelled
+    | HandsLost
     | Fault
     | Hold
     | Reflex

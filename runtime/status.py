@@ -18,6 +18,7 @@ from poco.runtime.run_folder import (
     EpisodeStarted,
     EventReader,
     GenerationMoved,
+    HandsLost,
     RunFolder,
 )
 from poco.runtime.swap import SlotState
@@ -81,6 +82,8 @@ class Status:
                 self._dilation = event
             elif isinstance(event, EpisodeStarted):
                 self._running = True
+            elif isinstance(event, HandsLost):
+                self.note(f"{event.reason}: the arm comes to rest; plug it in and start the run again")
             elif isinstance(event, EpisodeLabelled):
                 self._label(event)
             elif isinstance(event, EpisodeEnded):

@@ -176,6 +176,9 @@ class StepKey(msgspec.Struct, frozen=True, array_like=True):
     step: int
 
 
+DISCARDED = "discarded"
+"""Outcome of an episode that a person has thrown away: it stays in the journal and belongs into no replay and no data set."""
+
 Vector = Annotated[list[float], msgspec.Meta(max_length=4096)]
 """Bounded, as all that strangers may send is: they could fill the memory with a list otherwise."""
 
@@ -203,7 +206,10 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EpisodeEnd(msgspec.Struct, frozen=True, kw_only=True):
-    """End of an episode; a later record of the same episode with a higher revision relabels it."""
+    """End of an episode; a later record of the same episode with a higher revision relabels it.
+
+    `outcome` is "success", "failure" or DISCARDED.
+    """
 
     robot: str
     boot_epoch: int

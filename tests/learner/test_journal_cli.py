@@ -17,6 +17,7 @@ from poco.learner import journal_cli
 from poco.learner.datasets.lerobot_folder import open_lerobot
 from poco.learner.inbox import LogInbox
 from poco.learner.journal_files import JournalFiles
+from poco.records import DISCARDED
 from poco.runtime.entrance import Entrance
 from poco.runtime.journal import Journal
 from poco.surroundings import RealSurroundings
@@ -130,6 +131,19 @@ def test_export_to_lerobot(journal: Path, tmp_path: Path, capsys: pytest.Capture
     assert open_lerobot(out, 8, None).count == EPISODES
     with pytest.raises(UsageError, match="there already"):
         journal_cli.export(journal, "lerobot", out)
+
+
+def test_what_a_person_has_thrown_away_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An episode whose end was later labelled "discarded" is listed as such and left out of a data set."""
+    records = story()
+    ends = [one.end for one in records if isinstance(one, Ended)]
+    thrown = Ended(end=msgspec.structs.replace(ends[1], outcome=DISCARDED, revision=1))
+    journal = record(tmp_path / "journal", [*records, thrown])
+    journal_cli.ls(journal)
+    assert capsys.readouterr().out.count(DISCARDED) == 1
+    journal_cli.audit(journal)
+    journal_cli.export(journal, "lerobot", tmp_path / "data", "do it")
+    assert f"{EPISODES - 1} episodes, {(EPISODES - 1) * LENGTH} frames" in capsys.readouterr().out
 
 
 def test_export_to_mcap(journal: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from poco.errors import ArtifactError
 from poco.learner.demonstrations import Recorded, windows
 from poco.learner.replay import Replay
 from poco.learner.replay_layout import STEPS_FILE
+from poco.records import DISCARDED
 from poco.specification import Specification
 from recorded_episodes import BYTES, add, counted, end
 
@@ -165,6 +166,20 @@ def test_relabelling_follows_the_highest_revision(specification: Specification, 
     batch = Replay.open(tmp_path, specification).windows(np.array([2]))
     assert (float(batch.rewards[0, 2]), float(batch.terminated[0]), float(batch.success[0])) == (0.0, 0.0, 0.0)
     assert (replay.episodes, len(replay)) == (1, 5)
+
+
+def test_what_a_person_has_thrown_away_is_forgotten(specification: Specification, tmp_path: Path) -> None:
+    """An episode labelled "discarded" is gone, also from the disk; the others stay, and new ones find room."""
+    replay = Replay.create(tmp_path, specification, BYTES)
+    for number in (7, 8, 9):
+        add(replay, counted(specification, number, 5))
+    assert replay.relabel(end(8, 0.05, outcome=DISCARDED, revision=1))
+    assert not replay.relabel(end(8, 0.05, outcome=DISCARDED, revision=2))
+    assert replay.relabel(end(9, 0.05, outcome=DISCARDED, revision=1))
+    add(replay, counted(specification, 10, 5))
+    for store in (replay, Replay.open(tmp_path, specification)):
+        assert (store.episodes, len(store)) == (2, 10)
+        assert [stored.episode for stored in store.after(0)] == [7, 10]
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf"), 1e30])

@@ -12,6 +12,7 @@ from poco.runtime.run_folder import (
     Event,
     Fault,
     GenerationMoved,
+    HandsLost,
     Hold,
     PolicyRestart,
     PolicyStall,
@@ -33,6 +34,7 @@ from poco.runtime.run_folder import (
             "swap",
             "generation 4 from probation to active (passed)",
         ),
+        (HandsLost(tick=7, reason="the gamepad is gone"), "note", "the gamepad is gone"),
         (PolicyStall(tick=7, silent_s=2.04), "gap", "the policy gave no sign of life for 2.0 s"),
         (
             PolicyRestart(tick=7, start=2, reason="it died"),

@@ -174,7 +174,7 @@ def test_a_person_at_the_keyboard(sit_down: Callable[[str], Session]) -> None:
     first = [label.outcome for label in labels if label.episode == 0][-1]
     assert [(episode.end.episode, episode.end.outcome) for episode in kept] == [(0, first)]
     assert kept[0].steps[-1].reward == (first == "success")
-    assert kept[0].end.revision == len(labels) - 2
+    assert kept[0].end.revision == len(labels) - 1
     assert kept[0].actions_policy.max() > 0.9
     assert [episode.end.episode for episode in thrown] == [1]
     ends = {episode.end.episode: episode.end for episode in journaled(session.folder)}

@@ -96,8 +96,8 @@ def clone(flags: argparse.Namespace) -> None:
         for seed in range(flags.clones):
             out = flags.folder / f"{source}-{seed}"
             if not (out / "training.json").is_file():
-                words = ["--data", data_of(flags.folder, source), "--steps", str(flags.steps), "--seed", str(seed)]
-                program("poco-learner", "clone", *words, "--out", out)
+                words = ["--steps", str(flags.steps), "--seed", str(seed)]
+                program("poco-learner", "clone", "--data", data_of(flags.folder, source), *words, "--out", out)
 
 
 def evaluate(flags: argparse.Namespace) -> None:

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from poco.artifact import Artifact, Manifest
 from poco.offer import Offer
-from poco.runtime.cli import PACKAGED_CONFIG
 from poco.runtime.gate import GateRules
+from poco.runtime.run_flags import PACKAGED_CONFIG
 from poco.runtime.run_options import RunOptions
 from poco.runtime.session import Session
 from poco.runtime.store import ArtifactStore

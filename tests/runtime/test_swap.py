@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from poco.artifact import Artifact
 from poco.runtime.actors import ChunkFigures
-from poco.runtime.cli import PACKAGED_CONFIG
+from poco.runtime.run_flags import PACKAGED_CONFIG
 from poco.runtime.session import Session
 from poco.runtime.swap import NEXT, Moved, Slot, SlotState, Swap
 from poco.runtime.trial import at_least

@@ -27,7 +27,7 @@ class Typing:
         """The deflection at the next look, `keys` having been pressed before it."""
         self.now_ns += LOOK_NS
         self.keys += keys
-        return self.keyboard.read().deflection.tolist()
+        return [float(value) for value in self.keyboard.read().deflection]
 
 
 @pytest.mark.parametrize("key", MOTIONS)

@@ -97,6 +97,10 @@ class Actor(Protocol):
     def choose(self, moment: Moment) -> Actions:
         """Return the actions [chunk_steps, action_size] in action units; never raises, whatever the moment holds."""
 
+    def yields(self) -> bool:
+        """Asked at the end of every control period: tell whether to choose anew at once rather than when the chunk is over."""
+        return False
+
     def meanwhile(self, rehearse: Rehearse, live: Plan) -> None:
         """Use the time in which the arm moves on: the chunk chosen last is published as `live`."""
         return

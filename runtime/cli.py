@@ -23,7 +23,7 @@ from poco.runtime.eyes import cameras_of
 from poco.runtime.report import print_summary, write_report
 from poco.runtime.run_flags import PACKAGED_CONFIG, Parser, add_run_flags, options_of, parse_with
 from poco.runtime.run_folder import RunFacts, RunFolder, host_facts
-from poco.runtime.run_options import WITHOUT_ARTIFACT, RunOptions
+from poco.runtime.run_options import HANDS, WITHOUT_ARTIFACT, RunOptions
 from poco.runtime.status import Status
 from poco.runtime.store import FLOOR_FILE, ArtifactStore
 from poco.runtime.supervisor import Supervisor
@@ -40,6 +40,7 @@ EPILOG = """examples:
   poco-runtime --robot sim --policy artifacts/peg_in_hole --swap.trust ~/.poco/trust --episodes 100
   poco-runtime --robot sim --policy artifacts/peg_in_hole --link tcp://127.0.0.1:7766
   poco-runtime --robot sim --policy artifacts/peg_in_hole --link tcp://10.0.0.5:7766 --keys ~/.config/poco/keys
+  poco-runtime --robot sim --policy artifacts/peg_in_hole --hands spacemouse --episodes 20
   poco-runtime record --robot sim --task peg_in_hole --hands keyboard --episodes 30 --out runs/demonstrations
   poco-runtime veto --store runs/store-fr3
   poco-runtime doctor --robot.kind franka --robot.host 172.16.0.2
@@ -50,6 +51,7 @@ the generation of the policy that is on trial, or the active one, in a run that 
 Every key of the settings file can be overridden as --section.key VALUE. Ctrl-C brakes the arm and stops the run.
 Exit codes: 0 done, 2 usage, 3 settings, 4 artifact, 5 arm, 6 address, 7 real-time rights, 8 motion, 9 latched fault,
 10 camera, 130 stopped by Ctrl-C."""
+HELPING = ("keyboard", "gamepad", "spacemouse")
 REQUESTS = {
     "veto": "Throw out the generation of the policy that is on trial; the run goes on with the one before.",
     "rollback": "Return to the generation of the policy before the active one, while the run goes on.",
@@ -65,6 +67,12 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
         "--policy",
         metavar="PATH",
         help="artifact folder, as poco-export makes it, or operator: the scripted operator of peg-in-hole",
+    )
+    parser.add_argument(
+        "--hands",
+        choices=HELPING,
+        metavar="DEVICE",
+        help=f"who moves it takes over from the policy: {', '.join(HELPING)}",
     )
     add_run_flags(parser, "how many episodes to run")
     flags, overrides = parse_with(parser, words)
@@ -167,7 +175,7 @@ def run(words: Sequence[str], console: Console) -> int:
     try:
         if folder.ticks().size:
             show_report(folder, artifact, options.settings, console)
-        if options.hands is not None:
+        if options.policy == HANDS:
             show_demonstrations(folder, console)
     finally:
         if failure is not None:

@@ -6,13 +6,14 @@ A label is a higher revision of the end, in the journal and in the file. What is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 
 from poco.episodes import write_episode
+from poco.hw.devices.device import Command
 from poco.records import DISCARDED, EpisodeEnd, Step
 from poco.runtime.journal_recorder import JournalRecorder
 from poco.runtime.run_folder import EpisodeEnded, EpisodeLabelled, RunFolder
@@ -46,6 +47,21 @@ class EpisodeBook:
         self._last = _Last(steps, end)
         ended = EpisodeEnded(tick=end.tick, episode=end.episode, outcome=reason, steps=len(steps), ticks=ticks)
         self._folder.append_event(ended)
+
+    def obey(self, said: Iterable[Command]) -> bool:
+        """Do what was said of the last episode; tell whether the next one is to start."""
+        starts = False
+        for command in said:
+            match command:
+                case "start":
+                    starts = True
+                case "success" | "failure":
+                    self.label(command)
+                case "relabel":
+                    self.relabel()
+                case "discard":
+                    self.discard()
+        return starts
 
     def label(self, outcome: Literal["success", "failure"]) -> bool:
         """Label the last episode anew; False if there is none or it has that outcome."""

@@ -7,7 +7,6 @@ whose policy process, has died stops by itself. Policy process only.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -22,7 +21,7 @@ from poco.observation import check_sources
 from poco.runtime.actors import Actions, Actor, Lookout, Moment
 from poco.runtime.person import Person
 from poco.runtime.run_options import HandsOptions
-from poco.specification import Specification, read_specification, scale
+from poco.specification import Specification, scale
 
 MOVING = 0.02
 """A deflection beyond this is meant."""
@@ -38,27 +37,26 @@ class HandsActor(Actor):
     human = True
 
     def __init__(
-        self, options: HandsOptions, seed: int, person: Person, lost: Callable[[str], None] = lambda reason: None
+        self,
+        specification: Specification,
+        options: HandsOptions,
+        seed: int,
+        person: Person,
+        lost: Callable[[str], None] = lambda reason: None,
     ) -> None:
-        """Open the device; raises UsageError or ArtifactError where device or specification are not to be had.
+        """Open the device; raises UsageError or ArtifactError where it is not to be had or cannot do what `specification` says.
 
         `lost` hears once why the device is gone.
         """
-        self._specification = read_specification(Path(options.task))
-        if self._specification.action_space != "tip_delta":
+        if specification.action_space != "tip_delta":
             raise UsageError(
-                f"hands move the tip, the actions of {options.task} are {self._specification.action_space}: give a task whose "
+                f"hands move the tip, the actions of {specification.name} are {specification.action_space}: give a task whose "
                 "action_space is tip_delta"
             )
-        if self._specification.cameras:
-            raise UsageError(
-                f"the task {options.task} sees through {', '.join(self._specification.cameras)}, demonstrations are recorded "
-                "without cameras: give the task as it is told by sensors"
-            )
-        check_sources(self._specification)
-        self._gain, self._person = options.gain, person
-        self._name, self._lost = options.device, lost
-        self._lookout = Lookout(self._specification)
+        check_sources(specification)
+        self._specification, self._gain, self._person = specification, options.gain, person
+        self.name, self._lost = options.device, lost
+        self._lookout = Lookout(specification)
         self.device = self._open(options, seed)
         self.reading = Reading()
 
@@ -86,13 +84,16 @@ class HandsActor(Actor):
     @property
     def labels(self) -> dict[str, str]:
         """A demonstration, and on what."""
-        return {"demonstration": self._name}
+        return {"demonstration": self.name}
 
     def look(self, moment: Moment) -> Reading:
-        """Look at the device and pass on what was pressed."""
+        """Look at the scene and at the device."""
         self._lookout.look(moment)
-        before = self.reading
-        self.reading = self.device.read()
+        return self.glance()
+
+    def glance(self) -> Reading:
+        """Look at the device and pass on what was pressed."""
+        before, self.reading = self.reading, self.device.read()
         if self.reading.lost and not before.lost:
             self._lost(self.reading.lost)
         self._person.say(self.reading.commands)
@@ -100,7 +101,11 @@ class HandsActor(Actor):
 
     def choose(self, moment: Moment) -> Actions:
         """Look at the device and return what it asks for."""
-        return chunk_of(self.look(moment).deflection, self._gain, self.execute_steps, self._specification)
+        return self.chunk_of(self.look(moment))
+
+    def chunk_of(self, reading: Reading) -> Actions:
+        """Return the chunk that `reading` asks for."""
+        return chunk_of(reading.deflection, self._gain, self.execute_steps, self._specification)
 
 
 def moves(reading: Reading) -> bool:

@@ -31,6 +31,7 @@ from poco.runtime.actors import Actor, ChunkFigures, Moment, OperatorActor, Poli
 from poco.runtime.episode_book import EpisodeBook
 from poco.runtime.eyes import Eyes, Glance, cameras_of
 from poco.runtime.hands import HandsActor
+from poco.runtime.intervention import InterveningActor
 from poco.runtime.journal_recorder import JournalRecorder
 from poco.runtime.line_reader import LineReader
 from poco.runtime.person import DISCARDS, Person
@@ -46,7 +47,7 @@ from poco.runtime.run_folder import (
     HandsLost,
     RunFolder,
 )
-from poco.runtime.run_options import OPERATOR, RunOptions
+from poco.runtime.run_options import HANDS, OPERATOR, RunOptions
 from poco.runtime.store import ArtifactStore
 from poco.runtime.swap import Moved
 from poco.runtime.swapping import SwappingActor
@@ -88,8 +89,14 @@ class PolicyProcess:
     def _open_actor(self) -> Actor:
         """Return who chooses the chunks of this run, ready to do so; raises ArtifactError."""
         options = self.options
-        if options.hands is not None:
-            return HandsActor(options.hands, options.seed, self.person, self._hands_lost)
+        if options.hands is None:
+            return self._open_policy()
+        hands = HandsActor(options.specification(), options.hands, options.seed, self.person, self._hands_lost)
+        return hands if options.policy == HANDS else InterveningActor(self._open_policy(), hands)
+
+    def _open_policy(self) -> Actor:
+        """Return what chooses where no person does."""
+        options = self.options
         if options.policy == OPERATOR:
             return OperatorActor(options.specification(), options.seed)
         if options.swaps:
@@ -166,6 +173,8 @@ class PolicyProcess:
 
     def _begins(self, episode: int) -> bool:
         """Make arm and objects ready for `episode`; False if it is not to be."""
+        if self.recording is None:
+            self.book.obey(self.person.said())
         if self.person.quits or (self.recording is None and episode >= self.options.episodes):
             return False
         self.go_to_start()
@@ -248,7 +257,7 @@ class PolicyProcess:
             sequence.generation, sequence.human = self.actor.generation, self.actor.human
             sequence.execute_steps = self.actor.execute_steps
             sequence.pace(self.options.speed * self.actor.speed)
-            transition = rollout.step(actions, partial(self.actor.meanwhile, sequence.rehearse))
+            transition = rollout.step(actions, partial(self.actor.meanwhile, sequence.rehearse), self.actor.yields)
             self.actor.chunk(self._figures(transition))
             self._log(transition, episode, observed_tick, woken_ns, sensed_ns, inferred_ns, glance)
             self.journal.take(transition, actions, self.actor.generation, episode)

@@ -73,6 +73,11 @@ def options_of(words: Sequence[str]) -> RunOptions:
         raise UsageError(f"--gain is {flags.gain:g}, must lie in 0.01 to 1 of the largest action of the task")
     task = specification_file(flags.task)
     specification = read_specification(task)
+    if specification.cameras:
+        raise UsageError(
+            f"the task {flags.task} sees through {', '.join(specification.cameras)}, demonstrations are recorded without cameras: "
+            "give the task as it is told by sensors"
+        )
     if flags.episode_s is not None and not flags.episode_s >= 1.0:
         raise UsageError(f"--episode-s is {flags.episode_s:g}, must be 1 or more: choose for example 60")
     longest_s = flags.episode_s or (None if flags.hands == "scripted" else LONGEST_S)

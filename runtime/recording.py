@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from poco.hw.devices.device import Command
 from poco.observation import observe
 from poco.runtime.actors import Moment
 from poco.runtime.episode_book import EpisodeBook
@@ -34,14 +33,14 @@ class Recording:
 
     def begins(self, episode: int) -> bool:
         """Wait until the person has started `episode` and moves; False where the run is to end or has all that it is to keep."""
-        self._obey(self.person.said(), started=False)  # a start that was meant for a moment ago does not count
+        self._book.obey(self.person.said())  # a start that was meant for a moment ago does not count
         started, renewed_tick = False, self._plant.tick
         while not self.person.quits:
             state = self._plant.wait(self._plant.tick + LOOK_TICKS)
             signal = self._plant.signal()
             seen = observe(state, signal, self._hands.specification)
             reading = self._hands.look(Moment(episode, 0, seen, state, signal))
-            started = self._obey(self.person.said(), started)
+            started = self._book.obey(self.person.said()) or started
             if started and self._book.kept >= self._episodes:
                 return False
             if started and moves(reading):
@@ -50,17 +49,3 @@ class Recording:
                 self._renew()
                 renewed_tick = self._plant.tick
         return False
-
-    def _obey(self, said: list[Command], started: bool) -> bool:
-        """Do what was said and return whether the next episode is to begin."""
-        for command in said:
-            match command:
-                case "start":
-                    started = True
-                case "success" | "failure":
-                    self._book.label(command)
-                case "relabel":
-                    self._book.relabel()
-                case "discard":
-                    self._book.discard()
-        return started

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from poco.errors import UsageError
-from poco.runtime.run_options import WITHOUT_ARTIFACT, RunOptions
+from poco.runtime.run_options import WITHOUT_ARTIFACT, HandsOptions, RunOptions
 from poco.settings import Settings, nearest, read_settings, settings_keys
 
 SIGNALS = ("sensors", "outcome", "reset")
@@ -120,6 +120,7 @@ def options_of(flags: argparse.Namespace, overrides: dict[str, str]) -> RunOptio
         keep_minutes=flags.keep_minutes,
         run_name=f"{started:%Y%m%d-%H%M%S}-{os.getpid()}",
         boot_epoch=time.time_ns() // 1_000_000,
+        hands=HandsOptions(device=flags.hands) if flags.hands else None,
         folder=str((flags.out or Path("runs") / f"{started:%Y%m%d-%H%M%S}-{os.getpid()}").resolve()),
     )
 

@@ -25,11 +25,11 @@ OPERATOR_SPECIFICATION = Path(poco.__file__).parent / "configs" / "peg_in_hole_s
 
 
 class HandsOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What is recorded: specification file of the task, device, `gain` of a full deflection as a share of the largest action,
-    whether what fails is thrown away; for scripted hands how much they tremble (of the largest action) and by how much they
-    misjudge the hole (m)."""
+    """A person's hands: device, `gain` of a full deflection as a share of the largest action; where they record, the specification
+    file of the task and whether what fails is thrown away; for scripted hands how much they tremble (of the largest action) and by
+    how much they misjudge the hole (m)."""
 
-    task: str
+    task: str = ""
     device: DeviceName
     gain: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1.0
     only_successes: bool = False
@@ -66,7 +66,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def specification(self) -> Specification:
         """Read what the policy sees and does; raises ArtifactError. Any process, before motion."""
-        if self.hands is not None:
+        if self.policy == HANDS and self.hands is not None:
             return read_specification(Path(self.hands.task))
         if self.policy == OPERATOR:
             return read_specification(OPERATOR_SPECIFICATION)

@@ -143,7 +143,7 @@ class Status:
         succeeded = f"{self._successes} of {self._finished} succeeded"
         table.add_row("episode", f"{self._finished + 1} of {self._episodes}, {succeeded}")
         if self._keys:
-            table.add_row("now", "recording" if self._running else "waiting for start")
+            table.add_row("now", "an episode runs" if self._running else "between episodes")
             table.add_row("keys", self._keys)
         if state is not None:
             mode = Mode(int(state["mode"])).name.lower()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -76,6 +77,7 @@ class ChunkSequence:
         self._hold_q = np.array(specification.rest_q)
         self._plan: Plan | None = None
         self._tail: list[Period] = []
+        self._under_way: list[Period] = []
         self._newest = _Attachment(0, self._hold_q, np.zeros(7), np.zeros(7), 0)
 
     def pace(self, speed: float) -> None:
@@ -148,13 +150,22 @@ class ChunkSequence:
         q, dq, ddq = sample(spline, self.attach_tick - int(spline["attach_tick"]))
         return _Attachment(self.attach_tick, q, dq, ddq, int(spline["chunk_id"]))
 
+    def cut(self, periods: int) -> None:
+        """Observe anew when `periods` of those that `plan` has returned are over, at least one; the rest of the chunk is let go.
+
+        The arm goes on along it for delay_steps periods, where the next chunk attaches.
+        """
+        delay = self.specification.delay_steps
+        self._tail = self._under_way[periods : periods + delay]
+        self.observation_tick = self._under_way[periods - 1].end_tick
+        self.attach_tick = self._under_way[periods + delay - 1].end_tick
+
     def _advance(self, plan: Plan, actions: Floats) -> list[Period]:
-        execute, delay = self.execute_steps, self.specification.delay_steps
         ticks: list[int] = (self.attach_tick + plan.action_ticks).tolist()
-        chunk = self.last_chunk_id, self.generation, self.human
-        own = [Period(ticks[k], ticks[k + 1], actions[k], *chunk) for k in range(execute)]
-        periods = self._tail + own[: execute - delay]
-        self._plan, self._tail = plan, own[execute - delay :]
-        self.observation_tick = ticks[execute - delay]
-        self.attach_tick = ticks[execute]
-        return periods
+        own = [
+            Period(start, end, action, self.last_chunk_id, self.generation, self.human)
+            for (start, end), action in zip(pairwise(ticks), actions, strict=True)
+        ]
+        self._plan, self._under_way = plan, self._tail + own
+        self.cut(self.execute_steps)
+        return self._under_way[: self.execute_steps]

@@ -97,10 +97,16 @@ class Rollout:
         self._rest(self._plant.wait(tick))
         return self._observation
 
-    def step(self, actions: npt.ArrayLike, meanwhile: Callable[[Plan], None] | None = None) -> Transition:
+    def step(
+        self,
+        actions: npt.ArrayLike,
+        meanwhile: Callable[[Plan], None] | None = None,
+        yields: Callable[[], bool] = lambda: False,
+    ) -> Transition:
         """Plan and publish the chunk `actions` [chunk_steps, action_size]; run on to the next observation tick.
 
-        `meanwhile` is called with the plan once it is published, when nothing waits for this process; it must be quick.
+        `meanwhile` is called with the plan once it is published, when nothing waits for this process; it must be quick. `yields`
+        is asked at the end of every control period whether somebody wants to choose anew at once.
         """
         plan, periods = self._sequence.plan(actions)
         if not plan.usable:
@@ -114,7 +120,7 @@ class Rollout:
         steps: list[Step] = []
         outcome = "running"
         interrupted = False
-        for period in periods:
+        for done, period in enumerate(periods, start=1):
             after = self._plant.wait(period.end_tick)
             signal = self._plant.signal()
             if self._saw(period, after):
@@ -126,6 +132,9 @@ class Rollout:
                 self.stop()
                 interrupted = True
             if outcome != "running" or interrupted:
+                break
+            if done < len(periods) and yields():
+                self._sequence.cut(done)
                 break
         if interrupted and outcome == "running":
             outcome = self._resume()

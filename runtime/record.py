@@ -23,7 +23,8 @@ EPILOG = f"""examples:
   poco-runtime record --robot franka --robot.host 172.16.0.2 --sensors URL --task my_task.yaml --hands gamepad --episodes 30
 
 An episode begins with the first motion after start, ends when the task says so, when you say success or failure, or after
---episode-s, and then the arm goes back to its start pose by itself: keep your hands out of its way.
+--episode-s, and then the arm goes back to its start pose by itself: keep your hands out of its way. When all demonstrations
+are there, the last one can still be relabelled or thrown away; start ends the run.
 Keys of the terminal: {HELP}.
 --hands keyboard, as well: {MOTION_HELP}.
 Ctrl-C brakes the arm and stops the run; q throws the running episode away first.

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from poco.observation import observe
+from poco.rollout import Plant
 from poco.runtime.actors import Moment
 from poco.runtime.episode_book import EpisodeBook
 from poco.runtime.hands import HandsActor, moves
 from poco.runtime.person import Person
-from poco.runtime.plant import RobotPlant
 
 LOOK_TICKS = 50
+
+
+class HeldPlant(Plant, Protocol):
+    """The arm with its task, and the robot tick that was waited for last."""
+
+    @property
+    def tick(self) -> int:
+        """Robot time."""
+        ...
 
 
 class Recording:
@@ -22,7 +32,7 @@ class Recording:
         person: Person,
         hands: HandsActor,
         book: EpisodeBook,
-        plant: RobotPlant,
+        plant: HeldPlant,
         episodes: int,
         renew: Callable[[], object],
         renew_ticks: int,

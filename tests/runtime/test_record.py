@@ -23,7 +23,7 @@ from poco.runtime.contact_sheet import CONTACT_SHEET
 from poco.runtime.run_folder import EpisodeEnded, EpisodeLabelled, EpisodeStarted, Event, RunFolder
 from poco.runtime.run_options import OPERATOR_SPECIFICATION
 from poco.specification import read_specification
-from programs import Program
+from programs import ARTIFACT, Program
 from runs import SPEED_MAX_M_S, assert_came_to_rest, report_of
 
 SPECIFICATION = read_specification(OPERATOR_SPECIFICATION)
@@ -198,3 +198,25 @@ def test_quitting_throws_the_running_episode_away(sit_down: Callable[[str], Sess
     assert files(session.folder / "episodes") == []
     assert [episode.end.outcome for episode in journaled(session.folder)] == ["discarded"]
     assert_came_to_rest(RunFolder.open(session.folder).ticks())
+
+
+@pytest.mark.proof
+def test_a_person_helps_a_policy(tmp_path: Path) -> None:
+    """Keys that move the arm take over from the policy in the middle of a run; its steps and ends say so, and it goes on."""
+    types, reads = pty.openpty()
+    flags = ["--robot", "sim", "--robot.host", "127.0.19.4", "--policy", str(ARTIFACT), "--hands", "keyboard"]
+    flags += ["--episodes", "2", "--out", str(tmp_path / "run")]
+    session = Session(Program("poco-runtime", *flags, folder=tmp_path, stdin=reads), types, tmp_path / "run")
+    try:
+        session.type_until("r", lambda events: len(RunFolder.open(session.folder).chunks()) >= 8)
+        assert (session.program.wait(), session.program.err) == (0, "")
+    finally:
+        session.program.end()
+        os.close(types)
+        os.close(reads)
+    helped, alone = files(session.folder / "episodes")
+    assert helped.end.labels["intervention"] == "keyboard"
+    assert any(step.intervened for step in helped.steps)
+    assert not any(step.intervened for step in alone.steps)
+    assert "intervention" not in alone.end.labels
+    assert len(list(JournalFiles(tmp_path / "journal-fr3").episodes(helped.specification))) == 2

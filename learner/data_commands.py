@@ -95,13 +95,15 @@ def import_data(
     specification: Path | None = None,
     config: Path | None = None,
     task: str | None = None,
+    image_side: int | None = None,
     resume: bool = False,
 ) -> None:
     """Turn data of others into episode files, which clone and train take with --data.
 
-    lerobot: the folder of a LeRobotDataset v3. robomimic: an HDF5 file of low-dimensional observations. ogbench: an npz file of
-    play, whose rewards are relabelled for the task of --config or --task. Leaves the specification (fields, bounds, rate) beside
-    the episodes; without --specification the bounds are those of the data, a little wider.
+    lerobot: the folder of a LeRobotDataset v3. robomimic: an HDF5 file with low-dimensional observations. What their cameras saw is
+    left out and named, unless --image-side asks for it. ogbench: an npz file of play, whose rewards are relabelled for the task of
+    --config or --task. Leaves the specification (fields, bounds, rate) beside the episodes; without --specification the bounds are
+    those of the data, a little wider.
 
     Args:
         source: File or folder to read.
@@ -112,6 +114,7 @@ def import_data(
         specification: YAML file of the specification to map to (lerobot, robomimic), such as one that an import left.
         config: Training recipe that names task and environment (ogbench).
         task: Gymnasium name of the environment (ogbench).
+        image_side: Take what all cameras saw, squeezed into so many pixels each way (lerobot, robomimic).
         resume: Go on behind the last episode that is in --out.
     """
     _fit_for_data(out, resume)
@@ -119,20 +122,28 @@ def import_data(
         at_least_one("episodes", episodes)
     if not source.exists():
         raise UsageError(f"--source {source} does not exist: give a file or folder of data")
-    opened = _opened(source, format, chunk_steps, specification, config, task)
+    opened = _opened(source, format, chunk_steps, specification, config, task, image_side)
     _keep_all(opened, min(opened.count, episodes or opened.count), out, f"import from {format}")
 
 
 def _opened(
-    source: Path, format: Format, chunk_steps: int, specification: Path | None, config: Path | None, task: str | None
+    source: Path,
+    format: Format,
+    chunk_steps: int,
+    specification: Path | None,
+    config: Path | None,
+    task: str | None,
+    image_side: int | None,
 ) -> Source:
     from poco.specification import read_specification
 
     if format == "ogbench":
         from poco.learner.tasks.ogbench_file import open_ogbench
 
-        if specification is not None:
-            raise UsageError("--specification is not for ogbench, whose tasks have their own: leave it out")
+        if specification is not None or image_side is not None:
+            raise UsageError(
+                "--specification and --image-side are not for ogbench, whose tasks have their own fields: leave them out"
+            )
         return open_ogbench(source, _ogbench_task(config, task))
     if config is not None or task is not None:
         raise UsageError(f"--config and --task are for ogbench only, not for {format}: leave them out")
@@ -140,10 +151,10 @@ def _opened(
     if format == "robomimic":
         from poco.learner.datasets.robomimic_file import open_robomimic
 
-        return open_robomimic(source, chunk_steps, given)
+        return open_robomimic(source, chunk_steps, given, image_side)
     from poco.learner.datasets.lerobot_folder import open_lerobot
 
-    return open_lerobot(source, chunk_steps, given)
+    return open_lerobot(source, chunk_steps, given, image_side)
 
 
 def _ogbench_task(config: Path | None, task: str | None) -> OGBenchEnvironment:

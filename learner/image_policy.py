@@ -63,7 +63,10 @@ class EncoderArchitecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
 
 
 class ImageArchitecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that fixes the shapes of an ImagePolicy; `pose_size` numbers tell where what the arm works on is."""
+    """Everything that fixes the shapes of an ImagePolicy; `pose_size` numbers tell where what the arm works on is.
+
+    There are none in data that do not say so; then there is no second loss either.
+    """
 
     encoder: EncoderArchitecture
     pose_size: int
@@ -71,8 +74,8 @@ class ImageArchitecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     def __post_init__(self) -> None:
         """Refuse what does not fit together; raises ArtifactError."""
-        if self.pose_size < 1:
-            raise ArtifactError(f"{self.pose_size} pose numbers, must be at least 1")
+        if self.pose_size < 0:
+            raise ArtifactError(f"{self.pose_size} pose numbers, must be at least 0")
         if self.encoder.size > self.flow.observation_size:
             raise ArtifactError(
                 f"{len(self.encoder.cameras)} cameras with {self.encoder.features} features do not fit into an observation of "
@@ -122,18 +125,24 @@ class ImagePolicy(nn.Module):
         super().__init__()
         self.architecture = architecture
         self.encoder = ImageEncoder(architecture.encoder)
-        self.pose = nn.Linear(architecture.encoder.size, architecture.pose_size)
+        self.pose = nn.Linear(architecture.encoder.size, architecture.pose_size) if architecture.pose_size else None
         self.flow = FlowPolicy(architecture.flow)
 
     def pose_error(self, observation: Tensor, pose: Tensor) -> Tensor:
-        """Return the squared error [B] of the pose [B, P] in -1 ... 1 that the images in `observation` [B, O] show, mean over P."""
+        """Return the squared error [B] of the pose [B, P] in -1 ... 1 that the images in `observation` [B, O] show, mean over P.
+
+        It is 0 where there is no pose.
+        """
+        if self.pose is None:
+            return observation.new_zeros(len(observation))
         seen: Tensor = self.pose(observation[:, : self.pose.in_features])
         return (seen - pose).square().mean(-1)
 
     def freeze(self) -> None:
         """Fix everything before the flow policy, running statistics included, for the rest of its life."""
         self.encoder.freeze()
-        self.pose.requires_grad_(False)
+        if self.pose is not None:
+            self.pose.requires_grad_(False)
 
     def forward(self, images: Tensor, state: Tensor, noise: Tensor) -> Tensor:
         """Return the chunks for `images` [B, cameras, 3, H, W] (u8), `state` [B, S] and `noise` [B, T, A]."""

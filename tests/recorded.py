@@ -1,15 +1,22 @@
-"""Small files in the published layouts of RoboMimic and OGBench, and a LeRobotDataset v3 that poco did not write."""
+"""Small files in the published layouts of RoboMimic and OGBench, and a LeRobotDataset v3 that poco did not write, with videos."""
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
+import av
 import h5py
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
+
+CAMERAS = ("observation.images.top", "observation.images.side", "observation.images.wrist")
+"""Two films, and single pictures in the table."""
 
 SIZES = {"robot0_eef_pos": 3, "robot0_eef_quat": 4, "robot0_gripper_qpos": 2, "object": 14}
 
@@ -33,7 +40,8 @@ def write_robomimic(path: Path, demonstrations: int = 12, steps: int = 14, name:
             for key, size in SIZES.items():
                 states = random.normal(number, 1.0, (steps + 1, size))
                 group[f"obs/{key}"], group[f"next_obs/{key}"] = states[:-1], states[1:]
-            group["obs/agentview_image"] = np.zeros((steps, 4, 4, 3), np.uint8)
+            film = np.stack([picture(step) for step in range(steps + 1)])
+            group["obs/agentview_image"], group["next_obs/agentview_image"] = film[:-1], film[1:]
 
 
 def write_lerobot(folder: Path, lengths: tuple[int, ...] = (9, 12), **changes: Any) -> None:
@@ -73,3 +81,57 @@ def write_lerobot(folder: Path, lengths: tuple[int, ...] = (9, 12), **changes: A
         },
     }
     (folder / "meta/info.json").write_text(json.dumps(info | changes))
+
+
+def picture(frame: int) -> npt.NDArray[np.uint8]:
+    """Frame `frame` [64, 96, 3] of every film: red that rises on the left, blue that falls on the right."""
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[:, :48, 0], image[:, 48:, 2] = 40 + 8 * frame, 240 - 8 * frame
+    return image
+
+
+def write_filmed(folder: Path, codec: str, lengths: tuple[int, ...] = (9, 12)) -> None:
+    """The data set of `write_lerobot` with CAMERAS: all episodes in one video a camera, after half a second of something else."""
+    features = {
+        camera: {
+            "dtype": "image" if camera == CAMERAS[2] else "video",
+            "shape": [64, 96, 3],
+            "names": ["height", "width", "channel"],
+        }
+        for camera in CAMERAS
+    }
+    write_lerobot(folder, lengths)
+    info = json.loads((folder / "meta/info.json").read_text())
+    del info["features"]["observation.images.top"]
+    info["features"] |= features
+    (folder / "meta/info.json").write_text(json.dumps(info))
+    place = folder / "meta/episodes/chunk-000/file-000.parquet"
+    rows = pq.read_table(place).to_pylist()
+    ends = np.cumsum(lengths) + 15
+    for camera in CAMERAS[:2]:
+        _film(folder / f"videos/{camera}/chunk-000/file-001.mp4", codec, 15, sum(lengths))
+        for row, end in zip(rows, ends, strict=True):
+            row |= {f"videos/{camera}/chunk_index": 0, f"videos/{camera}/file_index": 1}
+            row |= {
+                f"videos/{camera}/from_timestamp": (end - row["length"]) / 30,
+                f"videos/{camera}/to_timestamp": end / 30,
+            }
+    pq.write_table(pa.Table.from_pylist(rows), place)
+    cells = []
+    for frame in range(sum(lengths)):
+        file = io.BytesIO()
+        Image.fromarray(picture(frame)).save(file, "PNG")
+        cells.append({"bytes": file.getvalue(), "path": f"frame-{frame:06d}.png"})
+    data = folder / "data/chunk-000/file-000.parquet"
+    pq.write_table(pq.read_table(data).append_column(CAMERAS[2], pa.array(cells)), data)
+
+
+def _film(path: Path, codec: str, lead: int, frames: int) -> None:
+    path.parent.mkdir(parents=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=30, options={"g": "2", "crf": "20"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for number in range(-lead, frames):
+            shown = np.full((64, 96, 3), 255, np.uint8) if number < 0 else picture(number)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(shown, format="rgb24")))
+        container.mux(stream.encode())

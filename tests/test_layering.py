@@ -39,7 +39,9 @@ LAYERS = {
     "learner": Layer(
         ROOT / "learner",
         VOCABULARY,
-        frozenset({"torch", "gymnasium", "matplotlib", "rich", "ogbench", "tensorboard", "pyarrow", "h5py", "mcap"}),
+        frozenset(
+            {"torch", "gymnasium", "matplotlib", "rich", "ogbench", "tensorboard", "pyarrow", "h5py", "mcap", "av"}
+        ),
     ),
     "export": Layer(
         ROOT / "export",

@@ -1,13 +1,14 @@
-"""A LeRobotDataset v3 as episodes of poco: numeric observations and actions; cameras are left out and named.
+"""A LeRobotDataset v3 as episodes of poco: numeric observations, actions and, where they are wanted, what cameras saw.
 
-A data set that poco wrote comes back as it was. In one of others the last frame of an episode is what its last action led to;
-an episode without a column next.success is a demonstration and counts as a success, rewarded with 1 at its end.
+Cameras that are not wanted are named. A data set that poco wrote comes back as it was. In one of others the last frame of an
+episode is what its last action led to; an episode without a column next.success is a demonstration and counts as a success,
+rewarded with 1 at its end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,17 @@ from .lerobot_layout import (
     REWARD,
     STATE,
     SUCCESS,
+    VIDEO_PATH,
     Info,
     Ours,
     parquet,
 )
+from .pictures import Pictures, check_cameras, single_pictures, video_pictures, views_of
 from .trajectory import Source, Trajectory, checked, field_of, foreign_specification, long_enough, scaled
 
 PREFIX = "lerobot."
+IMAGES = "observation.images."
+PLACE = ("episode_index", "data/chunk_index", "data/file_index", "length")
 NUMBERS = ("float32", "float64")
 MAJOR = "v3."
 
@@ -46,6 +51,7 @@ class _Episode:
     chunk: int
     file: int
     length: int
+    row: dict[str, Any]
 
 
 class _Folder:
@@ -58,6 +64,32 @@ class _Folder:
 
     def columns(self, number: int, names: Sequence[str]) -> dict[str, Floats]:
         """Return columns `names` of episode `number`, [n, size] each; raises ArtifactError if they are not as info.json says."""
+        table, what = self._rows(number, names), f"{self.path}: episode {self.episodes[number].number}"
+        return {
+            name: checked(f"{what}: {name}", _values(table.column(name)), self.info.features[name].shape[0])
+            for name in names
+        }
+
+    def pictures(self, number: int, camera: str, side: int) -> Pictures:
+        """Return what `camera` saw in episode `number`, [n, 3, side, side]; raises ArtifactError if it is not there."""
+        episode, dtype = self.episodes[number], self.info.features[camera].dtype
+        what = f"{self.path}: episode {episode.number}"
+        if dtype == "image":
+            stored = self._rows(number, (camera,)).column(camera).to_pylist()
+            return single_pictures(f"{what}: {camera}", [cell and cell.get("bytes") for cell in stored], side)
+        try:
+            chunk, file, first_s = (
+                episode.row[f"videos/{camera}/{key}"] for key in ("chunk_index", "file_index", "from_timestamp")
+            )
+            place = self.path / VIDEO_PATH.format(video_key=camera, chunk_index=int(chunk), file_index=int(file))
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(
+                f"{what} does not say where the video of {camera} is: write the data set again"
+            ) from error
+        return video_pictures(place, float(first_s), episode.length, self.info.fps, side)
+
+    def _rows(self, number: int, names: Sequence[str]) -> Any:
+        """Return the rows of episode `number` in the table that has them and columns `names`."""
         episode = self.episodes[number]
         what = f"{self.path}: episode {episode.number}"
         place = self.path / DATA_PATH.format(chunk_index=episode.chunk, file_index=episode.file)
@@ -72,19 +104,16 @@ class _Folder:
             raise ArtifactError(
                 f"{what} has {table.num_rows} rows, expected {episode.length} and at least 1: write the data set again"
             )
-        return {
-            name: checked(f"{what}: {name}", _values(table.column(name)), self.info.features[name].shape[0])
-            for name in names
-        }
+        return table
 
     def _episodes(self) -> list[_Episode]:
         files = sorted((self.path / EPISODES).glob("*/*.parquet"))
         rows = [row for file in files for row in _table(file).to_pylist()]
         try:
-            found = [
-                _Episode(*(int(row[key]) for key in ("episode_index", "data/chunk_index", "data/file_index", "length")))
-                for row in rows
-            ]
+            found = []
+            for row in rows:
+                number, chunk, file, length = (int(row[key]) for key in PLACE)
+                found.append(_Episode(number, chunk, file, length, row))
         except (KeyError, TypeError) as error:
             raise ArtifactError(f"{self.path / EPISODES} has no column {error}: write the data set again") from error
         if not found:
@@ -92,20 +121,27 @@ class _Folder:
         return sorted(found, key=lambda episode: episode.number)
 
 
-def open_lerobot(path: Path, chunk_steps: int, specification: Specification | None = None) -> Source:
+def open_lerobot(
+    path: Path, chunk_steps: int, specification: Specification | None = None, image_side: int | None = None
+) -> Source:
     """Return the episodes in the folder `path`; without `specification` its bounds come from all of the data.
+
+    With `image_side` they come with what all cameras saw, so many pixels each way.
 
     Raises ArtifactError for a data set that is damaged, empty, of another version or without numeric observations.
     """
     info = _info(path)
     folder = _Folder(path, info)
+    cameras = tuple(name for name, feature in info.features.items() if feature.dtype in ("video", "image"))
+    if image_side is not None:
+        check_cameras(str(path), cameras, image_side)
     if (path / OURS).is_file():
         return _ours(folder)
     vectors = {name for name, feature in info.features.items() if feature.dtype in NUMBERS and len(feature.shape) == 1}
     names = sorted(name for name in vectors if name.startswith("observation."))
     if not names or ACTION not in vectors:
         raise ArtifactError(
-            f"{path} has no numeric observation.* or no action: poco learns from numbers, not from cameras yet"
+            f"{path} has no numeric observation.* or no action: poco learns from numbers, with or without cameras"
         )
     if specification is None:
         specification = _specification(folder, names, chunk_steps)
@@ -117,10 +153,13 @@ def open_lerobot(path: Path, chunk_steps: int, specification: Specification | No
         )
 
     def read(number: int) -> Sequence[Trajectory]:
-        return [_trajectory(folder, number, names, specification)]
+        trajectory = _trajectory(folder, number, names, specification)
+        if image_side is None:
+            return [trajectory]
+        seen = [folder.pictures(number, camera, image_side) for camera in cameras]
+        return [replace(trajectory, views=views_of([camera.removeprefix(IMAGES) for camera in cameras], seen))]
 
-    cameras = tuple(name for name, feature in info.features.items() if feature.dtype in ("video", "image"))
-    return Source("lerobot", specification, len(folder.episodes), read, cameras)
+    return Source("lerobot", specification, len(folder.episodes), read, cameras if image_side is None else ())
 
 
 def _info(path: Path) -> Info:

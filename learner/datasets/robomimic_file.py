@@ -7,6 +7,7 @@ ends for poco with the first step that is rewarded, as an episode of the task do
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from poco.errors import ArtifactError, UsageError
 from poco.specification import Field, Specification
 
+from .pictures import Pictures, array_pictures, check_cameras, views_of
 from .trajectory import Source, Trajectory, checked, field_of, foreign_specification, long_enough, scaled
 
 LOW_DIMENSIONAL = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
@@ -35,8 +37,12 @@ class _Arguments(msgspec.Struct):
     env_kwargs: _Controls = msgspec.field(default_factory=_Controls)
 
 
-def open_robomimic(path: Path, chunk_steps: int, specification: Specification | None = None) -> Source:
+def open_robomimic(
+    path: Path, chunk_steps: int, specification: Specification | None = None, image_side: int | None = None
+) -> Source:
     """Return the demonstrations in `path`; without `specification` its bounds come from all of the data.
+
+    With `image_side` they come with what all cameras saw, so many pixels each way.
 
     Raises ArtifactError for a file that is damaged, empty or laid out otherwise, UsageError without the package h5py.
     """
@@ -57,11 +63,41 @@ def open_robomimic(path: Path, chunk_steps: int, specification: Specification | 
     if specification is None:
         specification = _specification(path, group, names, keys, arguments, chunk_steps)
 
-    def read(number: int) -> Sequence[Trajectory]:
-        return [_trajectory(f"{path}: {names[number]}", group[names[number]], keys, specification)]
+    others = sorted(key for key in group[names[0]].get("obs", {}) if key not in keys)
+    cameras = [key for key in others if group[f"{names[0]}/obs/{key}"].ndim == 4]
+    if image_side is not None:
+        check_cameras(str(path), cameras, image_side)
 
-    cameras = {key for key in group[names[0]].get("obs", {}) if key not in keys}
-    return Source("robomimic", specification, len(names), read, tuple(sorted(cameras)))
+    def read(number: int) -> Sequence[Trajectory]:
+        what, demonstration = f"{path}: {names[number]}", group[names[number]]
+        trajectory = _trajectory(what, demonstration, keys, specification)
+        if image_side is None:
+            return [trajectory]
+        seen = [_pictures(what, demonstration, key, len(trajectory.actions), image_side) for key in cameras]
+        return [replace(trajectory, views=views_of([key.removesuffix("_image") for key in cameras], seen))]
+
+    left_out = others if image_side is None else [key for key in others if key not in cameras]
+    return Source("robomimic", specification, len(names), read, tuple(left_out))
+
+
+def _pictures(what: str, demonstration: Any, key: str, count: int, side: int) -> Pictures:
+    """Return what camera `key` saw with the first `count` steps and after the last of them."""
+    parts = []
+    for place, rows in ((f"obs/{key}", slice(count)), (f"next_obs/{key}", slice(count - 1, count))):
+        if place not in demonstration:
+            raise ArtifactError(f"{what} has no {place}: give image data in the layout of RoboMimic, with next_obs")
+        part = demonstration[place][rows]
+        if (
+            part.dtype != np.uint8
+            or part.ndim != 4
+            or part.shape[-1] != 3
+            or len(part) != rows.stop - (rows.start or 0)
+        ):
+            raise ArtifactError(
+                f"{what}: {place} has {part.dtype}{list(part.shape)}, expected uint8[steps, rows, columns, 3]: correct the data"
+            )
+        parts.append(part)
+    return array_pictures(np.concatenate(parts), side)
 
 
 def _number(name: str) -> int:

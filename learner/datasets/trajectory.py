@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -17,6 +17,7 @@ from poco.errors import ArtifactError
 from poco.learner.demonstrations import EPISODE_SUFFIX
 from poco.records import EpisodeEnd, Step, StepKey
 from poco.specification import Field, Floats, Specification, scale
+from poco.views import Views
 
 PIECES_MAX = 1000
 """Piece p of recorded episode e becomes episode PIECES_MAX * e + p."""
@@ -29,13 +30,17 @@ SPECIFICATION_FILE = "specification.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """Observations [n + 1, O] and actions [n, A] in [-1, 1], raw rewards [n]; the last observation follows the last action."""
+    """Observations [n + 1, O] and actions [n, A] in [-1, 1], raw rewards [n]; the last observation follows the last action.
+
+    `views` is what cameras saw with the observations, where that is wanted.
+    """
 
     observations: Floats
     actions: Floats
     rewards: Floats
     success: bool
     terminated: bool
+    views: Views | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +155,7 @@ def episode_of(trajectory: Trajectory, specification: Specification, robot: str,
         truncated=not trajectory.terminated,
         labels={"reason": "recorded"},
     )
-    return Episode(specification, steps, end)
+    return Episode(specification, steps, end, trajectory.views)
 
 
 def keep(source: Source, number: int, out: Path) -> tuple[int, int]:
@@ -167,7 +172,8 @@ def keep(source: Source, number: int, out: Path) -> tuple[int, int]:
     for piece, read in enumerate(pieces):
         name = PIECES_MAX * number + piece
         episode = episode_of(read, source.specification, source.robot, name) if isinstance(read, Trajectory) else read
-        write_episode(out / f"{name:09d}{EPISODE_SUFFIX}", source.specification, episode.steps, episode.end)
+        file = out / f"{name:09d}{EPISODE_SUFFIX}"
+        write_episode(file, source.specification, episode.steps, episode.end, episode.views)
         steps += len(episode.steps)
     return len(pieces), steps
 

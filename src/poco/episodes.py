@@ -89,7 +89,7 @@ def write_episode(
         "intervened": np.array([step.intervened for step in steps], dtype=np.uint8),
     }
     if views is not None:
-        columns |= {"images": views.images, "target": views.target}
+        columns |= {"images": np.ascontiguousarray(views.images), "target": np.ascontiguousarray(views.target)}
         if not _whole(header, columns):
             raise ArtifactError(f"{len(views.images)} views do not belong to {len(steps)} steps: it takes one more")
     payload = save(columns, metadata={_KEY: msgspec.json.encode(header).decode()})

@@ -69,8 +69,7 @@ class Agent:
     """Actor, chunk critic, target critic and their optimizer; one learner process owns it.
 
     `threads` Python threads share the candidates out; torch itself should be set to one thread then. With several `ranks` each
-    updates with its part of the batch, all of the same size, and all take the step of the whole batch (with the anchor
-    "successes" each rank's successes count alike).
+    updates with its part of the batch, all of the same size, and all take the step of the whole batch.
 
     With `fixed_shapes` no shape depends on what is computed and no computation waits for the host, which is what a captured update
     needs (`captured_update`): weightless candidates then stay in the M-step.
@@ -200,7 +199,8 @@ class Agent:
         noise, time = self._draw((len(context),), context.dtype, generator)
         losses = self.policy.loss(context, batch.chunk, noise, time, batch.valid)
         anchored = batch.success if self.settings.anchor == "successes" else torch.ones_like(losses)
-        cloning = (losses * anchored).sum() / anchored.sum().clamp(min=1.0)
+        counted = self._ranks.total(anchored.sum()) / self._ranks.count
+        cloning = (losses * anchored).sum() / counted.clamp(min=1.0 / self._ranks.count)
         figures = {f"bc_loss_{name}": value for name, value in _spread(losses.detach()).items() if name != "std"}
         if phase == "cloning" or not self.settings.posterior:
             return cloning, figures
@@ -209,7 +209,7 @@ class Agent:
 
     def improvement(self, context: Tensor, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Figures]:
         """Return the posterior term sum_j w_j min(L_BC(a_j), zeta), mean over the states that get candidates, block by block."""
-        context = context[: self.settings.posterior_states or None]
+        context = context[: self.settings.posterior_states // self._ranks.count or None]
         states, count = len(context), self.settings.candidates
         origin = self._noise((states, count), context.dtype, generator)
         noise, time = self._draw((states, count), context.dtype, generator)

@@ -11,6 +11,7 @@ from poco.learner.critic import ChunkCritic, CriticArchitecture
 from poco.learner.fast_flow import FastFlow
 from poco.learner.image_policy import ImageEncoder
 from poco.learner.networks import FlowPolicy
+from poco.learner.ranks import ALONE, Ranks
 from poco.learner.remaining import Remaining
 from poco.learner.training_state import Identity, Tensors, TrainingState
 
@@ -24,11 +25,15 @@ AVERAGE = "average."
 
 
 def assemble(
-    identity: Identity, bf16_sampling: bool = False, threads: int = 1, device: torch.device = CPU
+    identity: Identity,
+    bf16_sampling: bool = False,
+    threads: int = 1,
+    device: torch.device = CPU,
+    ranks: Ranks = ALONE,
 ) -> tuple[FlowPolicy, Agent]:
     """Return a fresh policy and its agent with fresh critics on `device`; the same ones for the same identity.
 
-    With `bf16_sampling` the agent draws its candidates in bfloat16; `threads` share them out.
+    With `bf16_sampling` the agent draws its candidates in bfloat16; `threads` share them out, `ranks` each batch.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(identity.seed)
@@ -49,6 +54,7 @@ def assemble(
         settings,
         identity.specification,
         threads,
+        ranks,
         fixed_shapes=device.type != "cpu",
     )
     return policy, agent

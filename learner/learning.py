@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from poco.errors import ArtifactError
+from poco.errors import ArtifactError, SettingsError
 from poco.learner import assembly, training_state
 from poco.learner.agent_settings import Phase
 from poco.learner.captured_update import CapturedUpdate
@@ -25,9 +25,11 @@ from poco.learner.fast_flow import bf16_is_faster
 from poco.learner.image_policy import ImageEncoder
 from poco.learner.metrics import EpisodeFigures, Origin, append_figures, keep_figures
 from poco.learner.networks import Architecture, FlowPolicy
+from poco.learner.ranks import ALONE, Ranks
 from poco.learner.recipe import TrainingSettings
 from poco.learner.replay import Replay
 from poco.learner.replay_mirror import ReplayMirror
+from poco.learner.replay_shards import ReplayShards, own_watermark, replay_folder
 from poco.learner.rollouts import task_label
 from poco.learner.success_guard import judge
 from poco.learner.training_state import Identity, Progress, Tensors, TrainingState
@@ -60,6 +62,8 @@ class Run:
     """Where the networks and the updates are, as torch names it."""
     encoder: ImageEncoder | None = None
     """What encodes images for the policy, if it sees; it stays as it is."""
+    ranks: Ranks = ALONE
+    """Which of how many processes this is that share every batch, each with its own part of the replay."""
 
 
 class Learning:
@@ -75,6 +79,7 @@ class Learning:
         """`shown` are the images that come with what is observed, for the replay to keep."""
         self.run, self.specification, self._shown = run, specification, shown
         _same_specification(run, specification, source)
+        _fit_for(run.settings, run.ranks)
         state = training_state.read_state(run.out / "states") if resume else None
         self.identity = self._identity(state)
         self.device = torch.device(run.device)
@@ -83,15 +88,17 @@ class Learning:
         self.replay = self._replay(resume)
         self.position = 0 if state is None else state.inbox_position
         self._refused_before = self.progress.refused
+        self._shards = None if run.ranks.count == 1 else ReplayShards(self.replay, run.ranks)
         self.policy, self.agent = assembly.assemble(
-            self.identity, self.progress.bf16_sampling, run.threads, self.device
+            self.identity, self.progress.bf16_sampling, run.threads, self.device, run.ranks
         )
         self.acting = copy.deepcopy(self.policy) if run.settings.average_rate else self.policy
         if state is None:
             self._begin()
         else:
             self._restore(state)
-        self._mirror = None if self.device.type == "cpu" else ReplayMirror(self.replay, self.device)
+        mirrored = self.device.type != "cpu" and self._shards is None
+        self._mirror = ReplayMirror(self.replay, self.device) if mirrored else None
         self._captured = CapturedUpdate(self.agent, self._sample, self.generator, self._follow)
 
     @property
@@ -117,8 +124,13 @@ class Learning:
 
     def _sample(self) -> Batch:
         settings = self.run.settings
-        source = self.replay if self._mirror is None else self._mirror
-        return source.sample(settings.batch, self.generator, settings.windows == "acted")
+        source = self._source if self._mirror is None else self._mirror
+        return source.sample(settings.batch, self.generator, settings.windows == "acted").to(self.device)
+
+    @property
+    def _source(self) -> Replay | ReplayShards:
+        """The whole replay, wherever its parts are."""
+        return self.replay if self._shards is None else self._shards
 
     def update(self, phase: Phase) -> dict[str, float]:
         """Take one update and return its diagnostics, none if it was refused; raises ArtifactError if too many were."""
@@ -127,6 +139,8 @@ class Learning:
     def updates(self, count: int, phase: Phase) -> list[dict[str, float]]:
         """Take `count` updates and return the diagnostics of those that were not refused; raises ArtifactError if too many were."""
         progress = self.progress
+        if self._shards is not None:
+            self._shards.refresh()
         if self._mirror is None:
             accepted = [figures for _ in range(count) if (figures := self._update(phase))]
         else:
@@ -191,7 +205,8 @@ class Learning:
             beliefs=beliefs,
             origin=origin,
         )
-        append_figures(self.run.out, figures)
+        if self.run.ranks.first:
+            append_figures(self.run.out, figures)
         return figures
 
     def evaluation(self) -> dict[str, float]:
@@ -206,8 +221,14 @@ class Learning:
         self.progress.frozen_until_step = self.progress.steps + self.run.settings.warm_up_steps
 
     def checkpoint(self) -> None:
-        """Write the state of the run and the policy as it is, everything in the replay being on the disk first."""
+        """Write the state of the run and the policy as it is, everything in the replay being on the disk first.
+
+        Of several ranks the first one writes, when the parts of all are on the disk.
+        """
         self.replay.flush()
+        watermark = int(self.run.ranks.total(torch.tensor(self.replay.watermark)))
+        if not self.run.ranks.first:
+            return
         tensors = assembly.tensors_of(self.policy, self.agent) | training_state.generator_tensors(self.generator)
         tensors |= training_state.prefixed("best.", self.best)
         if self.run.settings.average_rate:
@@ -215,7 +236,7 @@ class Learning:
         encoder = self.run.encoder
         if encoder is not None:
             tensors |= training_state.prefixed(assembly.ENCODER, encoder.weights())
-        state = TrainingState(self.identity, self.progress, self.replay.watermark, tensors, self.position)
+        state = TrainingState(self.identity, self.progress, watermark, tensors, self.position)
         training_state.write_state(self.run.out / "states", state)
         write_checkpoint(self.run.out, Checkpoint(self.specification, self.acting, self.metrics(), encoder))
         best = FlowPolicy(self.policy.architecture)
@@ -244,8 +265,8 @@ class Learning:
             self._expect(self.run.start)
         if self.run.warmed is not None:
             self._take_over(self.run.warmed)
-        elif len(self.replay) > 1:
-            mean, std = self.replay.observation_moments()
+        elif len(self._source) > 1:
+            mean, std = self._source.observation_moments()
             for network in networks:
                 network.mean[: len(mean)].copy_(mean)
                 network.std[: len(std)].copy_(std.clamp_min(SMALLEST_STD))
@@ -273,26 +294,33 @@ class Learning:
         assembly.fill_average(self.acting, state)
         training_state.restore_generator(self.generator, state.tensors)
         self.best = training_state.under("best.", state.tensors)
-        keep_figures(self.run.out, self.progress.episodes)
+        if self.run.ranks.first:
+            keep_figures(self.run.out, self.progress.episodes)
         self.catch_up(state.replay_watermark)
 
     def catch_up(self, watermark: int) -> None:
         """Make replay and counters agree after a resumption: what was admitted after the checkpoint comes again."""
-        self.replay.rewind(watermark)
+        self.replay.rewind(own_watermark(watermark, self.run.ranks))
 
     def _replay(self, resume: bool) -> Replay:
-        folder = self.run.out / "replay"
+        ranks = self.run.ranks
+        folder = replay_folder(self.run.out, ranks)
+        if resume and not folder.is_dir():
+            raise ArtifactError(
+                f"{folder} is not there: a run is resumed with as many ranks as it began with, here they are {ranks.count}"
+            )
         if resume:
             return Replay.open(folder, self.specification)
         replay = Replay.create(folder, self.specification, self.run.settings.replay_bytes, self._shown)
-        replay.begin_with(self.run.demonstrations)
+        replay.begin_with(self.run.demonstrations[ranks.rank :: ranks.count])
         return replay
 
     def _bf16_sampling(self) -> bool:
         settings = self.run.settings
         if settings.bf16_sampling != "auto":
             return settings.bf16_sampling == "on"
-        return bf16_is_faster(self.identity.architecture, settings.batch * settings.agent.candidates, self.device)
+        rows = settings.batch * settings.agent.candidates // self.run.ranks.count
+        return self.run.ranks.agree(bf16_is_faster(self.identity.architecture, rows, self.device))
 
     def _identity(self, state: TrainingState | None) -> Identity:
         settings = self.run.settings
@@ -319,6 +347,14 @@ class Learning:
 
 def _means(figures: Sequence[dict[str, float]]) -> dict[str, float]:
     return {key: float(np.mean([one[key] for one in figures])) for key in (figures[0] if figures else {})}
+
+
+def _fit_for(settings: TrainingSettings, ranks: Ranks) -> None:
+    for name, rows in (("batch", settings.batch), ("posterior_states", settings.agent.posterior_states)):
+        if rows % ranks.count:
+            raise SettingsError(
+                f"{name} is {rows}, must be a multiple of the {ranks.count} ranks that share it: change it or their number"
+            )
 
 
 def _same_specification(run: Run, specification: Specification, source: str) -> None:

@@ -12,6 +12,7 @@ from poco.learner import training_state
 from poco.learner.demonstrations import Demonstrations, Recorded
 from poco.learner.image_policy import EncoderArchitecture, without_features
 from poco.learner.replay import Replay
+from poco.learner.replay_shards import replay_folders
 from poco.specification import Specification
 
 
@@ -26,10 +27,11 @@ def own_successes(folder: Path) -> Demonstrations:
     Raises ArtifactError if there are none or the run is damaged.
     """
     identity = training_state.read_header(folder / "states").identity
-    replay = Replay.open(folder / "replay", identity.specification)
-    successes = [episode for episode in replay.recorded() if episode.end.outcome == "success"]
+    replays = [Replay.open(part, identity.specification) for part in replay_folders(folder)]
+    successes = [one for replay in replays for one in replay.recorded() if one.end.outcome == "success"]
     if not successes:
-        raise ArtifactError(f"none of the {replay.episodes} episodes of {folder} was a success: give other data")
+        count = sum(replay.episodes for replay in replays)
+        raise ArtifactError(f"none of the {count} episodes of {folder} was a success: give other data")
     specification = identity.specification
     if identity.encoder is not None:
         specification = without_features(specification, identity.encoder)

@@ -268,15 +268,17 @@ class Replay:
 
     def observation_moments(self) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation [observation_size] over all stored steps; needs two steps at least."""
+        return moments(self.moment_sums(), len(self))
+
+    def moment_sums(self) -> Tensor:
+        """Return the sums of observations and of their squares over all stored steps, [2, observation_size]."""
         total = np.zeros((2, self.specification.observation_size))
         for first in range(0, len(self), BLOCK):
             columns, index = self.columns, torch.arange(first, min(first + BLOCK, len(self)))
             episode, step, _ = columns.located(index)
             seen = columns.observation[columns.firsts[episode] + step].numpy().astype(np.float64)
             total += seen.sum(0), np.square(seen).sum(0)
-        mean, square = total / len(self)
-        variance = np.maximum(square - np.square(mean), 0.0) * len(self) / (len(self) - 1)
-        return torch.from_numpy(mean).float(), torch.from_numpy(np.sqrt(variance)).float()
+        return torch.from_numpy(total)
 
     def windows(self, index: Integers) -> Batch:
         """Return the windows that start at the stored steps `index` [B], counted over episodes from the oldest on."""
@@ -355,6 +357,13 @@ class Replay:
     def _label(self, record: np.void, end: EpisodeEnd) -> None:
         record["success"], record["terminated"] = end.outcome == "success", end.terminated
         record["revision"] = end.revision
+
+
+def moments(sums: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of `count` vectors, at least two, whose sums and sums of squares are `sums` [2, size]."""
+    mean, square = sums / count
+    variance = (square - mean.square()).clamp(min=0.0) * count / (count - 1)
+    return mean.float(), variance.sqrt().float()
 
 
 def _check(what: str, values: npt.NDArray[np.float32], shape: tuple[int, ...], bound: float) -> None:

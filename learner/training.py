@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import msgspec
+
 from poco.errors import ArtifactError
 from poco.learner.acting import chunk_actor
 from poco.learner.agent_settings import Phase
@@ -25,8 +27,18 @@ EVALUATION_SEED = 5_000_000
 BEST_OF = 8
 
 
+class _Acted(msgspec.Struct, frozen=True):
+    """What an episode means to the ranks that did not act it."""
+
+    steps: int
+    success: bool
+    beliefs: list[float]
+
+
 class Learner(Learning):
     """Runs POCO on a gymnasium task whose action is a chunk; one instance, one process, one run folder.
+
+    Several `ranks` of a run have an instance each, all do the same at the same time, and each episode is acted by one of them.
 
     Raises ArtifactError for data or checkpoint of another specification than the environment's.
     """
@@ -39,12 +51,26 @@ class Learner(Learning):
         """Act and learn in turns until the run has reached its end, yielding the figures of each episode."""
         while not self.finished:
             phase = self.phase()
-            for rolled in roll(
-                self.environment, self.collecting_actor(), range(self.begin(), self.progress.begun), self.first_seed
-            ):
-                beliefs = self.admit(rolled)
-                accepted = self.updates(self.owed, phase)
-                yield self.conclude(rolled.success, phase, accepted, beliefs)
+            acted = self._act(self.begin())
+            accepted = self.updates(self.owed, phase)
+            yield self.conclude(acted.success, phase, accepted, acted.beliefs)
+
+    def _act(self, number: int) -> _Acted:
+        """Act and admit episode `number`; of several ranks the one does with which it will lie, and tells the others."""
+        ranks, turn = self.run.ranks, 0
+        if self._shards is not None:
+            self._shards.refresh()
+            turn = self._shards.turn
+
+        def play() -> bytes:
+            (rolled,) = roll(self.environment, self.collecting_actor(), range(number, number + 1), self.first_seed)
+            beliefs = self.admit(rolled)
+            return msgspec.msgpack.encode(_Acted(steps=len(rolled.steps), success=rolled.success, beliefs=beliefs))
+
+        acted = msgspec.msgpack.decode(ranks.told(turn, play), type=_Acted)
+        if ranks.rank != turn:
+            self.progress.steps += acted.steps
+        return acted
 
     @property
     def finished(self) -> bool:
@@ -106,7 +132,8 @@ class Learner(Learning):
         Their difference says how far to trust the critic.
         """
         settings = self.run.settings
-        if not settings.evaluation_interval or self.progress.episodes % settings.evaluation_interval:
+        due = settings.evaluation_interval and self.progress.episodes % settings.evaluation_interval == 0
+        if not due or not self.run.ranks.first:
             return {}
         episodes, seed = settings.evaluation_episodes, EVALUATION_SEED + 10_000 * self.progress.episodes
         plain, best = (self.measure(self.actor(count, seed), episodes, seed) for count in (1, BEST_OF))

@@ -58,8 +58,11 @@ def train(
     Leaves the policy (policy.safetensors), the best one (best/), metrics.jsonl, curves.png and the states to resume from.
     --resume needs nothing but --out; it may move the end of the run by --episodes or --steps.
 
+    Under torchrun (`torchrun --nproc-per-node=2 -m poco.learner.cli train ...`) the ranks share every batch, act the episodes in
+    turn and keep what they have acted, each in a replay of replay_bytes; they learn what one process alone would.
+
     Args:
-        out: Folder of the run.
+        out: Folder of the run; ranks on several computers need it on a disk that they share.
         config: Training recipe, one whole YAML file; see configs/cpu.
         data: Folder of demonstrations that begin the replay.
         start: Folder of a cloned checkpoint to begin with; without it learning is purely online.
@@ -83,20 +86,25 @@ def train(
     from poco.learner.environment_pool import EnvironmentPool
     from poco.learner.environments import environment_processes, one_environment
     from poco.learner.metrics import read_figures
+    from poco.learner.ranks import device_of_rank, joined
     from poco.learner.training import Learner
     from poco.learner.training_beside import learn_beside
 
     at_least_one("threads", threads)
     torch.set_num_threads(1)
+    device = device_of_rank(device)
     chosen_device(device)
-    run = (
-        _resumed(out, config, method, episodes, steps)
-        if resume
-        else _new(out, config, data, start, method, episodes, steps, seed)
-    )
-    run = dataclasses.replace(run, beside=workers > 0, threads=threads, device=device)
-    task, parameters = run.settings.task, _shown(run.settings.environment, run.encoder)
     with contextlib.ExitStack() as stack:
+        ranks = stack.enter_context(joined(device))
+        if workers and ranks.count > 1:
+            raise UsageError(f"--workers is {workers}, but the {ranks.count} ranks act in turn: leave it out")
+        run = (
+            _resumed(out, config, method, episodes, steps)
+            if resume
+            else _new(out, config, data, start, method, episodes, steps, seed)
+        )
+        run = dataclasses.replace(run, beside=workers > 0, threads=threads, device=device, ranks=ranks)
+        task, parameters = run.settings.task, _shown(run.settings.environment, run.encoder)
         environment = stack.enter_context(one_environment(task, parameters, out / WORKERS, env_python, run.encoder))
         learner = Learner(run, environment, resume)
         if workers:
@@ -105,8 +113,9 @@ def train(
             )
             pool = EnvironmentPool(processes, learner.collecting_actor, learner.first_seed)
         _learn(learner, learn_beside(learner, pool) if workers else learner.episodes(), tensorboard)
-    curves.draw(read_figures(out), out / "curves.png")
-    print(json.dumps({"out": str(out), **learner.metrics()}))
+    if ranks.first:
+        curves.draw(read_figures(out), out / "curves.png")
+        print(json.dumps({"out": str(out), **learner.metrics()}))
 
 
 def _learn(learner: Learner, episodes: Iterator[EpisodeFigures], tensorboard: bool) -> None:
@@ -116,22 +125,25 @@ def _learn(learner: Learner, episodes: Iterator[EpisodeFigures], tensorboard: bo
     from poco.learner.tensorboard_log import tensorboard_log
 
     settings, out, reached = learner.run.settings, learner.run.out, learner.progress.steps
+    ranks = learner.run.ranks
     left = settings.steps - reached if settings.steps else settings.episodes - learner.progress.episodes
     with contextlib.ExitStack() as stack:
-        log = stack.enter_context(tensorboard_log(out / "tensorboard", reached)) if tensorboard else None
-        advance = stack.enter_context(
-            track(settings.agent.method, max(0, left), "steps" if settings.steps else "episodes")
+        log = (
+            stack.enter_context(tensorboard_log(out / "tensorboard", reached)) if tensorboard and ranks.first else None
         )
+        unit = "steps" if settings.steps else "episodes"
+        advance = stack.enter_context(track(settings.agent.method, max(0, left), unit)) if ranks.first else None
         stopping = stack.enter_context(stop_politely("ending after this episode; Ctrl-C again ends at once"))
         for figures in episodes:
             remark = f"success {figures.recent_success:.2f} ({figures.phase})"
-            advance(remark, figures.steps - reached if settings.steps else 1)
+            if advance is not None:
+                advance(remark, figures.steps - reached if settings.steps else 1)
             reached = figures.steps
             if log is not None:
                 log(figures)
             if figures.verdict == "roll_back":
                 print(_ROLLED_BACK.format(figures.episode, learner.progress.guard.baseline), file=sys.stderr)
-            if stopping() and not learner.finished:
+            if not ranks.agree(not stopping()) and not learner.finished:
                 learner.checkpoint()
                 print(f"stopped after episode {figures.episode}: go on with {_RESUME.format(out)}", file=sys.stderr)
                 raise KeyboardInterrupt

@@ -10,6 +10,7 @@ L_BC is the loss the policy was cloned with. The agent sees a policy only throug
 from __future__ import annotations
 
 import copy
+import math
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -165,25 +166,21 @@ class Agent:
         return total + actor_loss, figures | actor_figures
 
     def critic_loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Figures]:
-        """Return the temporal-difference loss, mean over heads and batch, of the windows that count (see `endings`).
+        """Return the temporal-difference loss, mean over heads and batch, of the windows that count (see `endings`)."""
+        states, precision = len(batch.observation), batch.observation.dtype
+        ahead = self._noise(
+            (states, self.settings.candidates if self.settings.method == "qc" else 1), precision, generator
+        )
+        endings = self._noise((states,), precision, generator) if self.settings.endings == "completed" else None
 
-        Actions that an episode did not live to execute changed nothing; the policy's next ones stand for them.
-        """
-        settings, execute = self.settings, self._execute
-        with torch.no_grad():
-            following, pending = self._following(batch, generator)
-            discounts = settings.discount ** torch.arange(execute, dtype=batch.rewards.dtype, device=self.device)
-            rewards = ((batch.rewards - settings.step_cost) * discounts).sum(-1)
-            seen = self._seen(batch.following, batch.step + execute)
-            future = self.target.values(seen, following.unsqueeze(1), settings.aggregate).squeeze(-1)
-            final = batch.last if settings.time_limit == "failure" else batch.terminated
-            target = rewards + settings.discount**execute * (1.0 - final) * future
-        executed, counted = batch.actions[:, :execute], batch.complete
-        if settings.endings == "completed":
-            executed, counted = self._completed(batch, generator), torch.ones_like(counted)
-        actions = torch.cat((executed, pending), dim=1)
-        raw = self.critic(self._seen(batch.observation, batch.step), actions.unsqueeze(1)).squeeze(-1)
-        loss = (self.critic.loss(raw, target) * counted).mean()
+        def term(_: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+            rows = batch.rows(part)
+            loss, target = self._temporal_difference(rows, ahead[part], None if endings is None else endings[part])
+            return loss * (len(rows.observation) / states), target
+
+        parts = blocks(states, min(math.ceil(states / 2), self._block_rows), self._threads)
+        loss, targets = summed(term, batch.observation, list(self.critic.parameters()), parts, self._workers)
+        target = torch.cat(targets)
         figures = {
             "critic_loss": loss.detach(),
             "target_mean": target.mean(),
@@ -192,6 +189,27 @@ class Agent:
             "complete_fraction": batch.complete.mean(),
         }
         return loss, figures
+
+    def _temporal_difference(self, batch: Batch, ahead: Tensor, endings: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the critic's loss on `batch`, and its target [B]; chunks are made of the noise `ahead` [B, N, T, A] and `endings`.
+
+        Actions that an episode did not live to execute changed nothing; the policy's next ones stand for them.
+        """
+        settings, execute = self.settings, self._execute
+        with torch.no_grad():
+            following, pending = self._following(batch, ahead)
+            discounts = settings.discount ** torch.arange(execute, dtype=batch.rewards.dtype, device=self.device)
+            rewards = ((batch.rewards - settings.step_cost) * discounts).sum(-1)
+            seen = self._seen(batch.following, batch.step + execute)
+            future = self.target.values(seen, following.unsqueeze(1), settings.aggregate).squeeze(-1)
+            final = batch.last if settings.time_limit == "failure" else batch.terminated
+            target = rewards + settings.discount**execute * (1.0 - final) * future
+        executed, counted = batch.actions[:, :execute], batch.complete
+        if endings is not None:
+            executed, counted = self._completed(batch, endings), torch.ones_like(counted)
+        actions = torch.cat((executed, pending), dim=1)
+        raw = self.critic(self._seen(batch.observation, batch.step), actions.unsqueeze(1)).squeeze(-1)
+        return (self.critic.loss(raw, target) * counted).mean(), target
 
     def actor_loss(self, batch: Batch, phase: Phase, generator: torch.Generator) -> tuple[Tensor, Figures]:
         """Return L_BC(a_D) + beta * sum_j w_j min(L_BC(a_j), zeta), mean over the batch; the second term in phase "learning"."""
@@ -299,11 +317,12 @@ class Agent:
         chunks = self.policy.sample(context, noise.flatten(0, 1)).view_as(noise)
         return _pick(chunks, self._values(self.critic, self._seen(observation, step), pending, chunks))
 
-    def _following(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return what the critic reads at the next observation [B, D + E, A], and its first D actions, still to be executed."""
-        context = self.policy.encode(batch.following)
-        count = self.settings.candidates if self.settings.method == "qc" else 1
-        noise = self._noise((len(context), count), context.dtype, generator)
+    def _following(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the critic reads at the next observation [B, D + E, A], and its first D actions, still to be executed.
+
+        The chunk comes from the first of `noise` [B, N, T, A], or is the best of N.
+        """
+        context, count = self.policy.encode(batch.following), noise.shape[1]
         chunks = self.policy.sample(context.repeat_interleave(count, dim=0), noise.flatten(0, 1)).view_as(noise)
         real = batch.known[:, self._execute :].unsqueeze(-1).bool()
         pending = torch.where(real, batch.actions[:, self._execute :], chunks[:, 0, : self._delay])
@@ -314,10 +333,12 @@ class Agent:
         return torch.cat((pending, chosen[:, : self._execute]), dim=1), pending
 
     @torch.no_grad()
-    def _completed(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Return the first E actions [B, E, A] of each window, those beyond the end of its episode from one policy sample."""
+    def _completed(self, batch: Batch, noise: Tensor) -> Tensor:
+        """Return the first E actions [B, E, A] of each window, those beyond the end of its episode from one policy sample.
+
+        `noise` [B, T, A] is what that is made of.
+        """
         executed = batch.actions[:, : self._execute].clone()
-        noise = self._noise((len(executed),), executed.dtype, generator)
         cut = torch.arange(len(executed), device=self.device)
         if not self._fixed_shapes:
             cut = cut[batch.complete == 0.0]

@@ -37,7 +37,10 @@ def summed(
     def work(part: slice) -> tuple[Tensor, tuple[Tensor | None, ...], Rest]:
         near = context.detach()[part].requires_grad_()
         value, rest = term(near, part)
-        return value.detach(), torch.autograd.grad(value, (near, *parameters), allow_unused=True), rest
+        inputs = (near, *parameters)
+        if not value.requires_grad:
+            return value, (None,) * len(inputs), rest
+        return value.detach(), torch.autograd.grad(value, inputs, allow_unused=True), rest
 
     done = list(map(work, parts) if workers is None else workers.map(work, parts))
     values, gradients, rests = zip(*done, strict=True)

@@ -34,6 +34,10 @@ class Batch:
     success: Tensor
     step: Tensor
 
+    def rows(self, part: slice) -> Batch:
+        """Return the windows of `part`."""
+        return Batch(*(getattr(self, name)[part] for name in Batch.__slots__))
+
     def to(self, device: torch.device) -> Batch:
         """Return the same windows on `device`."""
         return Batch(*(getattr(self, name).to(device) for name in Batch.__slots__))

@@ -65,11 +65,27 @@ def kill(run: Run, dice: random.Random, checkpointing: bool) -> None:
     assert process.exitcode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("kills", [pytest.param(40, id="40"), pytest.param(500, id="500", marks=pytest.mark.proof)])
-def test_killed_again_and_again_a_run_learns_what_an_unbroken_one_does(tmp_path: Path, kills: int) -> None:
+def test_killed_again_and_again_a_run_learns_what_an_unbroken_one_does(tmp_path: Path) -> None:
+    """Forty kills: see `survive`."""
+    survive(tmp_path, 40, 40)
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(3600)
+def test_five_hundred_kills(tmp_path: Path) -> None:
+    """The same POCO_COUNT (500) times, with the dice of POCO_SEED."""
+    count, seed = int(os.environ.get("POCO_COUNT", "500")), int(os.environ.get("POCO_SEED", "500"))
+    episodes = survive(tmp_path, count, seed)
+    print(
+        f"\n{count} kills with seed {seed}, {episodes} episodes learned: every checkpoint loaded, no transition lost, same weights"
+    )
+
+
+def survive(tmp_path: Path, kills: int, seed: int) -> int:
     """After every kill the newest checkpoint loads and the replay holds every transition up to its watermark, as it happened.
 
-    In the end figures, weights, moments and generator are those of a run that was never touched, bit for bit.
+    In the end figures, weights, moments and generator are those of a run that was never touched, bit for bit. Returns the number of
+    episodes that were learned between the kills.
     """
     journal = tmp_path / "journal"
     settings = reach_recipe(
@@ -81,7 +97,7 @@ def test_killed_again_and_again_a_run_learns_what_an_unbroken_one_does(tmp_path:
     )
     run = Run(settings, 5, tmp_path / "killed")
     first = Learner(run, make_environment(settings.task, **settings.environment))
-    dice, counted = random.Random(kills), 0
+    dice, counted = random.Random(seed), 0
     for number in range(kills):
         kill(run, dice, checkpointing=number % 3 == 0)
         state = training_state.read_state(run.out / "states")
@@ -107,3 +123,4 @@ def test_killed_again_and_again_a_run_learns_what_an_unbroken_one_does(tmp_path:
     assert ours.progress == theirs.progress
     assert ours.tensors.keys() == theirs.tensors.keys()
     assert all(torch.equal(value, theirs.tensors[key]) for key, value in ours.tensors.items())
+    return counted

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from poco.learner.agent import Agent
 from poco.learner.agent_settings import AgentSettings, Phase
 from poco.learner.critic import ChunkCritic
 from poco.learner.networks import FlowPolicy
@@ -147,6 +148,20 @@ class PlainUpdate:
         joined = torch.cat(((seen - self.critic_mean) / self.critic_std, read.flatten(1)), dim=-1)
         return torch.stack([head(joined).squeeze(-1) for head in heads])
 
+    @torch.no_grad()
+    def hand_over(self, policy: FlowPolicy, agent: Agent) -> None:
+        """Write the weights as they are now into `policy` and into the critics of `agent`."""
+        first = policy.observation_layer, policy.chunk_layer
+        _give(self.actor, first, [*policy.hidden_layers, policy.velocity_layer])
+        for learned, critic in ((self.critic, agent.critic), (self.target, agent.target)):
+            for head, theirs in zip(learned, critic.heads, strict=True):
+                parts = dict(theirs.named_children())
+                norms = iter(parts["norms"].children())
+                rest = [next(norms)]
+                for layer in parts["hidden_layers"].children():
+                    rest += [layer, next(norms)]
+                _give(head, (parts["observation_layer"], parts["action_layer"]), [*rest, parts["value_layer"]])
+
 
 def remaining(specification: Specification, observation: Tensor, actions: Tensor) -> Tensor:
     """Return tanh((target - lead - sum of the actions so far) / half range of the target's finest view), [B, steps, elements]."""
@@ -199,6 +214,19 @@ def _head(head: nn.Module, activation: Activation) -> nn.Sequential:
     for layer, norm in zip(parts["hidden_layers"].children(), norms, strict=True):
         layers += [layer, activation(), norm]
     return nn.Sequential(*layers, parts["value_layer"])
+
+
+def _give(learned: nn.Module, first: tuple[nn.Module, nn.Module], rest: list[nn.Module]) -> None:
+    """Write the layers of `learned` into the two halves of a first layer and the layers after it."""
+    joined, *others = (layer for layer in learned.children() if list(layer.parameters()))
+    observation, other = first
+    size = observation.get_parameter("weight").shape[1]
+    weight = joined.get_parameter("weight")
+    observation.get_parameter("weight").copy_(weight[:, :size])
+    observation.get_parameter("bias").copy_(joined.get_parameter("bias"))
+    other.get_parameter("weight").copy_(weight[:, size:])
+    for theirs, mine in zip(rest, others, strict=True):
+        theirs.load_state_dict(mine.state_dict())
 
 
 def _joined(observation: nn.Module, other: nn.Module) -> nn.Linear:

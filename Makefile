@@ -72,7 +72,7 @@ check: $(VENV)/test.stamp ## format, lint and types only
 	$(BIN)/mypy
 	MYPYPATH=$(TEST_FOLDERS) $(BIN)/mypy --explicit-package-bases --exclude conftest.py tests bench .ci/installed.py
 
-proof: $(VENV)/test.stamp ## the long proofs: 100,000 chunks and seams, 100 episodes on both paths
+proof: $(VENV)/test.stamp ## the long proofs: 100,000 chunks and seams, 100 episodes on both paths, an arm that gets better, and more
 	$(BIN)/pytest -m proof --timeout 3600 -s
 
 build: ## build sdist and wheel, install each in a clean environment without torch and use it

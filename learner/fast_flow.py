@@ -20,7 +20,7 @@ from poco.learner.networks import Architecture, FlowPolicy
 BLOCK_BYTES = 1 << 19
 """Features of one layer and block; two of them and the weights fit a second-level cache of 1 to 2 MiB."""
 
-LEAST_ROWS = 256
+LEAST_ROWS = 128
 """Fewer rows are never computed in bfloat16: the conversions cost what the products save."""
 
 CPU = torch.device("cpu")

@@ -141,11 +141,12 @@ def _learn(learner: Learner, episodes: Iterator[EpisodeFigures], tensorboard: bo
             reached = figures.steps
             if log is not None:
                 log(figures)
-            if figures.verdict == "roll_back":
+            if figures.verdict == "roll_back" and ranks.first:
                 print(_ROLLED_BACK.format(figures.episode, learner.progress.guard.baseline), file=sys.stderr)
             if not ranks.agree(not stopping()) and not learner.finished:
                 learner.checkpoint()
-                print(f"stopped after episode {figures.episode}: go on with {_RESUME.format(out)}", file=sys.stderr)
+                if ranks.first:
+                    print(f"stopped after episode {figures.episode}: go on with {_RESUME.format(out)}", file=sys.stderr)
                 raise KeyboardInterrupt
 
 

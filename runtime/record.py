@@ -50,7 +50,7 @@ def options_of(words: Sequence[str]) -> RunOptions:
         help="full deflection as a share of the largest action (default 1)",
     )
     parser.add_argument(
-        "--noise", type=float, default=0.2, metavar="N", help="scripted hands: trembling, 0 to 1 (default 0.2)"
+        "--noise", type=float, default=0.1, metavar="N", help="scripted hands: trembling, 0 to 1 (default 0.1)"
     )
     parser.add_argument(
         "--bias-m",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -29,6 +32,7 @@ def make_data(
     only_successes: bool = True,
     play_steps: int | None = None,
     image_side: int | None = None,
+    workers: int = 1,
     resume: bool = False,
 ) -> None:
     """Record demonstrations of the scripted operator, one episode file each, or play in a scene of OGBench.
@@ -48,6 +52,7 @@ def make_data(
         only_successes: Leave out episodes that failed; play is kept whole.
         play_steps: Record play, so many control steps an episode, instead of demonstrations.
         image_side: Record what the task's cameras see, square images of so many pixels a side, and hide where the target is.
+        workers: Processes that play at the same time (play only); what they play does not depend on it.
         resume: Go on behind the last episode that is in --out.
     """
     from poco.learner import rollouts
@@ -55,15 +60,16 @@ def make_data(
     from poco.learner.progress import track
 
     at_least_one("episodes", episodes)
+    at_least_one("workers", workers)
     _fit_for_data(out, resume)
+    if play_steps is None and workers > 1:
+        raise UsageError(f"--workers is {workers}, but demonstrations are recorded one after the other: leave it out")
     if play_steps is not None:
-        from poco.learner.tasks.ogbench_play import play_source
-
         if bias_m or image_side:
             raise UsageError(
                 f"--bias-m is {bias_m} and --image-side {image_side}, but play has neither: leave them out"
             )
-        _keep_all(play_source(_ogbench_task(config, task), play_steps, noise, seed, episodes), episodes, out, "play")
+        _keep_all(partial(_play, config, task, play_steps, noise, seed, episodes), episodes, out, "play", workers)
         return
     name, parameters = named_environment(None if config is None else read_recipe(config), task, variant)
     if image_side is not None:
@@ -123,7 +129,7 @@ def import_data(
     if not source.exists():
         raise UsageError(f"--source {source} does not exist: give a file or folder of data")
     opened = _opened(source, format, chunk_steps, specification, config, task, image_side)
-    _keep_all(opened, min(opened.count, episodes or opened.count), out, f"import from {format}")
+    _keep_all(lambda: opened, min(opened.count, episodes or opened.count), out, f"import from {format}")
 
 
 def _opened(
@@ -175,14 +181,25 @@ def _fit_for_data(out: Path, resume: bool) -> None:
         raise UsageError(f"{out} is not an empty folder: give --resume, choose another --out or remove it")
 
 
-def _keep_all(source: Source, count: int, out: Path, name: str) -> None:
-    """Write the first `count` recorded episodes of `source` to `out`, going on with the last one that is there."""
+def _play(config: Path | None, task: str | None, steps: int, noise: float, seed: int, episodes: int) -> Source:
+    from poco.learner.tasks.ogbench_play import play_source
+
+    return play_source(_ogbench_task(config, task), steps, noise, seed, episodes)
+
+
+def _keep_all(make: Callable[[], Source], count: int, out: Path, name: str, workers: int = 1) -> None:
+    """Write the first `count` recorded episodes of what `make` returns to `out`, going on with the last one that is there."""
     from poco.learner.datasets import trajectory
+    from poco.learner.datasets.read_beside import read_beside
     from poco.learner.progress import track
 
+    source = make()
     first = trajectory.begin(source, out)
     written = steps = 0
-    with track(name, max(0, count - first), "episodes") as advance:
+    with contextlib.ExitStack() as stack:
+        if workers > 1:
+            source = stack.enter_context(read_beside(source, make, workers, first))
+        advance = stack.enter_context(track(name, max(0, count - first), "episodes"))
         for number in range(first, count):
             pieces, length = trajectory.keep(source, number, out)
             written, steps = written + pieces, steps + length

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import json
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -56,7 +57,8 @@ def train(
     """Improve a policy by its own episodes: POCO, or one of its rivals by --method.
 
     Leaves the policy (policy.safetensors), the best one (best/), metrics.jsonl, curves.png and the states to resume from.
-    --resume needs nothing but --out; it may move the end of the run by --episodes or --steps.
+    --resume needs nothing but --out; it may move the end of the run by --episodes or --steps. What is printed at the end has the
+    processor time of this process (cpu_s, without that of --workers) among its figures.
 
     Under torchrun (`torchrun --nproc-per-node=2 -m poco.learner.cli train ...`) the ranks share every batch, act the episodes in
     turn and keep what they have acted, each in a replay of replay_bytes; they learn what one process alone would.
@@ -115,7 +117,7 @@ def train(
         _learn(learner, learn_beside(learner, pool) if workers else learner.episodes(), tensorboard)
     if ranks.first:
         curves.draw(read_figures(out), out / "curves.png")
-        print(json.dumps({"out": str(out), **learner.metrics()}))
+        print(json.dumps({"out": str(out), "cpu_s": round(time.process_time(), 1), **learner.metrics()}))
 
 
 def _learn(learner: Learner, episodes: Iterator[EpisodeFigures], tensorboard: bool) -> None:

@@ -96,6 +96,19 @@ def test_play_resumes_and_repeats(tmp_path: Path) -> None:
     assert whole == parts
 
 
+def test_plays_at_the_same_time_are_the_same(tmp_path: Path) -> None:
+    """Two processes leave what one does, byte for byte; demonstrations have no use for them."""
+    for workers in (1, 2):
+        make_data(
+            tmp_path / str(workers), episodes=3, task=TASK.format("cube-single", 1), play_steps=12, workers=workers
+        )
+    one, two = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("1", "2"))
+    assert len(one) == 4
+    assert one == two
+    with pytest.raises(UsageError, match="--workers is 2, but demonstrations"):
+        make_data(tmp_path / "data", task=TASK.format("cube-single", 1), workers=2)
+
+
 def test_a_file_of_ogbench_is_read(tmp_path: Path, play: Play) -> None:
     """Two plays in one npz become the same episodes as the plays themselves."""
     write_npz(tmp_path / "play.npz", (play, play))

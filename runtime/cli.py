@@ -16,7 +16,8 @@ from rich.console import Console
 from poco.artifact import Artifact, read_artifact
 from poco.episodes import write_durably
 from poco.errors import ArtifactError, PocoError, UsageError, guard
-from poco.runtime import doctor, record
+from poco.runtime import blind_evaluation, doctor, record
+from poco.runtime.blind_evaluation import check_alike, contestants_of, show_evaluation
 from poco.runtime.console import terminal_keys
 from poco.runtime.contact_sheet import show_demonstrations
 from poco.runtime.eyes import cameras_of
@@ -42,10 +43,12 @@ EPILOG = """examples:
   poco-runtime --robot sim --policy artifacts/peg_in_hole --link tcp://10.0.0.5:7766 --keys ~/.config/poco/keys
   poco-runtime --robot sim --policy artifacts/peg_in_hole --hands spacemouse --episodes 20
   poco-runtime record --robot sim --task peg_in_hole --hands keyboard --episodes 30 --out runs/demonstrations
+  poco-runtime evaluate artifacts/peg_in_hole artifacts/peg_in_hole_start/policy --robot sim --trials 30
   poco-runtime veto --store runs/store-fr3
   poco-runtime doctor --robot.kind franka --robot.host 172.16.0.2
 
 record has a person's hands move the arm and keeps the demonstrations; poco-runtime record --help says more.
+evaluate compares policies on the arm in a blind order; poco-runtime evaluate --help says more.
 doctor examines this computer and the way to the arm; poco-runtime doctor --help says more. veto and rollback throw out
 the generation of the policy that is on trial, or the active one, in a run that takes new generations (--swap.trust).
 Every key of the settings file can be overridden as --section.key VALUE. Ctrl-C brakes the arm and stops the run.
@@ -88,7 +91,7 @@ def prepare(options: RunOptions, artifact: Artifact | None) -> RunFolder:
     facts = RunFacts(
         robot=settings.robot.kind,
         host=settings.robot.host,
-        artifact=options.policy,
+        artifact=", ".join((options.policy, *options.against)),
         generation=artifact.manifest.generation if artifact else 0,
         specification=specification,
         specification_hash=specification.digest(),
@@ -145,19 +148,31 @@ def ask(words: Sequence[str]) -> int:
     return 0
 
 
+def asked_for(words: Sequence[str]) -> RunOptions:
+    """Return the run that `words` ask for; raises UsageError, SettingsError or ArtifactError."""
+    if words[:1] == ["record"]:
+        return record.options_of(words[1:])
+    if words[:1] == ["evaluate"]:
+        return blind_evaluation.options_of(words[1:])
+    return options_of(*parse(words))
+
+
 def run(words: Sequence[str], console: Console) -> int:
     """Run the command line `words`; return the exit code. Raises PocoError before motion and after a latched fault."""
     if words[:1] == ["doctor"]:
         return doctor.run(words[1:], PACKAGED_CONFIG, console)
     if words and words[0] in REQUESTS:
         return ask(words)
-    options = record.options_of(words[1:]) if words[:1] == ["record"] else options_of(*parse(words))
+    options = asked_for(words)
     artifact = open_artifact(options.policy)
+    if artifact is not None and options.against:
+        check_alike(artifact, contestants_of(options))
     if artifact is not None and options.swaps:
         artifact = stock(ArtifactStore(options.store), artifact)
     if artifact is not None:
         cameras_of(artifact.specification, options.settings.cameras)
-    keys = None if options.hands is None else terminal_keys(options.hands.device)
+    judged = options.hands is not None or bool(options.against)
+    keys = terminal_keys(None if options.hands is None else options.hands.device) if judged else None
     sweep()
     folder = prepare(options, artifact)
     memory = RunMemory.create(options.run_name)
@@ -177,6 +192,8 @@ def run(words: Sequence[str], console: Console) -> int:
             show_report(folder, artifact, options.settings, console)
         if options.policy == HANDS:
             show_demonstrations(folder, console)
+        if options.against:
+            show_evaluation(folder, options, console)
     finally:
         if failure is not None:
             raise failure

@@ -52,7 +52,7 @@ class TerminalKeys:
         termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._before)
 
 
-def terminal_keys(device: DeviceName) -> TerminalKeys | None:
+def terminal_keys(device: DeviceName | None) -> TerminalKeys | None:
     """Return the keys of the terminal this program was started in, None without one; raises UsageError if `device` needs one."""
     if sys.stdin is not None and sys.stdin.isatty():
         return TerminalKeys(sys.stdin.fileno(), moving=device == "keyboard")

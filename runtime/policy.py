@@ -28,6 +28,7 @@ from poco.observation import observe
 from poco.records import ROBOT_STATE, Step
 from poco.rollout import Outcome, Rollout, Transition
 from poco.runtime.actors import Actor, ChunkFigures, Moment, OperatorActor, PolicyActor
+from poco.runtime.blind import BlindActor, blind_order
 from poco.runtime.episode_book import EpisodeBook
 from poco.runtime.eyes import Eyes, Glance, cameras_of
 from poco.runtime.hands import HandsActor
@@ -99,6 +100,11 @@ class PolicyProcess:
         options = self.options
         if options.policy == OPERATOR:
             return OperatorActor(options.specification(), options.seed)
+        if options.against:
+            policies = [
+                PolicyActor(read_artifact(Path(one)), options.seed) for one in (options.policy, *options.against)
+            ]
+            return BlindActor(policies, blind_order(len(policies), options.episodes // len(policies), options.seed))
         if options.swaps:
             return SwappingActor(ArtifactStore(options.store), self.settings.swap, options.seed, self._moved)
         return PolicyActor(read_artifact(Path(options.policy)), options.seed)

@@ -39,7 +39,7 @@ class HandsOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """One run: its settings, policy (an artifact's folder, OPERATOR or HANDS), number of episodes, speed, seed, memory, folder, how
-    many minutes of ticks to keep at least, and whose hands."""
+    many minutes of ticks to keep at least, whose hands, and the artifacts that take turns with the policy in a blind order."""
 
     settings: Settings
     policy: str
@@ -52,11 +52,12 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     folder: str
     keep_minutes: int
     hands: HandsOptions | None = None
+    against: tuple[str, ...] = ()
 
     @property
     def swaps(self) -> bool:
         """Whether the policy may be replaced while it drives."""
-        return self.policy not in WITHOUT_ARTIFACT and bool(self.settings.swap.trust)
+        return self.policy not in WITHOUT_ARTIFACT and not self.against and bool(self.settings.swap.trust)
 
     @property
     def store(self) -> Path:

@@ -7,6 +7,7 @@ import pty
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,7 +123,8 @@ class Session:
         """Type `keys` again and again, as a hand that holds them, until the events of the run meet `condition`."""
 
         def met() -> bool:
-            os.write(self.terminal, keys.encode())
+            with suppress(BlockingIOError):  # nobody reads while the run is brought up
+                os.write(self.terminal, keys.encode())
             time.sleep(0.05)
             return (self.folder / "run.json").is_file() and condition(RunFolder.open(self.folder).events())
 
@@ -142,6 +144,7 @@ def seen(kind: type, count: int) -> Callable[[list[Event]], bool]:
 def sit_down(tmp_path: Path) -> Iterator[Callable[[str], Session]]:
     """Start recording with the keyboard on an emulated arm in real time, in a terminal."""
     types, reads = pty.openpty()
+    os.set_blocking(types, False)
     running: list[Program] = []
 
     def start(host: str) -> Session:
@@ -204,6 +207,7 @@ def test_quitting_throws_the_running_episode_away(sit_down: Callable[[str], Sess
 def test_a_person_helps_a_policy(tmp_path: Path) -> None:
     """Keys that move the arm take over from the policy in the middle of a run; its steps and ends say so, and it goes on."""
     types, reads = pty.openpty()
+    os.set_blocking(types, False)
     flags = ["--robot", "sim", "--robot.host", "127.0.19.4", "--policy", str(ARTIFACT), "--hands", "keyboard"]
     flags += ["--episodes", "2", "--out", str(tmp_path / "run")]
     session = Session(Program("poco-runtime", *flags, folder=tmp_path, stdin=reads), types, tmp_path / "run")

@@ -1,7 +1,8 @@
 """The task signals of a run as chosen in the settings: where the sensor is read, who says the outcome, who resets the scene.
 
 Addresses: `emulator://HOST[:PORT]` is an emulator's task port; `none` for an outcome or a reset that nobody gives (episodes
-then end by their length, objects stay where they are). None of them touches the servo.
+then end by their length or by a person's word, objects stay where they are or a person moves them), and for a sensor that nobody
+needs. None of them touches the servo.
 """
 
 from __future__ import annotations
@@ -21,27 +22,30 @@ LOCKSTEP = "lockstep"
 class TaskDriver:
     """Sensor, outcome and reset behind one face; blocking, for the policy process only."""
 
-    def __init__(self, sensors: str, outcome: str, reset: str) -> None:
-        """Connect to each address once; raises SettingsError for an unknown one and AddressError when nobody answers."""
-        if sensors == NONE:
+    def __init__(self, sensors: str, outcome: str, reset: str, *, needed: bool = True) -> None:
+        """Connect to each address once; raises SettingsError for an unknown one and AddressError when nobody answers.
+
+        `needed` says whether somebody goes by where the sensor sees the target.
+        """
+        if sensors == NONE and needed:
             raise SettingsError(
-                "task.sensors is none, but the policy observes the task: give for example emulator://127.0.0.1"
+                "task.sensors is none, but the target is observed: give for example emulator://127.0.0.1, or a task without it"
             )
         chosen = {"sensors": sensors, "outcome": outcome, "reset": reset}
         for name, address in chosen.items():
             if address != NONE and not address.startswith(EMULATOR):
                 raise SettingsError(f"task.{name} is {address!r}, known are emulator://HOST[:PORT] and none")
         opened = {address: EmulatorSignals(address.removeprefix(EMULATOR)) for address in {*chosen.values()} - {NONE}}
-        self._sensors = opened[sensors]
+        self._sensors = opened.get(sensors)
         self._outcome = opened.get(outcome)
         self._reset = opened.get(reset)
-        self.lockstep = self._sensors.status().pacing == LOCKSTEP
+        self.lockstep = self._sensors is not None and self._sensors.status().pacing == LOCKSTEP
 
     def read(self, tick: int) -> TaskSignal:
         """Return what the sensor sees, no older than robot tick `tick`, with the outcome of its own driver."""
-        signal = self._sensors.read(tick)
-        if self._outcome is self._sensors:
-            return signal
+        if self._sensors is not None and self._outcome is self._sensors:
+            return self._sensors.read(tick)
+        signal = nothing_seen(tick) if self._sensors is None else self._sensors.read(tick)
         outcome = "running" if self._outcome is None else self._outcome.read(tick).outcome
         return msgspec.structs.replace(signal, outcome=outcome)
 
@@ -52,5 +56,12 @@ class TaskDriver:
 
     def gate(self, tick: int) -> None:
         """Let an emulated arm in lockstep run up to robot tick `tick` and wait there, -1 for no waiting."""
-        if self.lockstep:
+        if self._sensors is not None and self.lockstep:
             self._sensors.gate(tick)
+
+
+def nothing_seen(tick: int) -> TaskSignal:
+    """Return the signal of a task without a sensor."""
+    return TaskSignal(
+        tick=tick, target_position=(0.0, 0.0, 0.0), target_yaw=0.0, noise_m=0.0, noise_rad=0.0, outcome="running"
+    )

@@ -24,7 +24,7 @@ from poco.errors import ArmError, PocoError, exit_with
 from poco.hw.task_driver import TaskDriver
 from poco.limits import PLANNING_MARGINS, fr3_limits
 from poco.motion import warm_up
-from poco.observation import observe
+from poco.observation import observe, sees_target
 from poco.records import ROBOT_STATE, Step
 from poco.rollout import Outcome, Rollout, Transition
 from poco.runtime.actors import Actor, ChunkFigures, Moment, OperatorActor, PolicyActor
@@ -78,7 +78,8 @@ class PolicyProcess:
         )
         self.folder = replace(self.folder, events_to=self.journal.note)
         task = self.settings.task
-        driver = TaskDriver(task.sensors, task.outcome, task.reset)
+        needed = options.goes_by_target or sees_target(self.specification)
+        driver = TaskDriver(task.sensors, task.outcome, task.reset, needed=needed)
         self.plant = RobotPlant(memory, driver, self.settings.servo.state_age_max_s, self.person.judge)
         self.book = EpisodeBook(self.folder, self.journal, self.specification)
         self.recording = self._open_recording()

@@ -60,6 +60,11 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         return self.policy not in WITHOUT_ARTIFACT and not self.against and bool(self.settings.swap.trust)
 
     @property
+    def goes_by_target(self) -> bool:
+        """Whether the scripted operator is at work, who looks at the target whatever a policy observes."""
+        return self.policy == OPERATOR or (self.hands is not None and self.hands.device == "scripted")
+
+    @property
     def store(self) -> Path:
         """Folder of the robot's artifacts, the same for all its runs."""
         folder = self.settings.swap.store

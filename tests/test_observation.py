@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from poco.errors import ArtifactError
-from poco.observation import QUANTITIES, check_sources, observe, wrap
+from poco.observation import QUANTITIES, check_sources, observe, sees_target, wrap
 from poco.records import ROBOT_STATE, TaskSignal
 from poco.specification import Field, Specification
 
@@ -47,6 +47,8 @@ def test_every_quantity_can_be_observed(specification: Specification) -> None:
         seen = observe(state, signal, one)
         assert seen.shape == (one.observation_size,)
         assert np.all(np.abs(seen) <= 1.0)
+        elsewhere = msgspec.structs.replace(signal, target_position=(0.4, 0.3, 0.2), target_yaw=-0.4)
+        assert sees_target(one) != np.array_equal(observe(state, elsewhere, one), seen)
 
 
 @pytest.mark.parametrize(("turns", "expected"), [(0.25, np.pi / 2), (-0.75, np.pi / 2), (2.0, 0.0), (0.5, np.pi)])

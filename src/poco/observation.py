@@ -78,6 +78,14 @@ QUANTITIES: Mapping[str, Callable[[Scene], npt.ArrayLike]] = {
 }
 """Named quantities a field's `source` may take, each in m, rad, rad/s."""
 
+TARGET = ("target_offset", "target_yaw_offset")
+"""Those that depend on what the task's sensor tells."""
+
+
+def sees_target(specification: Specification) -> bool:
+    """Tell whether an observation holds where the task's sensor sees the target."""
+    return any(item.source in TARGET for item in specification.observation)
+
 
 def check_sources(specification: Specification) -> None:
     """Raise ArtifactError if the robot is not ours, or a field names an unknown source or one of another size. Before motion."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from poco.errors import AddressError, SettingsError
-from poco.hw.task_driver import TaskDriver
+from poco.hw.task_driver import TaskDriver, nothing_seen
 
 HOST = "127.0.5.1"
 
@@ -45,6 +45,18 @@ def test_without_reset_the_objects_stay(emulator: str) -> None:
     distance = max(abs(a - b) for a, b in zip(before.target_position, after.target_position, strict=True))
     assert distance < 10 * before.noise_m
     assert after.outcome == "running"
+
+
+def test_a_task_without_a_sensor(emulator: str) -> None:
+    """Where nobody goes by the target there need be no sensor: signals are empty, but the outcome's driver is heard."""
+    blind = TaskDriver("none", "none", "none", needed=False)
+    blind.place(1)
+    blind.gate(5)
+    assert blind.read(7) == nothing_seen(7)
+    judged = TaskDriver("none", emulator, emulator, needed=False)
+    judged.place(1)
+    assert judged.read(0) == nothing_seen(0)
+    assert not judged.lockstep
 
 
 @pytest.mark.parametrize(

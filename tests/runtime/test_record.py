@@ -11,8 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from oracle import Share, judge
@@ -141,15 +143,15 @@ def seen(kind: type, count: int) -> Callable[[list[Event]], bool]:
 
 
 @pytest.fixture
-def sit_down(tmp_path: Path) -> Iterator[Callable[[str], Session]]:
+def sit_down(tmp_path: Path) -> Iterator[Callable[..., Session]]:
     """Start recording with the keyboard on an emulated arm in real time, in a terminal."""
     types, reads = pty.openpty()
     os.set_blocking(types, False)
     running: list[Program] = []
 
-    def start(host: str) -> Session:
-        flags = ["--robot", "sim", "--robot.host", host, "--task", "peg_in_hole", "--episodes", "5"]
-        flags += ["--out", str(tmp_path / "run")]
+    def start(host: str, *arguments: str) -> Session:
+        flags = ["--robot.host", host, "--episodes", "5", "--out", str(tmp_path / "run")]
+        flags += arguments or ("--robot", "sim", "--task", "peg_in_hole")
         running.append(Program("poco-runtime", "record", *flags, folder=tmp_path, stdin=reads))
         return Session(running[0], types, tmp_path / "run")
 
@@ -160,7 +162,7 @@ def sit_down(tmp_path: Path) -> Iterator[Callable[[str], Session]]:
     os.close(reads)
 
 
-def test_a_person_at_the_keyboard(sit_down: Callable[[str], Session]) -> None:
+def test_a_person_at_the_keyboard(sit_down: Callable[..., Session]) -> None:
     """Start, success, relabel and discard by single keys: files, journal and report say what the person said; Ctrl-C brakes."""
     session = sit_down("127.0.19.2")
     session.type_until(" 3w", seen(EpisodeStarted, 1))
@@ -191,7 +193,7 @@ def test_a_person_at_the_keyboard(sit_down: Callable[[str], Session]) -> None:
 
 
 @pytest.mark.proof
-def test_quitting_throws_the_running_episode_away(sit_down: Callable[[str], Session]) -> None:
+def test_quitting_throws_the_running_episode_away(sit_down: Callable[..., Session]) -> None:
     """`q` in an episode: the arm comes to rest, the episode is in the journal as discarded, the run ends without an error."""
     session = sit_down("127.0.19.3")
     session.type_until(" 3w", seen(EpisodeStarted, 1))
@@ -224,3 +226,26 @@ def test_a_person_helps_a_policy(tmp_path: Path) -> None:
     assert not any(step.intervened for step in alone.steps)
     assert "intervention" not in alone.end.labels
     assert len(list(JournalFiles(tmp_path / "journal-fr3").episodes(helped.specification))) == 2
+
+
+@pytest.mark.proof
+def test_an_arm_and_nothing_else(sit_down: Callable[..., Session], tmp_path: Path) -> None:
+    """`--robot franka` at an arm that is there, a task that observes no target, no sensor: the person says how it ended."""
+    host = "127.0.19.5"
+    arm = Program("poco-emulator", "--host", host, folder=tmp_path / "emulator")
+    try:
+        arm.until(lambda: "ready" in arm.out)
+        tree = msgspec.to_builtins(SPECIFICATION)
+        tree["observation"] = [item for item in tree["observation"] if not item["source"].startswith("target")]
+        (tmp_path / "bare.yaml").write_text(yaml.safe_dump(tree))
+        session = sit_down(host, "--robot", "franka", "--sensors", "none", "--task", str(tmp_path / "bare.yaml"))
+        session.type_until(" 3s", seen(EpisodeStarted, 1))
+        session.type_until("sd", lambda events: len(RunFolder.open(session.folder).chunks()) >= 6)
+        session.type_until("y", seen(EpisodeEnded, 1))
+        session.type_until("q", lambda events: session.program.process.poll() is not None or len(events) > 1)
+        assert (session.program.wait(), session.program.err) == (0, "")
+    finally:
+        arm.end()
+    (kept,) = files(session.folder / "episodes")
+    assert (kept.end.outcome, kept.end.labels["judge"]) == ("success", "person")
+    assert len(kept.steps[0].observation) == SPECIFICATION.observation_size - 8

@@ -134,7 +134,7 @@ def show_evaluation(folder: RunFolder, options: RunOptions, console: Console) ->
     draw(found, folder.path / PICTURE)
     table = Table(title="success on the arm, 95 % intervals", box=None)
     for heading in ("", "policy", "succeeded", "rate", "against A (points)"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for one in found.contestants:
         gain = "" if one.letter == "A" else f"{one.gain:+.0%} ({one.gain_low:+.0%} to {one.gain_high:+.0%})"
         rate = f"{one.rate:.0%} ({one.low:.0%} to {one.high:.0%})" if one.outcomes else "not tried"

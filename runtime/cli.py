@@ -189,7 +189,7 @@ def run(words: Sequence[str], console: Console) -> int:
             keys.close()
     try:
         if folder.ticks().size:
-            show_report(folder, artifact, options.settings, console)
+            show_report(folder, None if options.against else artifact, options.settings, console)
         if options.policy == HANDS:
             show_demonstrations(folder, console)
         if options.against:

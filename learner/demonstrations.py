@@ -101,7 +101,8 @@ def read_demonstrations(folder: Path) -> Demonstrations:
     files = sorted(folder.glob(f"*{EPISODE_SUFFIX}")) if folder.is_dir() else []
     if not files:
         raise ArtifactError(
-            f"no episode files (*{EPISODE_SUFFIX}) in {folder}: make some with `poco-learner make-data`"
+            f"no episode files (*{EPISODE_SUFFIX}) in {folder}: record some with `poco-runtime record`, or in the environment with "
+            "`poco-learner make-data`"
         )
     episodes = tuple(Recorded.of(read_episode(file)) for file in files)
     digests = [episode.specification.digest() for episode in episodes]

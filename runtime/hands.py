@@ -10,24 +10,23 @@ from collections.abc import Callable
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from poco.errors import UsageError
-from poco.hw.devices.device import Device, Floats, Reading
+from poco.hw.devices.device import Device, Reading
 from poco.hw.devices.gamepad import Gamepad
 from poco.hw.devices.keyboard import Keyboard
 from poco.hw.devices.scripted import ScriptedHands
 from poco.hw.devices.spacemouse import SpaceMouse
 from poco.observation import check_sources
-from poco.runtime.actors import Actions, Actor, Lookout, Moment
+from poco.runtime.actors import Actions, Actor, ChunkFigures, Lookout, Moment
+from poco.runtime.hand_chunks import HandChunks
 from poco.runtime.person import Person
 from poco.runtime.run_options import HandsOptions
-from poco.specification import Specification, scale
+from poco.specification import Specification
 
 MOVING = 0.02
 """A deflection beyond this is meant."""
-
-FADING = (1.0, 0.5, 0.25)
-"""What of the motion is left in the actions after those that are executed before the next chunk attaches."""
 
 
 class HandsActor(Actor):
@@ -39,6 +38,7 @@ class HandsActor(Actor):
     def __init__(
         self,
         specification: Specification,
+        limits: npt.NDArray[np.void],
         options: HandsOptions,
         seed: int,
         person: Person,
@@ -48,14 +48,17 @@ class HandsActor(Actor):
 
         `lost` hears once why the device is gone.
         """
-        if specification.action_space != "tip_delta":
+        if options.device == "scripted" and specification.action_space != "tip_delta":
             raise UsageError(
-                f"hands move the tip, the actions of {specification.name} are {specification.action_space}: give a task whose "
-                "action_space is tip_delta"
+                f"scripted hands make tip deltas, the actions of {specification.name} are {specification.action_space}: choose "
+                "other --hands"
             )
         check_sources(specification)
-        self._specification, self._gain, self._person = specification, options.gain, person
+        self._specification, self._person = specification, person
         self.name, self._lost = options.device, lost
+        self._chunks = HandChunks(specification, limits, options.gain, self.execute_steps)
+        self._newest: Moment | None = None
+        self._interrupted = False
         self._lookout = Lookout(specification)
         self.device = self._open(options, seed)
         self.reading = Reading()
@@ -101,27 +104,19 @@ class HandsActor(Actor):
 
     def choose(self, moment: Moment) -> Actions:
         """Look at the device and return what it asks for."""
-        return self.chunk_of(self.look(moment))
+        return self.answer(moment, self.look(moment))
 
-    def chunk_of(self, reading: Reading) -> Actions:
+    def answer(self, moment: Moment, reading: Reading) -> Actions:
         """Return the chunk that `reading` asks for."""
-        return chunk_of(reading.deflection, self._gain, self.execute_steps, self._specification)
+        before, self._newest = self._newest, moment
+        next_one = before is not None and (before.episode, before.chunk + 1) == (moment.episode, moment.chunk)
+        return self._chunks.make(reading.deflection, moment.state["q_c"], next_one and not self._interrupted)
+
+    def chunk(self, figures: ChunkFigures) -> None:
+        """Take in whether the arm was brought to rest in the chunk chosen last."""
+        self._interrupted = figures.interrupted
 
 
 def moves(reading: Reading) -> bool:
     """Tell whether the hands want to move."""
     return bool(np.max(np.abs(reading.deflection)) > MOVING)
-
-
-def chunk_of(deflection: Floats, gain: float, execute_steps: int, specification: Specification) -> Actions:
-    """Return the chunk [chunk_steps, 4] in action units that `deflection` [4] asks for: `gain` times the largest action.
-
-    What follows the actions that are executed before the next chunk attaches fades, then rests.
-    """
-    low, high = (np.concatenate([getattr(item, end) for item in specification.action]) for end in ("low", "high"))
-    wanted = gain * np.where(deflection > 0.0, deflection * high, deflection * -low)
-    shares = np.zeros(specification.chunk_steps)
-    shares[:execute_steps] = 1.0
-    fading = FADING[: specification.chunk_steps - execute_steps]
-    shares[execute_steps : execute_steps + len(fading)] = fading
-    return np.asarray(scale(specification.action, shares[:, None] * wanted), np.float32)

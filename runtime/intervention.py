@@ -81,7 +81,7 @@ class InterveningActor(Actor):
         if not self._human:
             return self._policy.choose(moment)
         self._intervened = True
-        return self._hands.chunk_of(reading)
+        return self._hands.answer(moment, reading)
 
     def meanwhile(self, rehearse: Rehearse, live: Plan) -> None:
         """The policy's, where it chose."""
@@ -89,9 +89,8 @@ class InterveningActor(Actor):
             self._policy.meanwhile(rehearse, live)
 
     def chunk(self, figures: ChunkFigures) -> None:
-        """How a chunk of the policy went is the policy's."""
-        if not self._human:
-            self._policy.chunk(figures)
+        """How a chunk went concerns who chose it."""
+        (self._hands if self._human else self._policy).chunk(figures)
 
     def episode(self, success: bool, fault: bool) -> None:
         """An episode that a person helped in tells nothing of the policy."""

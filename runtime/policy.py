@@ -93,7 +93,9 @@ class PolicyProcess:
         options = self.options
         if options.hands is None:
             return self._open_policy()
-        hands = HandsActor(options.specification(), options.hands, options.seed, self.person, self._hands_lost)
+        specification = options.specification()
+        limits = fr3_limits(PLANNING_MARGINS, self.settings.guards.guards(), specification.tip)
+        hands = HandsActor(specification, limits, options.hands, options.seed, self.person, self._hands_lost)
         return hands if options.policy == HANDS else InterveningActor(self._open_policy(), hands)
 
     def _open_policy(self) -> Actor:

@@ -23,6 +23,7 @@ from poco.specification import read_specification
 from runs import SPEED_MAX_M_S
 
 SPECIFICATION = read_specification(OPERATOR_SPECIFICATION)
+LIMITS = fr3_limits(PLANNING_MARGINS, GUARDS, SPECIFICATION.tip)
 STEPS = 160
 
 
@@ -61,7 +62,7 @@ def new_plant() -> WatchedPlant:
 
 def new_actor(device: Device, seed: int = 0) -> InterveningActor:
     """The scripted operator as the policy, and hands on `device`."""
-    hands = HandsActor(SPECIFICATION, HandsOptions(device="keyboard"), seed, Person(lambda: []))
+    hands = HandsActor(SPECIFICATION, LIMITS, HandsOptions(device="keyboard"), seed, Person(lambda: []))
     hands.device = device
     return InterveningActor(OperatorActor(SPECIFICATION, seed), hands)
 
@@ -70,7 +71,7 @@ def play(actor: InterveningActor, plant: WatchedPlant, episode: int) -> tuple[li
     """Run one episode as the policy process does; return its steps and, chunk by chunk, whether the person chose."""
     plant.reset(np.array(SPECIFICATION.rest_q))
     plant.task.place(episode)
-    sequence = ChunkSequence(SPECIFICATION, fr3_limits(PLANNING_MARGINS, GUARDS, SPECIFICATION.tip))
+    sequence = ChunkSequence(SPECIFICATION, LIMITS)
     rollout = Rollout(plant, sequence, robot="arm", boot_epoch=1, episode=episode, episode_steps=STEPS)
     observation, outcome, chunks = rollout.begin(0), "running", list[bool]()
     steps: list[Step] = []
@@ -147,7 +148,7 @@ def test_a_policy_alone_is_as_it_was() -> None:
     """Hands that rest change nothing: the same commands as without them, bit for bit."""
     plant, alone = new_plant(), new_plant()
     steps, chunks = play(new_actor(Pushing(0, 0)), plant, 5)
-    sequence = ChunkSequence(SPECIFICATION, fr3_limits(PLANNING_MARGINS, GUARDS, SPECIFICATION.tip))
+    sequence = ChunkSequence(SPECIFICATION, LIMITS)
     alone.reset(np.array(SPECIFICATION.rest_q))
     alone.task.place(5)
     rollout = Rollout(alone, sequence, robot="arm", boot_epoch=1, episode=5, episode_steps=STEPS)

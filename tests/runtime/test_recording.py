@@ -10,7 +10,7 @@ import pytest
 from poco.hw.devices.device import Command, Device, Reading
 from poco.hw.emulator.tasks.peg_in_hole import GUARDS, PegInHole, parameters
 from poco.hw.emulator.tasks.plant import SimulatedPlant
-from poco.limits import STEP_MARGINS, fr3_limits
+from poco.limits import PLANNING_MARGINS, STEP_MARGINS, fr3_limits
 from poco.runtime.episode_book import EpisodeBook
 from poco.runtime.hands import HandsActor
 from poco.runtime.journal_recorder import JournalRecorder
@@ -22,6 +22,7 @@ from poco.specification import read_specification
 from synthetic_run import facts
 
 SPECIFICATION = read_specification(OPERATOR_SPECIFICATION)
+LIMITS = fr3_limits(PLANNING_MARGINS, GUARDS, SPECIFICATION.tip)
 STILL = Reading()
 MOVING = Reading(np.array([0.0, 0.5, 0.0, 0.0]))
 
@@ -45,7 +46,7 @@ class Table:
     def __init__(self, folder: Path, script: Script, episodes: int = 5, renew_ticks: int = 10_000) -> None:
         self.renewed: list[int] = []
         self.person = Person(list)
-        hands = HandsActor(SPECIFICATION, HandsOptions(device="keyboard"), 0, self.person)
+        hands = HandsActor(SPECIFICATION, LIMITS, HandsOptions(device="keyboard"), 0, self.person)
         hands.device = script
         self.plant = SimulatedPlant(PegInHole(parameters("easy")), fr3_limits(STEP_MARGINS, GUARDS, SPECIFICATION.tip))
         self.plant.reset(np.array(SPECIFICATION.rest_q))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poco.errors import CameraError
-from poco.settings import PLAYBACK, REALSENSE, RENDERED, CameraSettings
+from poco.settings import RENDERED, CameraSettings
 
 from .task_driver import EMULATOR
 
@@ -44,6 +44,9 @@ class CameraSource(Protocol):
     def read(self, timeout_s: float) -> Exposure | None:
         """Wait for the next exposure; None if there was none in `timeout_s`. Raises CameraError when the camera is gone."""
 
+    def remarks(self) -> list[str]:
+        """Return what has happened since the last call that a person should know; empty as a rule."""
+
     def close(self) -> None:
         """Give the device back."""
 
@@ -62,9 +65,9 @@ def open_camera(camera: CameraSettings, sensors: str) -> CameraSource:
         from .emulator.rendered_camera import RenderedCamera
 
         return RenderedCamera(camera, sensors.removeprefix(EMULATOR))
-    raise CameraError(
-        f"camera {camera.name}: {REALSENSE} and {PLAYBACK} are not there yet: give it the source rendered"
-    )
+    from .realsense import RealSenseCamera
+
+    return RealSenseCamera(camera)
 
 
 def mark_of(pixels: Pixels) -> int:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
-from poco.journal.records import Boot, Ended, Missing, Stepped, Written
+from poco.journal.records import Boot, Ended, Missing, Stepped, Viewed, Written
 from poco.records import EpisodeEnd, Step
+from poco.views import Views
+
+CAMERAS_MAX = 8
 
 EpisodeKey = tuple[str, int, int]
 """Robot, boot epoch, episode."""
@@ -17,12 +22,16 @@ EpisodeKey = tuple[str, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """An episode that begins at `first_position` of the inbox and ends at `position`; without steps it is only labelled anew."""
+    """An episode that begins at `first_position` of the inbox and ends at `position`; without steps it is only labelled anew.
+
+    `views` are the images of all its observations where the robot sent them, without a target: nobody told it where one was.
+    """
 
     first_position: int
     position: int
     steps: tuple[Step, ...]
     end: EpisodeEnd
+    views: Views | None = field(default=None, compare=False)
 
 
 class BootState(msgspec.Struct):
@@ -45,6 +54,8 @@ class _Open:
     journal: str
     steps: list[Step] = field(default_factory=list)
     whole: bool = True
+    shown: list[list[Viewed]] = field(default_factory=lambda: [[]])
+    """Of every observation so far, and of the one whose step is still to come."""
 
 
 class Gathering:
@@ -85,9 +96,11 @@ class Gathering:
                 self._boots.setdefault(robot, {}).setdefault(boot.boot_epoch, BootState(ours))
             case Stepped(step=step) if step.key.robot == robot:
                 self._step(position, journal, step)
+            case Viewed(key=key) as viewed if key.robot == robot:
+                self._view(position, journal, viewed)
             case Ended(end=end) if end.robot == robot:
                 yield from self._end(position, end)
-            case Boot() | Stepped() | Ended():
+            case Boot() | Stepped() | Viewed() | Ended():
                 self.counts["of another robot"] += 1
             case _:
                 self.counts["events"] += 1
@@ -115,7 +128,21 @@ class Gathering:
             opened.whole = False
         else:
             opened.steps.append(step)
+            opened.shown.append([])
             self.counts["steps"] += 1
+
+    def _view(self, position: int, journal: str, viewed: Viewed) -> None:
+        key = viewed.key
+        boot = self._known(key.robot, key.boot_epoch)
+        if boot is None or key.episode <= boot.ended:
+            return
+        opened = self._open.setdefault((key.robot, key.boot_epoch, key.episode), _Open(position, journal))
+        whole = len(viewed.pixels) == 3 * viewed.side**2 and len(opened.shown[-1]) < CAMERAS_MAX
+        if key.step == len(opened.steps) and whole:
+            opened.shown[-1].append(viewed)
+            self.counts["images"] += 1
+        else:
+            self.counts["images out of place"] += 1
 
     def _end(self, position: int, end: EpisodeEnd) -> Iterator[Finished]:
         boot = self._known(end.robot, end.boot_epoch)
@@ -127,9 +154,9 @@ class Gathering:
             yield Finished(position, position, (), end)
             return
         boot.ended = end.episode
-        if opened is not None and opened.whole:
+        if opened is not None and opened.whole and opened.steps:
             self.counts["episodes"] += 1
-            yield Finished(opened.position, position, tuple(opened.steps), end)
+            yield Finished(opened.position, position, tuple(opened.steps), end, _views(opened.shown))
         else:
             self.counts["episodes not whole"] += 1
 
@@ -146,3 +173,15 @@ class Gathering:
             other = missing is not None and (missing.boot_epoch, missing.episode) != (boot_epoch, episode)
             if owner == robot and opened.journal == journal and not (named and other):
                 opened.whole = False
+
+
+def _views(shown: Sequence[Sequence[Viewed]]) -> Views | None:
+    """Return the images of all observations; None unless every one has those of the same cameras in the same size."""
+    cameras, sides = tuple(viewed.camera for viewed in shown[0]), {viewed.side for row in shown for viewed in row}
+    if not cameras or len(sides) != 1 or any(tuple(viewed.camera for viewed in row) != cameras for row in shown):
+        return None
+    (side,) = sides
+    images: npt.NDArray[np.uint8] = np.array(
+        [[np.frombuffer(viewed.pixels, np.uint8).reshape(3, side, side) for viewed in row] for row in shown]
+    )
+    return Views(cameras, images, np.zeros((len(shown), 0), np.float32))

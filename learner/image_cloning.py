@@ -1,4 +1,7 @@
-"""Behaviour cloning from images, end to end: flow-matching loss and an auxiliary loss of the pose, then a frozen encoder."""
+"""Behaviour cloning from images, end to end: flow-matching loss and an auxiliary loss of the pose, then a frozen encoder.
+
+Images of a robot come without a pose; then there is the flow-matching loss alone.
+"""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def admit(finished: Finished, replay: Replay, admitted: Admitted) -> bool:
     if finished.position <= replay.position:
         return False
     try:
-        changed = replay.add(finished.steps, finished.end, finished.position)
+        changed = replay.add(finished.steps, finished.end, finished.position, finished.views)
     except ArtifactError as error:
         admitted.refused += 1
         admitted.last_refusal = str(error)

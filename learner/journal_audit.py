@@ -8,7 +8,7 @@ from pathlib import Path
 
 from poco.journal.disk import FolderFiles
 from poco.journal.log import LogReader
-from poco.journal.records import Boot, Ended, Missing, Noted, Stepped, Written
+from poco.journal.records import Boot, Ended, Missing, Noted, Stepped, Viewed, Written
 from poco.journal.segments import Entry
 from poco.learner.inbox import Received, read_kept
 from poco.learner.journal_files import EpisodeName, JournalFiles
@@ -44,6 +44,8 @@ class Audit:
                 self._boots.add(boot_epoch)
             case Stepped():
                 self._step(entry, written.record)
+            case Viewed():
+                self.counts["images"] += 1
             case Ended():
                 self._end(entry, written.record)
             case Noted(event=event):

@@ -66,7 +66,7 @@ class JournalFiles:
             for finished in gathering.take(entry.sequence, self.head.robot, self.head.journal, written):
                 if finished.steps:
                     newest = ends[finished.end.boot_epoch, finished.end.episode]
-                    yield Episode(specification, finished.steps, newest)
+                    yield Episode(specification, finished.steps, newest, finished.views)
 
     def _ends(self, specification: Specification) -> Iterator[EpisodeEnd]:
         gathering = Gathering(specification.digest())

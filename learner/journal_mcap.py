@@ -8,12 +8,13 @@ from pathlib import Path
 import msgspec
 
 from poco.errors import PocoError
-from poco.journal.records import Boot, Ended, Missing, Noted, Record, Stepped
+from poco.journal.records import Boot, Ended, Missing, Noted, Record, Stepped, Viewed
 from poco.learner.journal_files import JournalFiles
 
 TOPICS: tuple[tuple[type[Record], str], ...] = (
     (Boot, "/boots"),
     (Stepped, "/steps"),
+    (Viewed, "/views"),
     (Ended, "/episodes"),
     (Noted, "/events"),
     (Missing, "/missing"),

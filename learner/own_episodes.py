@@ -10,7 +10,6 @@ import msgspec
 from poco.errors import ArtifactError
 from poco.learner import training_state
 from poco.learner.demonstrations import Demonstrations, Recorded
-from poco.learner.image_policy import EncoderArchitecture, without_features
 from poco.learner.replay import Replay
 from poco.learner.replay_shards import replay_folders
 from poco.specification import Specification
@@ -33,13 +32,14 @@ def own_successes(folder: Path) -> Demonstrations:
         count = sum(replay.episodes for replay in replays)
         raise ArtifactError(f"none of the {count} episodes of {folder} was a success: give other data")
     specification = identity.specification
-    if identity.encoder is not None:
-        specification = without_features(specification, identity.encoder)
-        successes = [_unseen(episode, identity.encoder, specification) for episode in successes]
+    if specification.cameras:
+        specification = specification.told
+        successes = [_unseen(episode, specification) for episode in successes]
     return Demonstrations(specification, tuple(successes))
 
 
-def _unseen(episode: Recorded, encoder: EncoderArchitecture, specification: Specification) -> Recorded:
-    """Return `episode` as it was before an encoder of that architecture saw it."""
-    end = msgspec.structs.replace(episode.end, final_observation=episode.end.final_observation[encoder.size :])
-    return replace(episode, specification=specification, observations=episode.observations[:, encoder.size :], end=end)
+def _unseen(episode: Recorded, told: Specification) -> Recorded:
+    """Return `episode` as it was before an encoder saw it: what was `told` stands behind the features."""
+    size = told.observation_size
+    end = msgspec.structs.replace(episode.end, final_observation=episode.end.final_observation[-size:])
+    return replace(episode, specification=told, observations=episode.observations[:, -size:], end=end)

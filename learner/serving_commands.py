@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from poco.learner.service import Service
     from poco.learner.service_panel import Board
     from poco.learner.training_state import TrainingState
+    from poco.views import Shown
 
 ADDRESS = "tcp://127.0.0.1:7766"
 SIGNING_KEY = Path("~/.config/poco/trust/learner.key")
@@ -106,7 +107,7 @@ def serve(
         page = None if status is None else stack.enter_context(contextlib.closing(StatusPage(status)))
         if resume and not going_on:
             shutil.rmtree(out / "replay", ignore_errors=True)
-        learning = Learning(run, origin.specification, "the artifact", going_on)
+        learning = Learning(run, origin.specification, "the artifact", going_on, _shown(origin))
         service = Service(learning, server, Publications(out, publisher, run.settings.publish))
         board = stack.enter_context(contextlib.closing(Board(service, out, page, Console(stderr=True))))
         board.note(f"serving robots at {server.address}, generation {service.publications.generation}")
@@ -148,6 +149,16 @@ def _work(service: Service, board: Board, out: Path, tensorboard: bool) -> None:
                 time.sleep(IDLE_S)
         manager.stopping()
         service.checkpoint()
+
+
+def _shown(origin: Artifact) -> Shown | None:
+    """Return what images the robots of `origin` send, None where its policy sees nothing or sees more than a journal takes."""
+    from poco.journal.records import VIEWED_SIDE_MAX
+    from poco.views import Shown
+
+    if not 0 < origin.image_side <= VIEWED_SIDE_MAX:
+        return None
+    return Shown(cameras=origin.specification.cameras, side=origin.image_side, target_size=0)
 
 
 def _signing_key(path: Path) -> Ed25519PrivateKey:

@@ -33,6 +33,7 @@ EPILOG = """examples:
   poco-bench journal --folder runs --group-steps 20              durable steps, against SQLite
   poco-bench link                                                a batch to the learner and back, keys on and off
   poco-bench swap --policy artifacts/peg_in_hole                 servo and inference while policies are replaced
+  poco-bench seeing --seeing artifacts/peg_in_hole_seen --policy artifacts/peg_in_hole     servo beside cameras and encoder
   poco-bench franka --host 127.0.0.9 --budget servo/bare.p99=2   servo loop against a bare hold loop
 
 Every benchmark prints percentiles (medians over the repeats) and writes JSON and a PNG into --out. --budget NAME=VALUE may be
@@ -92,6 +93,12 @@ def _swap(flags: argparse.Namespace) -> Outcome:
     from poco.runtime.benchmarks import swaps
 
     return swaps.run(flags.host, flags.policy, flags.repeats, flags.block_s, flags.shadow_chunks)
+
+
+def _seeing(flags: argparse.Namespace) -> Outcome:
+    from poco.runtime.benchmarks import seeing
+
+    return seeing.run(flags.host, flags.seeing, flags.policy, flags.repeats, flags.block_s)
 
 
 def _observe_to_chunk(flags: argparse.Namespace) -> Outcome:
@@ -161,6 +168,15 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--host", default="127.0.0.9", metavar="ADDRESS", help="loopback address of the emulated arm")
     command.add_argument("--kinds", nargs="+", choices=KILLS, default=KILLS, metavar="KIND", help=", ".join(KILLS))
     command.add_argument("--block-s", type=float, default=8.0, metavar="S", help="length of one block (default 8 s)")
+
+    what = "turnaround and chunk latency of runs of a policy that sees, against runs of one that is told"
+    command = _add(commands, "seeing", _seeing, what)
+    command.add_argument("--seeing", type=Path, required=True, metavar="PATH", help="artifact folder of one that sees")
+    command.add_argument(
+        "--policy", type=Path, required=True, metavar="PATH", help="artifact folder of one that is told"
+    )
+    command.add_argument("--host", default="127.0.0.9", metavar="ADDRESS", help="loopback address of the emulated arm")
+    command.add_argument("--block-s", type=float, default=20.0, metavar="S", help="length of one block (default 20 s)")
 
     what = "the servo's turnaround while the policy is replaced again and again, against quiet blocks; rebinding against reopening"
     command = _add(commands, "swap", _swap, what, repeats=10)

@@ -19,12 +19,14 @@ from poco.errors import CameraError, PocoError, exit_with
 from poco.frames import Frame, FrameRing, ring_name
 from poco.hw.cameras import CameraSource, Exposure, open_camera
 from poco.records import FRAME_HEAD
-from poco.runtime.run_folder import CameraOpened, RunFolder
+from poco.runtime.run_events import CameraCounted, CameraOpened
+from poco.runtime.run_folder import RunFolder
 from poco.runtime.run_options import RunOptions
 from poco.settings import CameraSettings
 
 READ_TIMEOUT_S = 0.25
 SILENT_S = 2.0
+COUNT_S = 10.0
 PAUSE_S, PAUSE_MAX_S = 0.5, 5.0
 
 
@@ -39,19 +41,24 @@ class CameraProcess:
         self._parent = os.getppid()
         self._head = np.zeros((), FRAME_HEAD)
         self._mark, self._repeats, self._ready = -1, 0, False
+        self._number, self._frames, self._lost, self._repeated = 0, 0, 0, 0
+        self._counted_s = time.monotonic()
+        self.ended = False
 
     def run(self) -> None:
         """Deliver frames as long as the run lasts; raises PocoError if the camera cannot be opened the first time."""
         source, pause_s = self._open(), PAUSE_S
         while self._wanted:
+            before = self._frames
             try:
-                if self._deliver(source):
-                    pause_s = PAUSE_S
+                self._deliver(source)
             except CameraError as error:
                 if not self._ready:
                     raise
                 print(f"note {error}; it is opened again", flush=True)
             source.close()
+            self._count()
+            pause_s = PAUSE_S if self._frames > before else pause_s
             while self._wanted:
                 time.sleep(pause_s)
                 pause_s = min(2.0 * pause_s, PAUSE_MAX_S)
@@ -63,30 +70,45 @@ class CameraProcess:
 
     @property
     def _wanted(self) -> bool:
-        return os.getppid() == self._parent
+        return not self.ended and os.getppid() == self._parent
 
     def _open(self) -> CameraSource:
-        source = open_camera(self._camera, self._sensors)
+        source, self._number = open_camera(self._camera, self._sensors), 0
         self._folder.append_event(CameraOpened(tick=0, camera=self._camera.name, facts=source.facts))
         return source
 
-    def _deliver(self, source: CameraSource) -> bool:
-        """Publish frames until the run ends or the camera gives none; return whether it ever gave one. Raises CameraError."""
-        delivered, heard_s = False, time.monotonic()
+    def _deliver(self, source: CameraSource) -> None:
+        """Publish frames until the run ends; raises CameraError if the camera is gone or gives none."""
+        heard_s = time.monotonic()
         while self._wanted:
             exposure = source.read(READ_TIMEOUT_S)
+            if time.monotonic() - self._counted_s > COUNT_S:
+                self._count()
             if exposure is not None:
                 self._publish(exposure)
-                delivered, heard_s = True, time.monotonic()
+                for remark in source.remarks():
+                    print(f"note {remark}", flush=True)
+                heard_s = time.monotonic()
             elif time.monotonic() - heard_s > SILENT_S:
                 raise CameraError(f"camera {self._camera.name} gave no frame for {SILENT_S:.0f} s: look at its cable")
-        return delivered
+
+    def _count(self) -> None:
+        """Record how many frames there were."""
+        self._counted_s = time.monotonic()
+        self._folder.append_event(
+            CameraCounted(
+                tick=0, camera=self._camera.name, frames=self._frames, lost=self._lost, repeated=self._repeated
+            )
+        )
 
     def _publish(self, exposure: Exposure) -> None:
         head = self._head
         self._repeats = self._repeats + 1 if exposure.mark == self._mark else 0
         self._mark = exposure.mark
         head["number"], head["t_ns"], head["received_ns"] = exposure.number, exposure.t_ns, monotonic_ns()
+        self._frames, self._repeated = self._frames + 1, self._repeated + (self._repeats > 0)
+        self._lost += max(0, exposure.number - self._number - 1) if self._number else 0
+        self._number = exposure.number
         head["tick"], head["repeats"], head["serial"] = exposure.tick, self._repeats, exposure.serial
         self._ring.publish(Frame(head, exposure.pixels))
         if not self._ready:
@@ -104,7 +126,9 @@ def main() -> None:
     options = msgspec.json.decode(Path(arguments.options).read_bytes(), type=RunOptions)
     (camera,) = (item for item in options.settings.cameras if item.name == arguments.camera)
     try:
-        CameraProcess(options, camera).run()
+        process = CameraProcess(options, camera)
+        signals.signal(signals.SIGTERM, lambda number, frame: setattr(process, "ended", True))
+        process.run()
     except PocoError as error:
         exit_with(error)
     except OSError as error:

@@ -16,6 +16,8 @@ from rich.console import Console
 from poco.artifact import Artifact, read_artifact
 from poco.episodes import write_durably
 from poco.errors import ArtifactError, PocoError, UsageError, guard
+from poco.images import window_of
+from poco.journal.records import VIEWED_SIDE_MAX
 from poco.runtime import blind_evaluation, doctor, record
 from poco.runtime.blind_evaluation import check_alike, contestants_of, show_evaluation
 from poco.runtime.console import terminal_keys
@@ -137,6 +139,18 @@ def stock(store: ArtifactStore, artifact: Artifact) -> Artifact:
     return held
 
 
+def check_cameras(artifact: Artifact, settings: Settings, console: Console) -> None:
+    """Raise PocoError unless `settings` have the cameras of `artifact`, with frames large enough; say what is not journaled."""
+    side = artifact.image_side
+    for camera in cameras_of(artifact.specification, settings.cameras):
+        window_of(camera.crop, camera.height, camera.width, side, camera.name)
+    if side > VIEWED_SIDE_MAX:
+        console.print(
+            f"images have {side} x {side} pixels, the journal takes up to {VIEWED_SIDE_MAX}: they are not kept",
+            highlight=False,
+        )
+
+
 def ask(words: Sequence[str]) -> int:
     """Leave the operator's request `veto` or `rollback` for the run that uses a store."""
     parser = Parser(f"poco-runtime {words[0]}", description=REQUESTS[words[0]], allow_abbrev=False)
@@ -170,7 +184,7 @@ def run(words: Sequence[str], console: Console) -> int:
     if artifact is not None and options.swaps:
         artifact = stock(ArtifactStore(options.store), artifact)
     if artifact is not None:
-        cameras_of(artifact.specification, options.settings.cameras)
+        check_cameras(artifact, options.settings, console)
     judged = options.hands is not None or bool(options.against)
     keys = terminal_keys(None if options.hands is None else options.hands.device) if judged else None
     sweep()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from poco.journal.records import EventKind, Noted
+from poco.runtime.run_events import CameraFresh, CameraOpened, CameraStale
 from poco.runtime.run_folder import (
-    CameraFresh,
-    CameraOpened,
-    CameraStale,
     Event,
     Fault,
     GenerationMoved,

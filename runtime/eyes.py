@@ -22,6 +22,9 @@ from poco.specification import Specification
 
 Images = npt.NDArray[np.uint8]
 
+KEPT_LOOKS = 256
+"""More than the steps of one chunk, which are journaled when it is over."""
+
 LOCKSTEP_POLL_S = 0.0005
 LOCKSTEP_PATIENCE_S = 1.5
 LOCKSTEP_STALE_NS = 10_000_000_000
@@ -78,12 +81,28 @@ class Eyes:
             ring = FrameRing(ring_name(run_name, camera.name))
             window = window_of(camera.crop, *ring.size, encoder.side, camera.name)
             self._eyes.append(_Eye(ring, Stream(camera), window))
+        self._seen: dict[int, Glance] = {}
         self.glance = Glance(np.zeros((len(self._eyes), 3, encoder.side, encoder.side), np.uint8))
 
     @property
     def clear(self) -> bool:
         """Whether the newest observation may be acted on."""
         return not any(eye.stream.trouble for eye in self._eyes)
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Their names, in the order of their images."""
+        return self._encoder.cameras
+
+    @property
+    def side(self) -> int:
+        """Pixels of their images each way."""
+        return self._encoder.side
+
+    def images_at(self, tick: int) -> Images:
+        """Return the images of the newest observation made until `tick`, as far as the last KEPT_LOOKS reach back."""
+        seen = [looked for looked in self._seen if looked <= tick]
+        return self._seen[max(seen)].images if seen else self.glance.images
 
     def look(
         self, state: npt.NDArray[np.void], signal: TaskSignal, specification: Specification
@@ -102,7 +121,9 @@ class Eyes:
                 as_seen(eye.frame.pixels, *eye.window, image)
                 ages_ns.append(now_ns - int(eye.frame.head["t_ns"]))
         observation = self._encoder.run(images, observe(state, signal, specification.told))
-        self.glance = Glance(images, max(ages_ns), self._clock() - began_ns)
+        self.glance = self._seen[tick] = Glance(images, max(ages_ns), self._clock() - began_ns)
+        while len(self._seen) > KEPT_LOOKS:
+            del self._seen[min(self._seen)]
         return observation
 
     def _judge(self, eye: _Eye, tick: int, now_ns: int) -> None:

@@ -25,7 +25,6 @@ class Stream:
 
     camera: CameraSettings
     trouble: str = ""
-    lost: int = 0
     _number: int = 0
     _t_ns: int = 0
     _steady: int = STEADY_FRAMES

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from poco.journal.records import Boot, Ended, Noted, Stepped
-from poco.records import EpisodeEnd
+from poco.journal.records import VIEWED_SIDE_MAX, Boot, Ended, Noted, Stepped, Viewed
+from poco.records import EpisodeEnd, StepKey
 from poco.rollout import Transition
 from poco.runtime.entrance import Entrance
 from poco.runtime.events import noted
+from poco.runtime.eyes import Eyes
 from poco.runtime.run_folder import Event, GenerationMoved
 from poco.specification import Specification
 
@@ -35,12 +36,20 @@ class JournalRecorder:
         self._entrance.pump()
         return self._entrance.spool.trouble
 
-    def take(self, transition: Transition, actions: np.typing.ArrayLike, generation: int, episode: int) -> None:
-        """Record what the chunk `actions` led to."""
+    def take(
+        self,
+        transition: Transition,
+        actions: np.typing.ArrayLike,
+        generation: int,
+        episode: int,
+        eyes: Eyes | None = None,
+    ) -> None:
+        """Record what the chunk `actions` led to, and what `eyes` saw meanwhile."""
         tick = int(transition.plan.spline["attach_tick"])
         for text in _bent(transition, actions):
             self._entrance.offer(Noted(event="clip", tick=tick, generation=generation, text=text, episode=episode))
         for step in transition.steps:
+            self._view(step.key, step.tick, eyes)
             self._entrance.offer(Stepped(step=step))
 
     def note(self, event: Event) -> None:
@@ -49,9 +58,19 @@ class JournalRecorder:
         if (record := noted(event, generation)) is not None:
             self._entrance.offer(record)
 
+    def saw(self, end: EpisodeEnd, steps: int, eyes: Eyes | None) -> None:
+        """Record what `eyes` saw last in an episode of so many `steps`; `end` comes after it."""
+        self._view(StepKey(end.robot, end.boot_epoch, end.episode, steps), end.tick, eyes)
+
     def end(self, end: EpisodeEnd) -> None:
         """Record the end of an episode."""
         self._entrance.offer(Ended(end=end))
+
+    def _view(self, key: StepKey, tick: int, eyes: Eyes | None) -> None:
+        if eyes is None or eyes.side > VIEWED_SIDE_MAX:
+            return
+        for camera, image in zip(eyes.cameras, eyes.images_at(tick), strict=True):
+            self._entrance.offer(Viewed(key=key, camera=camera, side=eyes.side, pixels=image.tobytes()))
 
     def settle(self, patience_s: float) -> bool:
         """At rest: wait until everything is durable, at most `patience_s`; tell whether it is."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from poco.journal.log import Log
-from poco.journal.records import Ended, Missing, Stepped, Written, decode, encode
+from poco.journal.records import Ended, Missing, Stepped, Viewed, Written, decode, encode
 from poco.journal.segments import Entry
 from poco.surroundings import Surroundings
 
@@ -26,6 +26,7 @@ class Dropped:
 class _Candidate:
     sequences: list[int] = field(default_factory=list)
     starts: set[int] = field(default_factory=set)
+    steps: int = 0
     human: bool = False
 
 
@@ -56,7 +57,7 @@ class Room:
                 else:
                     kept.append(_missing(entry.sequence, 1, boot_epoch, episode, surroundings))
             log.rewrite(start, kept)
-        return Dropped(boot_epoch, episode, len(doomed) - 1)
+        return Dropped(boot_epoch, episode, candidate.steps)
 
     def _find(self, log: Log) -> tuple[int, int, _Candidate] | None:
         candidates: dict[tuple[int, int], _Candidate] = {}
@@ -73,7 +74,13 @@ class Room:
                         candidate = candidates.setdefault((step.key.boot_epoch, step.key.episode), cut)
                         candidate.sequences.append(entry.sequence)
                         candidate.starts.add(start)
+                        candidate.steps += 1
                         candidate.human |= step.intervened
+                    case Viewed(key=key):
+                        cut = _Candidate(human=key.step > 0)
+                        candidate = candidates.setdefault((key.boot_epoch, key.episode), cut)
+                        candidate.sequences.append(entry.sequence)
+                        candidate.starts.add(start)
                     case Ended(end=end):
                         ended = candidates.pop((end.boot_epoch, end.episode), None)
                         if ended is None or ended.human or any(label in end.labels for label in HUMAN_LABELS):

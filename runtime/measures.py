@@ -13,6 +13,7 @@ import numpy.typing as npt
 from poco.clock import TICKS_PER_SECOND
 from poco.limits import ROBOT_MARGINS, VelocityEnvelope, fr3_limits
 from poco.records import SCHEMA_VERSION
+from poco.runtime.run_events import CameraCounted, CameraOpened, CameraStale
 from poco.runtime.run_folder import (
     ChunkRecord,
     Dilation,
@@ -119,6 +120,15 @@ class LimitUse(msgspec.Struct, frozen=True, kw_only=True):
     tick: int
 
 
+class CameraReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One camera: frames that came, were lost before or repeated the one before; why what it showed might not be acted on."""
+
+    frames: int
+    lost: int
+    repeated: int
+    stale: list[str]
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Content of report.json; a part that could not be measured is null.
 
@@ -158,6 +168,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     dilation_longest_s: float
     tracking_error_max_rad: float | None
     limits: dict[str, LimitUse | None]
+    cameras: dict[str, CameraReport] = {}
+    image_age_ms: Percentiles | None = None
     version: int = SCHEMA_VERSION
 
 
@@ -204,6 +216,8 @@ def measure(recording: Recording) -> Report:
         dilation_longest_s=dilations[-1].longest_s if dilations else 0.0,
         tracking_error_max_rad=_tracking_error(recording),
         limits=limit_uses(recording),
+        cameras=camera_reports(recording),
+        image_age_ms=percentiles(latency_ms([chunk for chunk in chunks if chunk.image_ns], "image_age")),
     )
 
 
@@ -233,6 +247,21 @@ def episode_reports(recording: Recording) -> list[EpisodeReport]:
         )
         for start in {event.episode: event for event in recording.of_kind(EpisodeStarted)}.values()
     ]
+
+
+def camera_reports(recording: Recording) -> dict[str, CameraReport]:
+    """Return what is recorded of every camera; one whose process was started again counts anew."""
+    counted = recording.of_kind(CameraCounted)
+    stale = recording.of_kind(CameraStale)
+    reports = {}
+    for name in dict.fromkeys(event.camera for event in recording.of_kind(CameraOpened)):
+        last = [event for event in counted if event.camera == name][-1:]
+        frames, lost, repeated = (
+            sum(getattr(event, part) for event in last) for part in ("frames", "lost", "repeated")
+        )
+        reasons = [event.reason for event in stale if event.camera == name]
+        reports[name] = CameraReport(frames=frames, lost=lost, repeated=repeated, stale=reasons)
+    return reports
 
 
 def latency_ms(chunks: list[ChunkRecord], stage: str) -> Floats:

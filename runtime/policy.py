@@ -39,15 +39,8 @@ from poco.runtime.person import DISCARDS, Person
 from poco.runtime.plant import RobotPlant, Stopped
 from poco.runtime.recording import Recording
 from poco.runtime.reset import ATTACH_DELAY_TICKS, SETTLE_TICKS, plan_reset
-from poco.runtime.run_folder import (
-    CameraFresh,
-    CameraStale,
-    ChunkRecord,
-    EpisodeStarted,
-    GenerationMoved,
-    HandsLost,
-    RunFolder,
-)
+from poco.runtime.run_events import CameraFresh, CameraStale
+from poco.runtime.run_folder import ChunkRecord, EpisodeStarted, GenerationMoved, HandsLost, RunFolder
 from poco.runtime.run_options import HANDS, OPERATOR, RunOptions
 from poco.runtime.store import ArtifactStore
 from poco.runtime.swap import Moved
@@ -269,7 +262,7 @@ class PolicyProcess:
             transition = rollout.step(actions, partial(self.actor.meanwhile, sequence.rehearse), self.actor.yields)
             self.actor.chunk(self._figures(transition))
             self._log(transition, episode, observed_tick, woken_ns, sensed_ns, inferred_ns, glance)
-            self.journal.take(transition, actions, self.actor.generation, episode)
+            self.journal.take(transition, actions, self.actor.generation, episode, self.eyes)
             steps += transition.steps
             observation, outcome = transition.observation, transition.outcome
             chunk += 1
@@ -280,6 +273,7 @@ class PolicyProcess:
         self.chunk_id = sequence.last_chunk_id
         end = rollout.end(outcome)
         end = msgspec.structs.replace(end, labels=end.labels | self.actor.labels | self.person.labels)
+        self.journal.saw(end, len(steps), self.eyes)
         self.book.close(steps, end, outcome, self.plant.tick - first_tick)
         failed = outcome != "success" and self.options.hands is not None and self.options.hands.only_successes
         if failed or self.person.verdict in DISCARDS:

@@ -56,6 +56,11 @@ def _rows(report: Report) -> list[tuple[str, str]]:
         ("troubles", ", ".join(f"{name} {count}" for name, count in report.troubles.items()) or "none"),
         ("reflexes", f"{len(report.reflexes)}, recoveries {report.recoveries}"),
     ]
+    for name, camera in report.cameras.items():
+        text = f"{camera.frames} frames, {camera.lost} lost, {camera.repeated} repeated, {len(camera.stale)} times not fresh"
+        rows.append((f"camera {name}", text))
+    if report.image_age_ms is not None:
+        rows.append(("image age", _spread(report.image_age_ms, "ms")))
     if report.dilation_total_s > 0.0:
         waited = f"{report.dilation_total_s:.3f} s in total, {report.dilation_longest_s * 1e3:.0f} ms at the longest"
         rows.append(("arm waited", waited))

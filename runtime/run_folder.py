@@ -31,6 +31,7 @@ import numpy.typing as npt
 from poco.episodes import write_durably
 from poco.errors import ArtifactError, UsageError
 from poco.records import SCHEMA_VERSION, TICK
+from poco.runtime.run_events import CameraCounted, CameraFresh, CameraOpened, CameraStale, RunEvent
 from poco.specification import Specification
 from poco.statistics import Percentiles
 
@@ -106,18 +107,14 @@ class Minute(msgspec.Struct, frozen=True, kw_only=True):
     period_us: Percentiles | None
 
 
-class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
-    tick: int
-
-
-class EpisodeStarted(_Event, frozen=True, kw_only=True, tag="episode_start"):
+class EpisodeStarted(RunEvent, frozen=True, kw_only=True, tag="episode_start"):
     """The objects of `episode` were placed with `seed` and the policy took over."""
 
     episode: int
     seed: int
 
 
-class EpisodeEnded(_Event, frozen=True, kw_only=True, tag="episode_end"):
+class EpisodeEnded(RunEvent, frozen=True, kw_only=True, tag="episode_end"):
     """`episode` ended with `outcome` after `steps` control periods and `ticks` ms."""
 
     episode: int
@@ -126,53 +123,53 @@ class EpisodeEnded(_Event, frozen=True, kw_only=True, tag="episode_end"):
     ticks: int
 
 
-class EpisodeLabelled(_Event, frozen=True, kw_only=True, tag="episode_label"):
+class EpisodeLabelled(RunEvent, frozen=True, kw_only=True, tag="episode_label"):
     """A person said afterwards that `episode` was a "success", a "failure" or is to be "discarded"."""
 
     episode: int
     outcome: str
 
 
-class HandsLost(_Event, frozen=True, kw_only=True, tag="hands_lost"):
+class HandsLost(RunEvent, frozen=True, kw_only=True, tag="hands_lost"):
     """The device that a person's hands hold is gone for `reason`; it counts as at rest."""
 
     reason: str
 
 
-class Fault(_Event, frozen=True, kw_only=True, tag="fault"):
+class Fault(RunEvent, frozen=True, kw_only=True, tag="fault"):
     """The servo latched the fault `code` of the trouble table; `text` says what it means."""
 
     code: int
     text: str
 
 
-class Hold(_Event, frozen=True, kw_only=True, tag="hold"):
+class Hold(RunEvent, frozen=True, kw_only=True, tag="hold"):
     """The servo braked and holds because of `code` of the trouble table; the next valid chunk resumes."""
 
     code: int
     text: str
 
 
-class Reflex(_Event, frozen=True, kw_only=True, tag="reflex"):
+class Reflex(RunEvent, frozen=True, kw_only=True, tag="reflex"):
     """The arm stopped itself; `errors` are the names of the flags it raised."""
 
     errors: list[str]
 
 
-class Recovery(_Event, frozen=True, kw_only=True, tag="recovery"):
+class Recovery(RunEvent, frozen=True, kw_only=True, tag="recovery"):
     """The arm was recovered from a reflex, by the `automatic` rule of a simulated arm or by an operator."""
 
     automatic: bool
 
 
-class Dilation(_Event, frozen=True, kw_only=True, tag="dilation"):
+class Dilation(RunEvent, frozen=True, kw_only=True, tag="dilation"):
     """How long the simulated arm waited for a late client since the run began: in total and at the longest (s)."""
 
     total_s: float
     longest_s: float
 
 
-class GenerationMoved(_Event, frozen=True, kw_only=True, tag="generation"):
+class GenerationMoved(RunEvent, frozen=True, kw_only=True, tag="generation"):
     """A generation of the policy went from state `before` to `after` of the swap table, see docs/swap.md."""
 
     generation: int
@@ -181,44 +178,24 @@ class GenerationMoved(_Event, frozen=True, kw_only=True, tag="generation"):
     reason: str
 
 
-class PolicyStall(_Event, frozen=True, kw_only=True, tag="policy_stall"):
+class PolicyStall(RunEvent, frozen=True, kw_only=True, tag="policy_stall"):
     """The policy process gave no sign of life for `silent_s` (s), stopped or starved, and went on by itself."""
 
     silent_s: float
 
 
-class PolicyRestart(_Event, frozen=True, kw_only=True, tag="policy_restart"):
+class PolicyRestart(RunEvent, frozen=True, kw_only=True, tag="policy_restart"):
     """The policy process was lost for `reason` and is started for the `start`th time; the episode begins again."""
 
     start: int
     reason: str
 
 
-class SupervisorStall(_Event, frozen=True, kw_only=True, tag="supervisor_stall"):
+class SupervisorStall(RunEvent, frozen=True, kw_only=True, tag="supervisor_stall"):
     """The supervisor itself stood still for `silent_s` (s); `ticks_dropped` ticks found no room in the meantime."""
 
     silent_s: float
     ticks_dropped: int
-
-
-class CameraOpened(_Event, frozen=True, kw_only=True, tag="camera_open"):
-    """The process of `camera` opened it; `facts` say which device it is and what was fixed."""
-
-    camera: str
-    facts: dict[str, str]
-
-
-class CameraStale(_Event, frozen=True, kw_only=True, tag="camera_stale"):
-    """What `camera` shows may not be acted on from now on, for `reason`: no new chunk, the arm brakes and holds."""
-
-    camera: str
-    reason: str
-
-
-class CameraFresh(_Event, frozen=True, kw_only=True, tag="camera_fresh"):
-    """What `camera` shows may be acted on again."""
-
-    camera: str
 
 
 Event: TypeAlias = (
@@ -236,6 +213,7 @@ Event: TypeAlias = (
     | PolicyRestart
     | SupervisorStall
     | CameraOpened
+    | CameraCounted
     | CameraStale
     | CameraFresh
 )

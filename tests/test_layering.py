@@ -29,7 +29,11 @@ FOR_ALL = frozenset({"numpy", "numba", "yaml", "tyro", "msgspec", "safetensors",
 VOCABULARY = frozenset({"vocabulary"})
 LAYERS = {
     "vocabulary": Layer(ROOT / "src/poco", third_party=frozenset({"zmq"})),
-    "hw": Layer(ROOT / "hw", VOCABULARY, frozenset({"mujoco", "gymnasium", "pylibfranka", "PIL", "pygame", "hid"})),
+    "hw": Layer(
+        ROOT / "hw",
+        VOCABULARY,
+        frozenset({"mujoco", "gymnasium", "pylibfranka", "pyrealsense2", "PIL", "pygame", "hid"}),
+    ),
     "runtime": Layer(
         ROOT / "runtime",
         VOCABULARY | {"hw"},

@@ -87,6 +87,10 @@ class RenderedCamera:
             time.sleep(LOCKSTEP_POLL_S)
         return None
 
+    def remarks(self) -> list[str]:
+        """Return nothing: its clock is this computer's."""
+        return []
+
     def close(self) -> None:
         """Free the renderer and leave the emulator."""
         self._renderer.close()

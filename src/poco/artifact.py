@@ -120,6 +120,12 @@ class Artifact:
         """The specification the policy was trained under."""
         return self.manifest.specification
 
+    @property
+    def image_side(self) -> int:
+        """Pixels each way of the images that it takes, 0 for a policy that sees nothing."""
+        taken = [item.shape for graph in self.manifest.graphs for item in graph.inputs if item.source == "images"]
+        return taken[0][-1] if taken and taken[0] else 0
+
 
 def sha256(payload: bytes) -> str:
     """Return the hexadecimal sha256 of `payload`."""

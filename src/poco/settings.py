@@ -170,8 +170,8 @@ RENDERED, REALSENSE, PLAYBACK = "rendered", "realsense://", "playback://"
 class CameraSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One camera by the `name` a policy knows it by, started only for a policy that sees through it.
 
-    `source` is `rendered`, realsense://SERIAL or playback://FILE.db3; frames have `width` x `height` pixels, `rate_hz` times a
-    second, `exposure_us` and `white_balance_k` are fixed (null where the scene is rendered). `crop` is row, column and side of
+    `source` is `rendered`, realsense://SERIAL or playback://SERIAL@FILE.db3; frames have `width` x `height` pixels, `rate_hz` times
+    a second, `exposure_us` and `white_balance_k` are fixed (null where the scene is rendered). `crop` is row, column and side of
     the square window that the policy sees (null: the largest in the middle). Older than `age_max_s`, or the same for
     `repeats_max` frames in a row, an image does not count as seen.
     """
@@ -189,9 +189,10 @@ class CameraSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     def __post_init__(self) -> None:
         """Refuse a source that is none, a real camera that would choose its own exposure, and a bound no stream could keep."""
-        if self.source != RENDERED and not self.source.startswith((REALSENSE, PLAYBACK)):
+        if not re.fullmatch(r"rendered|realsense://\w{1,32}|playback://\w{1,32}@.+\.db3", self.source):
             raise ValueError(
-                f"source of camera {self.name} is {self.source!r}, known are rendered, realsense://SERIAL and playback://FILE.db3"
+                f"source of camera {self.name} is {self.source!r}, known are rendered, realsense://SERIAL and "
+                "playback://SERIAL@FILE.db3"
             )
         if self.source.startswith(REALSENSE) and None in (self.exposure_us, self.white_balance_k):
             raise ValueError(
@@ -206,7 +207,7 @@ class CameraSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     @property
     def serial(self) -> str:
         """What the frames of this camera say they come from."""
-        return self.name if self.source == RENDERED else self.source.partition("://")[2]
+        return self.name if self.source == RENDERED else self.source.partition("://")[2].partition("@")[0]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

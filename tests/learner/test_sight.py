@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes.util
+import dataclasses
 import json
 import os
 from collections.abc import Iterator
@@ -177,6 +178,27 @@ def test_images_from_other_processes_are_the_same(seeing: Checkpoint, tmp_path: 
         assert np.array_equal(one.views.images, other.views.images)
         assert np.array_equal(one.views.target, other.views.target)
         assert len(one.views.images) == 7
+
+
+def test_without_a_pose_the_flow_alone_teaches_to_see(demonstrations: Demonstrations) -> None:
+    """Images of a robot come without a target: the encoder learns from the actions, and what it makes depends on the images."""
+    bare = tuple(
+        dataclasses.replace(
+            episode,
+            views=dataclasses.replace(episode.views, target=np.zeros((len(episode.rewards) + 1, 0), np.float32)),
+        )
+        for episode in demonstrations.episodes
+        if episode.views is not None
+    )
+    settings = ImageCloningSettings(steps=6, batch=16, hidden_sizes=(32,), features=4, width=2, validation_interval=3)
+    cloned = clone_images(Demonstrations(demonstrations.specification, bare), settings)
+    assert cloned.policy.architecture.pose_size == 0
+    assert cloned.metrics["validation_pose_error"] == 0.0
+    assert np.isfinite(cloned.metrics["validation_loss"])
+    assert bare[0].views is not None
+    state = np.zeros((2, demonstrations.specification.observation_size), np.float32)
+    seen = encode(cloned.policy.encoder, bare[0].views.images[[0, -1]], state)
+    assert not np.array_equal(seen[0], seen[1])
 
 
 def test_recorded_episodes_are_seen_as_they_happened(seeing: Checkpoint, demonstrations: Demonstrations) -> None:

@@ -25,7 +25,7 @@ from programs import ROOT
 ARTIFACT = read_artifact(ROOT / "artifacts" / "peg_in_hole_seen")
 SPECIFICATION = ARTIFACT.specification
 CAMERAS = [
-    msgspec.structs.replace(camera, source=f"realsense://{camera.name}-7", exposure_us=8000, white_balance_k=4500)
+    msgspec.structs.replace(camera, source=f"realsense://{camera.name}7", exposure_us=8000, white_balance_k=4500)
     for camera in read_settings(ROOT / "configs" / "fr3_peg_in_hole.yaml", {}).cameras
 ]
 PERIOD = SPECIFICATION.period_ticks

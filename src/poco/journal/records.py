@@ -8,7 +8,7 @@ import msgspec
 
 from poco.errors import PocoError
 from poco.journal.segments import DAMAGED
-from poco.records import EpisodeEnd, Step
+from poco.records import EpisodeEnd, Step, StepKey
 from poco.specification import Specification
 
 EventKind = Literal["gap", "clip", "hold", "fault", "stop", "recovery", "swap", "drop", "note"]
@@ -16,6 +16,8 @@ Reason = Literal["dropped", "overflow", "damaged"]
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Text = Annotated[str, msgspec.Meta(max_length=1000)]
+VIEWED_SIDE_MAX = 200
+"""Larger images do not fit into a packet on their way into the journal."""
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
@@ -36,6 +38,18 @@ class Stepped(_Record, frozen=True, kw_only=True, tag="step"):
     """One control period ended."""
 
     step: Step
+
+
+class Viewed(_Record, frozen=True, kw_only=True, tag="view"):
+    """What one camera showed, as the model saw it: `pixels` are levels [3, side, side] of red, green and blue.
+
+    Those of a step's observation come before it; those of the final one, numbered by the steps there were, before the end.
+    """
+
+    key: StepKey
+    camera: Name
+    side: Annotated[int, msgspec.Meta(ge=1, le=VIEWED_SIDE_MAX)]
+    pixels: Annotated[bytes, msgspec.Meta(max_length=3 * VIEWED_SIDE_MAX**2)]
 
 
 class Ended(_Record, frozen=True, kw_only=True, tag="end"):
@@ -66,7 +80,7 @@ class Missing(_Record, frozen=True, kw_only=True, tag="missing"):
     episode: Count | None = None
 
 
-Record: TypeAlias = Boot | Stepped | Ended | Noted | Missing
+Record: TypeAlias = Boot | Stepped | Viewed | Ended | Noted | Missing
 
 
 class Written(msgspec.Struct, frozen=True, array_like=True):

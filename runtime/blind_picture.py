@@ -29,6 +29,7 @@ def draw(found: Evaluation, path: Path) -> None:
     names = [f"{one.letter}\n{Path(one.artifact).name}" for one in found.contestants]
     bars.set_xticks(range(len(names)), names)
     bars.set(ylim=(0.0, 1.05), ylabel="success", title="Success and its 95 % interval")
+    course.set_ylim(bottom=0.0)
     course.set(xlabel="trial of the policy", ylabel="successes so far", title="Trial after trial, in blind order")
     course.legend()
     for axes in (bars, course):

@@ -18,7 +18,7 @@ from poco.episodes import write_durably
 from poco.errors import ArtifactError, PocoError, UsageError, guard
 from poco.images import window_of
 from poco.journal.records import VIEWED_SIDE_MAX
-from poco.runtime import blind_evaluation, doctor, record
+from poco.runtime import blind_evaluation, doctor, record, task_check
 from poco.runtime.blind_evaluation import check_alike, contestants_of, show_evaluation
 from poco.runtime.console import terminal_keys
 from poco.runtime.contact_sheet import show_demonstrations
@@ -47,11 +47,12 @@ EPILOG = """examples:
   poco-runtime record --robot sim --task peg_in_hole --hands keyboard --episodes 30 --out runs/demonstrations
   poco-runtime evaluate artifacts/peg_in_hole artifacts/peg_in_hole_start/policy --robot sim --trials 30
   poco-runtime veto --store runs/store-fr3
+  poco-runtime check --config my_cell.yaml --task my_task.yaml
   poco-runtime doctor --robot.kind franka --robot.host 172.16.0.2
 
 record has a person's hands move the arm and keeps the demonstrations; poco-runtime record --help says more.
 evaluate compares policies on the arm in a blind order; poco-runtime evaluate --help says more.
-doctor examines this computer and the way to the arm; poco-runtime doctor --help says more. veto and rollback throw out
+check looks through the files of a task, doctor at this computer and the way to the arm. veto and rollback throw out
 the generation of the policy that is on trial, or the active one, in a run that takes new generations (--swap.trust).
 Every key of the settings file can be overridden as --section.key VALUE. Ctrl-C brakes the arm and stops the run.
 Exit codes: 0 done, 2 usage, 3 settings, 4 artifact, 5 arm, 6 address, 7 real-time rights, 8 motion, 9 latched fault,
@@ -175,6 +176,8 @@ def run(words: Sequence[str], console: Console) -> int:
     """Run the command line `words`; return the exit code. Raises PocoError before motion and after a latched fault."""
     if words[:1] == ["doctor"]:
         return doctor.run(words[1:], PACKAGED_CONFIG, console)
+    if words[:1] == ["check"]:
+        return task_check.run(words[1:], console)
     if words and words[0] in REQUESTS:
         return ask(words)
     options = asked_for(words)

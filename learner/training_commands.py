@@ -61,7 +61,8 @@ def train(
     processor time of this process (cpu_s, without that of --workers) among its figures.
 
     Under torchrun (`torchrun --nproc-per-node=2 -m poco.learner.cli train ...`) the ranks share every batch, act the episodes in
-    turn and keep what they have acted, each in a replay of replay_bytes; they learn what one process alone would.
+    turn and keep what they have acted, each in a replay of replay_bytes; they learn what one process alone would. Nothing between
+    them is encrypted or authenticated: keep them on a network of their own.
 
     Args:
         out: Folder of the run; ranks on several computers need it on a disk that they share.

@@ -178,7 +178,7 @@ class Agent:
             loss, target = self._temporal_difference(rows, ahead[part], None if endings is None else endings[part])
             return loss * (len(rows.observation) / states), target
 
-        parts = blocks(states, min(math.ceil(states / 2), self._block_rows), self._threads)
+        parts = blocks(states, math.ceil(states / 2) if self.device.type == "cpu" else states, self._threads)
         loss, targets = summed(term, batch.observation, list(self.critic.parameters()), parts, self._workers)
         target = torch.cat(targets)
         figures = {

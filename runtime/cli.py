@@ -196,6 +196,8 @@ def run(words: Sequence[str], console: Console) -> int:
     failure: PocoError | None = None
     code = 0
     try:
+        if keys is not None:
+            keys.begin()
         status = Status(folder, options.episodes, console, "" if keys is None else keys.help)
         code = Supervisor(options, folder, memory, status, keys).run()
     except PocoError as error:

@@ -8,6 +8,7 @@ import select
 import sys
 import termios
 import tty
+from contextlib import suppress
 
 from poco.errors import UsageError
 from poco.hw.devices.device import Command
@@ -30,26 +31,34 @@ _ESCAPES = re.compile("\x1b[\\[O][0-9;]*[A-Za-z~]")
 
 
 class TerminalKeys:
-    """Reads the keys of the terminal `descriptor`, which shows what is typed again after `close`; supervisor only."""
+    """Reads single keys of the terminal `descriptor` from `begin` to `close`, without showing them; supervisor only."""
 
     def __init__(self, descriptor: int, moving: bool) -> None:
-        """Take single keys; `moving` says whether some of them move the arm."""
+        """`moving` says whether some of the keys move the arm."""
         self.help = HELP + (f"; {MOTION_HELP}" if moving else "")
         self._moving = moving
         self._descriptor = descriptor
         self._before = termios.tcgetattr(descriptor)
-        tty.setcbreak(descriptor, termios.TCSANOW)
+
+    def begin(self) -> None:
+        """Take keys as they are pressed."""
+        tty.setcbreak(self._descriptor, termios.TCSANOW)
 
     def lines(self) -> list[str]:
-        """Return what the keys pressed since the last call mean, as lines for `person.Person`."""
+        """Return what the keys pressed since the last call mean, as lines for `person.Person`; none if it is gone."""
         if not select.select([self._descriptor], [], [], 0.0)[0]:
             return []
-        lines = meaning(os.read(self._descriptor, READ_BYTES).decode(errors="ignore"))
+        try:
+            typed = os.read(self._descriptor, READ_BYTES)
+        except OSError:
+            return []
+        lines = meaning(typed.decode(errors="ignore"))
         return [line for line in lines if self._moving or line.startswith("command")]
 
     def close(self) -> None:
-        """Give the terminal back as it was."""
-        termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._before)
+        """Give the terminal back as it was, without keys that nobody has read."""
+        with suppress(termios.error):
+            termios.tcsetattr(self._descriptor, termios.TCSAFLUSH, self._before)
 
 
 def terminal_keys(device: DeviceName | None) -> TerminalKeys | None:

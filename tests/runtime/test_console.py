@@ -48,6 +48,8 @@ def test_single_keys_of_a_terminal(terminal: tuple[int, int]) -> None:
     types, reads = terminal
     before = termios.tcgetattr(reads)
     keys = TerminalKeys(reads, moving=False)
+    assert termios.tcgetattr(reads) == before
+    keys.begin()
     assert keys.lines() == []
     os.write(types, b"wy ")
     lines: list[str] = []
@@ -55,7 +57,9 @@ def test_single_keys_of_a_terminal(terminal: tuple[int, int]) -> None:
         lines += keys.lines()
     assert lines == ["command success", "command start"]
     assert not termios.tcgetattr(reads)[3] & termios.ECHO
+    os.write(types, b"rm ")
     keys.close()
+    assert keys.lines() == []
     assert termios.tcgetattr(reads) == before
 
 

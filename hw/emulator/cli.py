@@ -22,6 +22,7 @@ from .model import fr3_mjcf
 from .pacing import Pacing
 from .server import EmulatorServer
 from .task_port import Task
+from .tasks.cube import CubePlacing
 from .tasks.peg_in_hole import EASY, PegInHole
 
 RECOVERY_DELAY_MAX_S = 60.0
@@ -32,6 +33,7 @@ DESCRIPTION = """Emulate a Franka FR3: its network interface (protocol 10) on a 
 Examples:
   poco-emulator                                      the easy peg-in-hole task on 127.0.0.1
   poco-emulator --host 127.0.0.2 --task none         a bare arm beside it
+  poco-emulator --task cube                          a cube to pick and place, with a gripper
   poco-emulator --pacing lockstep --clearance-mm 1.2 as fast as the client answers, the same every time
   poco-emulator --pacing strict --recovery-delay-s 2 as unforgiving as the arm
 """
@@ -42,12 +44,13 @@ class Options:
     """Command line of `poco-emulator`."""
 
     host: str = "127.0.0.1"
-    """Address to listen on: ports 1337 (arm) and 1340 (task). Several emulators want several addresses: 127.0.0.2, ..."""
+    """Address to listen on: ports 1337 (arm), 1338 (gripper) and 1340 (task). Several emulators want several
+    addresses: 127.0.0.2, ..."""
     pacing: Literal["realtime", "lockstep", "strict"] = "realtime"
     """realtime: 1 kHz, waits up to 0.1 s for a late answer and accounts it. lockstep: the next tick follows the answer to the
     last. strict: 1 kHz, late answers are lost as on the arm."""
-    task: Literal["peg-in-hole", "none"] = "peg-in-hole"
-    """What stands on the table."""
+    task: Literal["peg-in-hole", "cube", "none"] = "peg-in-hole"
+    """What stands on the table; cube: one to pick and place, with a gripper on port 1338."""
     clearance_mm: float = EASY.clearance_m * 1000
     """Gap between peg and hole on each side."""
     seed: int = 0
@@ -63,8 +66,11 @@ class Options:
 def _scene(options: Options) -> tuple[SimulatedArm, Task | None]:
     if options.task == "none":
         return SimulatedArm.from_mjcf(fr3_mjcf()), None
-    task = PegInHole(replace(EASY, clearance_m=options.clearance_mm / 1000), options.seed)
-    return task.arm, task
+    if options.task == "cube":
+        cube = CubePlacing(options.seed)
+        return cube.arm, cube
+    peg = PegInHole(replace(EASY, clearance_m=options.clearance_mm / 1000), options.seed)
+    return peg.arm, peg
 
 
 def _parent_watch(server: EmulatorServer, parent: int | None) -> Callable[[], bool]:

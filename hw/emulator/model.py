@@ -38,7 +38,14 @@ HAND_TO_END_EFFECTOR_M = 0.1034
 HAND_MASS_KG = 0.73
 HAND_SIZE_M = (0.063, 0.204, 0.066)
 FINGER_SIZE_M = (0.02, 0.02, 0.0464)
+FINGER_STROKE_M = 0.04
+FINGER_MASS_KG = 0.015
+FINGER_ARMATURE_KG = 0.185
+"""What the motor adds to the inertia of a moving finger; our choice."""
+
 BASE_MASS_KG = 2.4
+
+_GRIP = 'friction="1 .02 .0001" condim="4" solref=".004 1" solimp=".95 .99 .0005"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,34 +118,53 @@ def _upper_triangle(inertia: Floats) -> dict[str, float]:
     }
 
 
-def _hand_mjcf(hand_xml: str, finger_opening_m: float) -> str:
+def _fingers_mjcf(opening_m: float, moving: bool) -> str:
+    """Two boxes, fixed `opening_m` apart, or on slides that meet where both are at 0."""
     width, depth, height = FINGER_SIZE_M
-    finger_y = finger_opening_m / 2 + depth / 2
-    finger_z = HAND_SIZE_M[2] + height / 2
+    z = HAND_SIZE_M[2] + height / 2
+    size, fingers = f"{width / 2} {depth / 2} {height / 2}", ""
+    for side, sign in (("left", 1), ("right", -1)):
+        shape = f'<geom name="{side}_finger" class="arm" type="box" rgba=".3 .3 .32 1" size="{size}" '
+        if moving:
+            fingers += (
+                f'<body name="{side}_finger" pos="0 {sign * depth / 2} {z}">'
+                f'<joint name="finger_{side}" type="slide" axis="0 {sign} 0" range="0 {FINGER_STROKE_M}" '
+                f'armature="{FINGER_ARMATURE_KG}" solreflimit=".002 1" solimplimit=".99 .999 .0005"/>'
+                f'{shape}mass="{FINGER_MASS_KG}" {_GRIP}/></body>'
+            )
+        else:
+            fingers += f'{shape}mass="0" pos="0 {sign * (opening_m / 2 + depth / 2)} {z}"/>'
+    return fingers
+
+
+def _hand_mjcf(hand_xml: str, finger_opening_m: float, moving_fingers: bool) -> str:
     half = [side / 2 for side in HAND_SIZE_M]
-    fingers = "".join(
-        f'<geom name="{side}_finger" class="arm" type="box" mass="0" rgba=".3 .3 .32 1" '
-        f'size="{width / 2} {depth / 2} {height / 2}" pos="0 {sign * finger_y} {finger_z}"/>'
-        for side, sign in (("left", 1), ("right", -1))
-    )
+    mass_kg = HAND_MASS_KG - (2 * FINGER_MASS_KG if moving_fingers else 0.0)
     return (
         f'<site name="flange" pos="0 0 {FLANGE_OFFSET_M}" size=".005"/>'
         f'<body name="hand" pos="0 0 {FLANGE_OFFSET_M}" euler="0 0 {HAND_YAW_RAD:.17g}">'
-        f'<geom name="hand" class="arm" type="box" mass="{HAND_MASS_KG}" rgba=".85 .85 .87 1" '
-        f'size="{half[0]} {half[1]} {half[2]}" pos="0 0 {half[2]}"/>{fingers}'
+        f'<geom name="hand" class="arm" type="box" mass="{mass_kg}" rgba=".85 .85 .87 1" '
+        f'size="{half[0]} {half[1]} {half[2]}" pos="0 0 {half[2]}"/>{_fingers_mjcf(finger_opening_m, moving_fingers)}'
         f'<site name="end_effector" pos="0 0 {HAND_TO_END_EFFECTOR_M}" size=".005"/>{hand_xml}</body>'
     )
 
 
-def fr3_mjcf(world_xml: str = "", hand_xml: str = "", top_xml: str = "", finger_opening_m: float = 0.04) -> str:
-    """Return the MJCF of the FR3 with a fixed hand on a floor at z = 0, with a task's own elements put in.
+def fr3_mjcf(
+    world_xml: str = "",
+    hand_xml: str = "",
+    top_xml: str = "",
+    finger_opening_m: float = 0.04,
+    moving_fingers: bool = False,
+) -> str:
+    """Return the MJCF of the FR3 with a hand on a floor at z = 0, with a task's own elements put in.
 
     `world_xml` goes to the end of the worldbody, `hand_xml` into the body "hand" (z points to the finger tips; sites "flange"
-    and "end_effector" exist), `top_xml` to the end of the mujoco element. The fingers are fixed, `finger_opening_m` apart.
-    Geoms of class "arm" meet the world and not each other; give what the hand holds the same class. The arm's joints
-    joint1..joint7 are the first seven degrees of freedom. Any process may call it.
+    and "end_effector" exist), `top_xml` to the end of the mujoco element. The fingers are fixed, `finger_opening_m` apart, unless
+    `moving_fingers` puts them on the slides finger_left and finger_right, which follow the arm's joints. Geoms of class "arm" meet
+    the world and not each other; give what the hand holds the same class. The arm's joints joint1..joint7 are the first seven
+    degrees of freedom. Any process may call it.
     """
-    body = _hand_mjcf(hand_xml, finger_opening_m)
+    body = _hand_mjcf(hand_xml, finger_opening_m, moving_fingers)
     for index in range(len(LINKS), 0, -1):
         link = LINKS[index - 1]
         low, high = POSITION_MIN_RAD[index - 1], POSITION_MAX_RAD[index - 1]

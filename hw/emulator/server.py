@@ -1,8 +1,9 @@
-"""The emulator: one thread that serves arm port and task port and lives through one tick after the other."""
+"""The emulator: one thread that serves arm, gripper and task port and lives through one tick after the other."""
 
 from __future__ import annotations
 
 import select
+import socket
 from collections.abc import Callable
 
 import numpy as np
@@ -35,6 +36,8 @@ from ..task_messages import (
 from .arm import SimulatedArm
 from .arm_port import ArmPort
 from .faults import Adversary
+from .gripper import EmulatedGripper
+from .gripper_port import GripperPort
 from .pacing import Gate, Pacer, Pacing
 from .requests import Requests
 from .robot import EmulatedRobot
@@ -49,7 +52,9 @@ START_MULTIPLE_TICKS = 60_000
 
 
 class EmulatorServer:
-    """An emulated FR3 on one address: arm port 1337 (TCP, UDP beside it) and task port 1340. One thread."""
+    """An emulated FR3 on one address, one thread: arm port 1337 (TCP, UDP beside it), task port 1340 and, where the fingers of its
+    task move, gripper port 1338 (TCP, UDP beside it).
+    """
 
     def __init__(
         self,
@@ -75,6 +80,8 @@ class EmulatorServer:
         self._arm_port = ArmPort(host, self._robot, self._requests, self._adversary)
         self._task_port = TaskPort(host, self._answer, self._task_client_left)
         self._task = task
+        fingers = None if task is None else task.fingers
+        self._gripper_port = None if fingers is None else GripperPort(host, EmulatedGripper(fingers))
         self._pacer = Pacer(pacing)
         self._gate = Gate()
         self._gate_owner = -1
@@ -91,6 +98,8 @@ class EmulatorServer:
             while keep_running():
                 self._wait_for_tick()
                 self._adversary.advance()
+                if self._gripper_port is not None:
+                    self._gripper_port.advance(self._robot.tick)
                 self._robot.advance()
                 self._datagram.update()
                 self._arm_port.send_state(self._datagram.bytes)
@@ -99,6 +108,8 @@ class EmulatorServer:
         finally:
             self._adversary.close()
             self._arm_port.close()
+            if self._gripper_port is not None:
+                self._gripper_port.close()
             self._task_port.close()
 
     def _wait_for_tick(self) -> None:
@@ -107,7 +118,7 @@ class EmulatorServer:
             now_ns = monotonic_ns()
             gated = self._held(now_ns)
             wait_s = HEARTBEAT_S if gated else self._pacer.wait_ns(self._robot, now_ns) * 1e-9
-            readers = self._arm_port.readers() | self._task_port.readers()
+            readers = self._readers()
             ready, _, _ = select.select(readers, (), (), wait_s)
             for reader in ready:
                 if reader.fileno() >= 0:
@@ -116,8 +127,14 @@ class EmulatorServer:
             if self._held(now_ns):
                 if not ready:
                     self._arm_port.send_state(self._datagram.bytes)
+                    if self._gripper_port is not None:
+                        self._gripper_port.repeat_state()
             elif self._pacer.wait_ns(self._robot, now_ns) == 0:
                 return
+
+    def _readers(self) -> dict[socket.socket, Callable[[], None]]:
+        readers = self._arm_port.readers() | self._task_port.readers()
+        return readers if self._gripper_port is None else readers | self._gripper_port.readers()
 
     def _held(self, now_ns: int) -> bool:
         """Whether the gate keeps a motion waiting; an idle arm waits for nobody, nor does the unanswered first state."""

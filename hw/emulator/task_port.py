@@ -13,6 +13,7 @@ from poco.records import TaskSignal
 
 from ..task_messages import LENGTH_BYTES, MESSAGE_BYTES_MAX, TASK_PORT, Refused, Reply, Request
 from .arm_port import listen
+from .fingers import SimulatedFingers
 
 CONNECTIONS_MAX = 8
 _RECEIVE_BYTES = 65_536
@@ -23,6 +24,9 @@ class Task(Protocol):
 
     mjcf: str
     """The scene it was compiled from."""
+
+    fingers: SimulatedFingers | None
+    """The fingers that its gripper moves; None where they are fixed."""
 
     def place(self, seed: int) -> None:
         """Place the objects for the next episode as `seed` (>= 0) says."""

@@ -18,6 +18,7 @@ from poco.limits import Guards
 from poco.records import TaskSignal
 
 from ..arm import SimulatedArm
+from ..fingers import SimulatedFingers
 from ..model import fr3_mjcf
 
 Floats = npt.NDArray[np.float64]
@@ -143,6 +144,7 @@ class PegInHole:
     def __init__(self, task: PegInHoleParameters, seed: int = 0) -> None:
         """Build the scene with the arm in it, set the task's joint impedance and place the hole by `seed`."""
         self.parameters = task
+        self.fingers: SimulatedFingers | None = None
         self.mjcf = peg_in_hole_mjcf(task)
         self.arm = SimulatedArm.from_mjcf(self.mjcf)
         self.arm.joint_impedance = np.array(task.joint_impedance_nm_rad)

@@ -4,7 +4,8 @@ python bench/generations.py --seed 1 [--generations 34] [--minutes 5] [--updates
 
 `poco-learner serve` with the recipe and the start of the demonstration learns from a robot whose arm is simulated without a clock;
 link process and gate process are real, shadow and probation as shipped. The robot waits for the learner after every episode, so
-that the run learns as one in real time does. With 0.3 updates a step a generation follows the other about as fast as trials end.
+that the run learns as one in real time does. Its critic comes warmed up. With 0.3 updates a step a generation follows the other
+about as fast as trials end.
 
 --folder (default runs/generations) holds one folder a seed, which is gone on with: a generation that was on trial when --minutes
 were over does not count. In the end it shows all seeds that are there, with the 95 % interval of the share refused; exit code 1
@@ -79,7 +80,9 @@ class LearningRun:
         artifact = read_artifact(START / "policy")
         if not (folder / "trust").exists():
             make_keys(folder)
-        recipe = msgspec.structs.replace(read_training_settings(RECIPE), updates_per_step=updates_per_step)
+        recipe = msgspec.structs.replace(
+            read_training_settings(RECIPE), updates_per_step=updates_per_step, warm_up_steps=0
+        )
         (folder / "recipe.yaml").write_text(yaml.safe_dump(msgspec.to_builtins(recipe)))
         address = free_address(host)
         start = [

@@ -49,6 +49,7 @@ LIMITS: dict[str, tuple[float, float, str]] = {
     "slice_s": (0.1, 3600.0, " s"),
     "block_s": (0.1, 3600.0, " s"),
     "shadow_chunks": (0, 1000, ""),
+    "busy": (0, 64, ""),
     "priority": (1, 98, ""),
     "pairs": (1, 1_000_000, ""),
     "chunks": (1, 1_000_000, ""),
@@ -92,7 +93,9 @@ def _kills(flags: argparse.Namespace) -> Outcome:
 def _swap(flags: argparse.Namespace) -> Outcome:
     from poco.runtime.benchmarks import swaps
 
-    return swaps.run(flags.host, flags.policy, flags.repeats, flags.block_s, flags.shadow_chunks)
+    return swaps.run(
+        flags.host, flags.policy, flags.repeats, flags.block_s, flags.shadow_chunks, flags.busy, flags.beside
+    )
 
 
 def _seeing(flags: argparse.Namespace) -> Outcome:
@@ -184,6 +187,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--host", default="127.0.0.9", metavar="ADDRESS", help="loopback address of the emulated arm")
     command.add_argument("--block-s", type=float, default=30.0, metavar="S", help="length of one block (default 30 s)")
     command.add_argument("--shadow-chunks", type=int, default=0, metavar="N", help="chunks in shadow first (default 0)")
+    command.add_argument("--busy", type=int, default=0, metavar="N", help="busy processes beside the run (default 0)")
+    what = "artifacts whose rebinding is timed as well, such as those of bench/wide_policy.py"
+    command.add_argument("--beside", type=Path, nargs="+", default=[], metavar="PATH", help=what)
     return root
 
 

@@ -1,4 +1,4 @@
-"""The bench of swaps counts what happened: names of generations are checked, the way from offer to chunk is what it says."""
+"""The bench of swaps counts what happened: generations are held to names and actions, a way ends where it should."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import msgspec
 import numpy as np
 import pytest
 
+from poco.artifact import Artifact
+from poco.episodes import Episode
 from poco.errors import PocoError
-from poco.runtime.benchmarks.swaps import check_names, ways_us
-from poco.runtime.run_folder import ChunkRecord, RunFolder
+from poco.records import EpisodeEnd, Step, StepKey
+from poco.runtime.benchmarks.offers import OfferMaker
+from poco.runtime.benchmarks.swap_checks import Chooser, check_actions, check_names, ways_us
+from poco.runtime.run_folder import ChunkRecord
 from synthetic_run import episode_chunks
 
 
@@ -24,12 +28,59 @@ def test_the_way_ends_with_the_first_chunk_of_a_generation() -> None:
     """Observed and published at known times, offered before; a generation that was passed over has no way."""
     chunks = generations(1, 2, 2, 4)
     received_ns = {chunk.observation_tick: 1_000_000 * chunk.observation_tick for chunk in chunks}
-    ways = ways_us({2: 0, 3: 0, 4: 0}, chunks, received_ns)
-    expected = [received_ns[chunk.observation_tick] + chunk.total_ns for chunk in (chunks[1], chunks[3])]
+    ways = ways_us({2: 1, 3: 1, 4: 1}, chunks, received_ns)
+    expected = [received_ns[chunk.observation_tick] + chunk.total_ns - 1 for chunk in (chunks[1], chunks[3])]
     assert np.allclose(ways, np.array(expected) / 1e3)
 
 
-def test_generations_that_go_back_are_a_defect(tmp_path: Path) -> None:
+def test_generations_that_go_back_are_a_defect() -> None:
     """A chunk of an older generation after one of a newer ends the bench."""
     with pytest.raises(PocoError, match="older generation"):
-        check_names(RunFolder(tmp_path), generations(1, 2, 1))
+        check_names([], generations(1, 2, 1))
+
+
+def acted(artifact: Artifact, chooser: Chooser, chunks: list[ChunkRecord], drove: dict[int, int]) -> Episode:
+    """An episode whose chunks were chosen by the generations `drove` (by chunk id), and observed in its steps."""
+    specification, steps, random = artifact.specification, [], np.random.default_rng(0)
+    for place, chunk in enumerate(chunks):
+        observation = random.uniform(-0.5, 0.5, specification.observation_size).astype(np.float32)
+        actions = chooser.choose(drove.get(chunk.chunk_id, chunk.generation), 0, place, observation)
+        for number in range(2):
+            step = Step(
+                key=StepKey("arm", 1, 0, len(steps)),
+                tick=chunk.observation_tick + number,
+                generation=chunk.generation,
+                chunk_id=chunk.chunk_id,
+                observation=observation.tolist(),
+                action_policy=actions[number].tolist(),
+                action_executed=[],
+                reward=0.0,
+            )
+            steps.append(step)
+    end = EpisodeEnd(
+        robot="arm",
+        boot_epoch=1,
+        episode=0,
+        tick=1,
+        final_observation=[],
+        outcome="success",
+        terminated=True,
+        truncated=False,
+    )
+    return Episode(specification, tuple(steps), end)
+
+
+def test_actions_of_another_generation_are_found_out(artifact: Artifact, tmp_path: Path) -> None:
+    """Chunks that their own generation chose pass; one that the generation before chose, under the newer name, does not."""
+    maker, first = OfferMaker(artifact, tmp_path), artifact.manifest.generation
+    maker._make()
+    chooser = Chooser(artifact, maker.weights, 0)
+    chunks = generations(first, first + 1, first + 2)
+    sound = acted(artifact, chooser, chunks, {})
+    assert check_actions(chooser, [sound], chunks) == (3, 2)
+    assert check_names([sound], chunks) == 6
+    late = acted(artifact, chooser, chunks, {chunks[2].chunk_id: first + 1})
+    with pytest.raises(PocoError, match="not what generation"):
+        check_actions(chooser, [late], chunks)
+    with pytest.raises(PocoError, match="only 0 of 3"):
+        check_actions(chooser, [Episode(sound.specification, (), sound.end)], chunks)

@@ -1,0 +1,108 @@
+"""What a run whose policy was replaced must show: every step names the generation whose weights chose its action."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from poco.artifact import Artifact
+from poco.episodes import Episode, read_episode
+from poco.errors import PocoError
+from poco.noise import NoiseSource
+from poco.runtime.benchmarks.outcome import Floats as Samples
+from poco.runtime.run_folder import ChunkRecord, RunFolder
+from poco.runtime.session import Floats, Session
+from poco.succession import Floats as Weights
+
+ACTION_TOLERANCE = 1e-5
+CHECKED_MIN = 0.9
+"""So many of the chunks at least must be recorded well enough to be chosen again."""
+
+
+def episodes_of(folder: RunFolder) -> list[Episode]:
+    """Return the episodes that a run has recorded."""
+    return [read_episode(path) for path in sorted(folder.episodes.glob("*.safetensors"))]
+
+
+def check_names(episodes: Sequence[Episode], chunks: Sequence[ChunkRecord]) -> int:
+    """Return the number of recorded steps; raises PocoError if one does not name its chunk's generation, or generations go back."""
+    of = {chunk.chunk_id: chunk.generation for chunk in chunks}
+    generations = [chunk.generation for chunk in chunks]
+    if generations != sorted(generations):
+        raise PocoError(
+            "a chunk was made by an older generation than the one before it: this is a defect of poco, report it"
+        )
+    steps = [step for episode in episodes for step in episode.steps]
+    mixed = [step for step in steps if step.chunk_id and step.generation != of[step.chunk_id]]
+    if mixed:
+        raise PocoError(
+            f"step {mixed[0].key} names generation {mixed[0].generation}, not its chunk's: report this defect"
+        )
+    return len(steps)
+
+
+class Chooser:
+    """Chooses recorded chunks again, with the weights of any generation."""
+
+    def __init__(self, artifact: Artifact, weights: Callable[[int], dict[str, Weights]], seed: int) -> None:
+        self._session, self._weights, self._noise = Session(artifact), weights, NoiseSource(seed)
+        self._bound = -1
+
+    def choose(self, generation: int, episode: int, number: int, observation: Floats) -> Floats:
+        """Return the actions [T, A] that `generation` chooses for chunk `number` of `episode`."""
+        if generation != self._bound:
+            self._session.rebind(self._session.prepare(dict(self._weights(generation))))
+            self._bound = generation
+        return self._session.run(observation, self._noise.sample(episode, number, self._session.noise_shape))
+
+
+def check_actions(chooser: Chooser, episodes: Sequence[Episode], chunks: Sequence[ChunkRecord]) -> tuple[int, int]:
+    """Choose every chunk again; return how many were, and by how many the generation before would have been found out.
+
+    Raises PocoError if a step's action is not what the generation that it names chooses from what was observed, or if too few
+    chunks can be chosen again.
+    """
+    in_order: dict[int, list[ChunkRecord]] = defaultdict(list)
+    for chunk in chunks:
+        in_order[chunk.episode].append(chunk)
+    checked = told_apart = recorded = 0
+    for episode in episodes:
+        number = episode.end.episode
+        observed = {step.tick: np.array(step.observation, np.float32) for step in episode.steps}
+        acted: dict[int, list[list[float]]] = defaultdict(list)
+        for step in episode.steps:
+            acted[step.chunk_id].append(step.action_policy)
+        for place, chunk in enumerate(in_order[number]):
+            recorded += 1
+            if chunk.observation_tick not in observed or chunk.chunk_id not in acted:
+                continue
+            done = np.array(acted[chunk.chunk_id], np.float32)
+            moment = number, place, observed[chunk.observation_tick]
+            if _differs(done, chooser.choose(chunk.generation, *moment)):
+                raise PocoError(
+                    f"chunk {chunk.chunk_id} of episode {number} is not what generation {chunk.generation} chooses: "
+                    "this is a defect of poco, report it"
+                )
+            checked += 1
+            told_apart += _differs(done, chooser.choose(chunk.generation - 1, *moment))
+    if checked < CHECKED_MIN * recorded:
+        raise PocoError(f"only {checked} of {recorded} chunks can be chosen again: repeat on an idle computer")
+    return checked, told_apart
+
+
+def _differs(done: Floats, chosen: Floats) -> bool:
+    return bool(np.abs(done - chosen[: len(done)]).max() > ACTION_TOLERANCE)
+
+
+def ways_us(offered_ns: dict[int, int], chunks: Sequence[ChunkRecord], received_ns: dict[int, int]) -> Samples:
+    """Return for each generation that drove how long it took from its offer to its first published chunk (us)."""
+    first = {chunk.generation: chunk for chunk in reversed(chunks)}
+    return np.array(
+        [
+            (received_ns[chunk.observation_tick] + chunk.total_ns - offered_ns[generation]) / 1e3
+            for generation, chunk in sorted(first.items())
+            if offered_ns.get(generation) and chunk.observation_tick in received_ns
+        ]
+    )

@@ -1,6 +1,7 @@
 """A learner that comes back: how fast does it take in what a robot kept while it was away? One line, and JSON with host facts.
 
-python bench/away.py [--quota-bytes 36000000] [--updates-per-step 0.9] [--artifact DIR] [--folder DIR] [--out FILE]
+python bench/away.py [--quota-bytes 36000000] [--updates-per-step 0.9] [--without-keys] [--artifact DIR] [--folder DIR]
+                     [--out FILE]
 
 A robot's journal is filled up to its quota, by default that of an hour at 20 Hz, as fast as the disk takes it, then
 `poco-learner serve` is started. As soon as there is room the robot works on at 20 Hz, and the learner learns meanwhile. The drain
@@ -150,10 +151,13 @@ def drain(robot: ArmlessRobot, recorder: Recorder, period_s: float) -> tuple[flo
         time.sleep(POLL_S)
 
 
-def measure(folder: Path, quota_bytes: int, artifact: Path, host: str, updates_per_step: float) -> Report:
+def measure(
+    folder: Path, quota_bytes: int, artifact: Path, host: str, updates_per_step: float, with_keys: bool
+) -> Report:
     """Fill a journal of `quota_bytes` in `folder`, start the learner, and watch."""
     specification = read_artifact(artifact).specification
-    learner_keys, (keys,) = make_keys(folder, ROBOT)
+    made, (mine,) = make_keys(folder, ROBOT)
+    learner_keys, keys = (made, mine) if with_keys else (None, None)
     address = free_address(host)
     quota = {"journal.quota_bytes": str(quota_bytes)}
     robot = ArmlessRobot(folder, ROBOT, address, keys, specification, **quota)
@@ -207,6 +211,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quota-bytes", type=int, default=36_000_000)
     parser.add_argument("--updates-per-step", type=float, default=0.9)
+    parser.add_argument("--without-keys", action="store_true", help="a link without CURVE")
     parser.add_argument("--artifact", type=Path, default=ARTIFACT)
     parser.add_argument("--host", default="127.0.18.63", help="loopback address of the learner")
     parser.add_argument("--folder", type=Path, default=Path("runs"), help="on which disk journal and inbox are")
@@ -214,7 +219,9 @@ def main() -> None:
     flags = parser.parse_args()
     flags.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=flags.folder) as made:
-        report = measure(Path(made), flags.quota_bytes, flags.artifact, flags.host, flags.updates_per_step)
+        report = measure(
+            Path(made), flags.quota_bytes, flags.artifact, flags.host, flags.updates_per_step, not flags.without_keys
+        )
     print(
         f"{report.kept_steps} steps ({report.kept_bytes / 1e6:.1f} MB, {report.kept_for_s / 60:.0f} min at 20 Hz) drained in "
         f"{report.drain_s:.1f} s: {report.times_real_time:.0f} x real time; in the replay after {report.in_replay_after_s:.1f} s; "

@@ -1,4 +1,4 @@
-"""`poco-learner serve` as a program of its own, for benches: with keys of the link and a signing key made for it."""
+"""`poco-learner serve` as a program of its own, for benches: with a signing key and, if there are any, keys of the link."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ServedLearner:
     """The learner at `address`; it learns by the packaged recipe with its own ratio of updates."""
 
     def __init__(
-        self, folder: Path, artifact: Path, address: str, keys: Path, updates_per_step: float, replay_bytes: int
+        self, folder: Path, artifact: Path, address: str, keys: Path | None, updates_per_step: float, replay_bytes: int
     ) -> None:
         """Start it; `wait_until` tells when it is there."""
         settings = msgspec.structs.replace(
@@ -55,7 +55,7 @@ class ServedLearner:
             "--bind",
             address,
         ]
-        words += ["--keys", keys, "--signing-key", private]
+        words += ["--signing-key", private, *(["--keys", keys] if keys else [])]
         with self._log.open("wb") as log:
             program = Path(sys.executable).with_name("poco-learner")
             self.process = subprocess.Popen([program, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log)

@@ -12,16 +12,20 @@ import numpy as np
 import pytest
 
 from mutations import NEW_GRAPHS, ON_THE_WAY, SIGNED_AGAIN, Mutation
-from poco.artifact import Artifact
+from poco.artifact import Artifact, read_artifact
 from poco.noise import NoiseSource
 from poco.offer import Offer
 from poco.records import ROBOT_STATE, TaskSignal
 from poco.refusal import Reason
 from poco.runtime.actors import Moment
-from poco.runtime.gate import judge_packed
+from poco.runtime.gate import judge_packed, read_verdicts
+from poco.runtime.incoming import leave_offer
 from poco.runtime.session import Session
 from poco.runtime.swap import Moved
 from poco.runtime.swapping import SwappingActor
+from programs import ARTIFACT
+from runs import assert_undisturbed
+from watched import Watched
 from workshop import Workshop
 
 SEED = 0
@@ -118,6 +122,35 @@ def test_hundreds_of_damaged_offers(workshop: Workshop) -> None:
     told = refuse(workshop, 240, 0)
     assert told.total() == 240
     assert set(told) == set(Reason)
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(3600)
+def test_damaged_offers_beside_a_moving_arm(tmp_path: Path) -> None:
+    """POCO_COUNT (2,000) of them for the gate of a run: every chunk and tick is the first policy's, nothing holds the arm."""
+    count, seed = int(os.environ.get("POCO_COUNT", "2000")), int(os.environ.get("POCO_SEED", "1000"))
+    workshop = Workshop(read_artifact(ARTIFACT), tmp_path)
+    watched = Watched(workshop, "127.0.44.3")
+    store, sound, told = workshop.store.folder, workshop.offer(watched.first + 1), Counter[str]()
+    kinds = {signed: tries(signed) for signed in (False, True)}
+    try:
+        for number in range(count):
+            _, mutate, reasons = next(kinds[number % 2 == 1])
+            leave_offer(store, mutate(workshop, sound, np.random.default_rng([seed, number])).pack())
+            watched.until(lambda: len(read_verdicts(store)) > number)  # noqa: B023
+            said = read_verdicts(store)[-1]
+            assert said.reason in reasons, said.sentence
+            told[said.reason] += 1
+    finally:
+        watched.program.end()
+    folder = watched.folder
+    generations = {chunk.generation for chunk in folder.chunks()} | {
+        int(generation) for generation in np.unique(folder.ticks()["command"]["generation"])
+    }
+    assert generations <= {0, watched.first}
+    assert_undisturbed(watched.path)
+    chunks = len(folder.chunks())
+    print(f"\n{count} damaged offers, 0 loaded, beside {chunks} chunks of a moving arm, all undisturbed: {dict(told)}")
 
 
 @pytest.mark.proof

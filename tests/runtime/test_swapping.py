@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 
@@ -14,10 +13,10 @@ from oracle import Share, judge
 from poco.artifact import read_artifact
 from poco.episodes import read_episode
 from poco.runtime.gate import read_verdicts
-from poco.runtime.incoming import leave_offer
-from poco.runtime.run_folder import ChunkRecord, Fault, GenerationMoved, RunFolder
+from poco.runtime.run_folder import Fault, RunFolder
 from poco.succession import Floats
 from programs import ARTIFACT, Program, kill
+from watched import Watched
 from workshop import Workshop
 
 SPEED_MAX_M_S = 0.25
@@ -28,50 +27,6 @@ MANY = 1000
 def workshop(tmp_path: Path) -> Workshop:
     """The keys and the store of a robot that runs the committed policy."""
     return Workshop(read_artifact(ARTIFACT), tmp_path)
-
-
-class Watched:
-    """A run in lockstep whose policy is replaced by what a test offers."""
-
-    def __init__(self, workshop: Workshop, host: str, *flags: str) -> None:
-        self.workshop, folder = workshop, workshop.folder / "run"
-        options = workshop.options.settings.swap
-        where = ["--swap.trust", options.trust, "--swap.store", options.store, "--robot.host", host]
-        flags = (*flags, "--emulator.pacing", "lockstep", "--episodes", str(MANY))
-        self.program = Program("poco-runtime", "--policy", ARTIFACT, "--out", folder, *where, *flags, folder=folder)
-        self.path = folder
-        self.until(lambda: (folder / "run.json").is_file() and bool(self.chunks()))
-        self.first = workshop.artifact.manifest.generation
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        self.program.until(condition)
-
-    @property
-    def folder(self) -> RunFolder:
-        return RunFolder.open(self.path)
-
-    def chunks(self) -> list[ChunkRecord]:
-        return self.folder.chunks()
-
-    def moves(self, generation: int) -> list[str]:
-        """The states that `generation` has come to."""
-        return [one.after for one in self._moved() if one.generation == generation]
-
-    def reason(self, generation: int) -> str:
-        """Why `generation` was rejected."""
-        return self._moved_of(generation)[-1].reason
-
-    def _moved(self) -> list[GenerationMoved]:
-        return [event for event in self.folder.events() if isinstance(event, GenerationMoved)]
-
-    def _moved_of(self, generation: int) -> list[GenerationMoved]:
-        return [one for one in self._moved() if one.generation == generation]
-
-    def offer(self, generation: int, trained: dict[str, Floats] | None = None) -> None:
-        """Leave a sound offer of `generation` for the gate."""
-        ancestor = msgspec.structs.replace(self.workshop.artifact.manifest, generation=generation - 1)
-        made = self.workshop.offer(generation, trained=trained, ancestor=ancestor)
-        leave_offer(self.workshop.store.folder, made.pack())
 
 
 @pytest.fixture

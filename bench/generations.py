@@ -74,7 +74,7 @@ class LearningRun:
     """One learner and one robot in the folder `folder`, gone on with or begun."""
 
     def __init__(self, folder: Path, seed: int, updates_per_step: float, host: str) -> None:
-        """Start learner, link process and gate process; raises RuntimeError if one of them does not come up."""
+        """Start learner, link process and gate process; `begin` waits for them."""
         self.folder, self._out = folder, folder / "learner"
         folder.mkdir(parents=True, exist_ok=True)
         artifact = read_artifact(START / "policy")
@@ -115,8 +115,7 @@ class LearningRun:
         self._gate = subprocess.Popen(gate, stdout=subprocess.DEVNULL)
         self._entrance = Entrance(self._link.options.run_name, f"policy-{self._link.options.boot_epoch}")
         self._robot = self._make_robot(artifact, seed)
-        self._wait(lambda: bool(self.status), "for the learner")
-        self._before: int = self.status["episodes"]
+        self._before = 0
 
     def _make_robot(self, artifact: Artifact, seed: int) -> SimulatedRobot:
         options, past = self._link.options, len(read(self.folder / EPISODES, Drove))
@@ -146,6 +145,11 @@ class LearningRun:
         file = self._out / "status.json"
         found: dict[str, Any] = json.loads(file.read_bytes()) if file.exists() else {}
         return found
+
+    def begin(self) -> None:
+        """Wait for the learner; raises RuntimeError if it does not come up."""
+        self._wait(lambda: bool(self.status), "for the learner")
+        self._before = self.status["episodes"]
 
     def episode(self) -> None:
         """Run one episode, note what came of it and of the generations on trial, and wait for the learner."""
@@ -224,6 +228,7 @@ def main() -> None:
     folder = (flags.folder / f"seed-{flags.seed}").resolve()
     run = LearningRun(folder, flags.seed, flags.updates_per_step, flags.host)
     try:
+        run.begin()
         while time.monotonic() < deadline_s and len(read(folder / DECISIONS, Decision)) < flags.generations:
             run.episode()
     finally:

@@ -55,7 +55,9 @@ class ServedLearner:
             "--bind",
             address,
         ]
-        words += ["--signing-key", private, *(["--keys", keys] if keys else [])]
+        words += ["--signing-key", private]
+        if keys is not None:
+            words += ["--keys", keys]
         with self._log.open("wb") as log:
             program = Path(sys.executable).with_name("poco-learner")
             self.process = subprocess.Popen([program, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log)

@@ -62,12 +62,13 @@ class OfferMaker:
 
     def weights(self, generation: int) -> dict[str, Floats]:
         """Return those of `generation`: the artifact's own, or each moved by a thousandth of its size, in its own direction."""
+        own = {key: tensor.astype(np.float32) for key, tensor in self._artifact.tensors.items()}
         if generation not in self.offered_ns:
-            return {key: tensor.astype(np.float32) for key, tensor in self._artifact.tensors.items()}
+            return own
         random = np.random.default_rng(generation)
         return {
-            key: (tensor * (1.0 + 1e-3 * random.standard_normal(tensor.shape, np.float32))).astype(np.float32)
-            for key, tensor in self._artifact.tensors.items()
+            key: tensor * (1.0 + 1e-3 * random.standard_normal(tensor.shape, np.float32)).astype(np.float32)
+            for key, tensor in own.items()
         }
 
     def _make(self) -> bytes:

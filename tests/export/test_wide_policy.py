@@ -20,7 +20,7 @@ def test_wide_policy_does_the_same() -> None:
     with torch.inference_mode():
         chunk = policy(golden["observation"], golden["noise"])
     np.testing.assert_allclose(chunk.numpy(), golden["chunk"].numpy(), atol=1e-4)
-    layer = policy.hidden_layers[0].weight.detach().numpy()
+    layer = policy.state_dict()["hidden_layers.0.weight"].numpy()
     assert np.count_nonzero(layer[256:, :256]) == layer[256:, :256].size
 
 

@@ -158,7 +158,7 @@ def test_drop_autonomous(tmp_path: Path) -> None:
 @pytest.mark.proof
 def test_an_hour_drains_five_times_as_fast_as_it_was_made(tmp_path: Path) -> None:
     """What a robot kept for an hour is with a whole learner, which learns, in less than a fifth of it; nothing is wrong."""
-    report = away.measure(tmp_path, 36_000_000, ARTIFACT, "127.0.18.36", 0.9)
+    report = away.measure(tmp_path, 36_000_000, ARTIFACT, "127.0.18.36", 0.9, with_keys=True)
     print(f"\n{report.kept_steps} steps drained at {report.times_real_time:.0f} x real time")
     assert report.kept_for_s >= 3600.0
     assert report.wrong == 0

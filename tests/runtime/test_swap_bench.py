@@ -41,7 +41,8 @@ def test_generations_that_go_back_are_a_defect() -> None:
 
 def acted(artifact: Artifact, chooser: Chooser, chunks: list[ChunkRecord], drove: dict[int, int]) -> Episode:
     """An episode whose chunks were chosen by the generations `drove` (by chunk id), and observed in its steps."""
-    specification, steps, random = artifact.specification, [], np.random.default_rng(0)
+    specification, random = artifact.specification, np.random.default_rng(0)
+    steps: list[Step] = []
     for place, chunk in enumerate(chunks):
         observation = random.uniform(-0.5, 0.5, specification.observation_size).astype(np.float32)
         actions = chooser.choose(drove.get(chunk.chunk_id, chunk.generation), 0, place, observation)

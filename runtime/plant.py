@@ -20,6 +20,7 @@ Judge = Callable[[TaskSignal], TaskSignal]
 
 SERVO_SILENT_S = 5.0
 SETTLE_POLL_TICKS = 10
+KEPT_PUBLICATIONS = 8
 
 
 class Stopped(Exception):
@@ -44,6 +45,7 @@ class RobotPlant:
         self._parent = os.getppid()
         self.woken_ns = self.sensed_ns = self.published_ns = 0
         self.late = False
+        self._published: dict[int, tuple[int, bool]] = {}
         self.tick = 0
         self._age_ns = 0
         driver.gate(0)
@@ -83,6 +85,16 @@ class RobotPlant:
         self._memory.publish_chunk(spline)
         self.published_ns = monotonic_ns()
         self.late = int(self._newest()["tick"]) >= int(spline["attach_tick"])
+        self._published[int(spline["chunk_id"])] = self.published_ns, self.late
+        while len(self._published) > KEPT_PUBLICATIONS:
+            del self._published[min(self._published)]
+
+    def published(self, chunk_id: int) -> tuple[int, bool]:
+        """Return when a chunk was published (ns) and whether it was late; of one that never was, the newest publication.
+
+        A stop may have been published after it.
+        """
+        return self._published.get(chunk_id, (self.published_ns, self.late))
 
     def signal(self) -> TaskSignal:
         """Return the newest task signal."""

@@ -285,7 +285,8 @@ class PolicyProcess:
 
     def _figures(self, transition: Transition) -> ChunkFigures:
         plan = transition.plan
-        return ChunkFigures(plan.stretched, plan.stopped_first, self.plant.late, transition.interrupted)
+        _, late = self.plant.published(int(plan.spline["chunk_id"]))
+        return ChunkFigures(plan.stretched, plan.stopped_first, late, transition.interrupted)
 
     def _log(
         self,
@@ -297,7 +298,8 @@ class PolicyProcess:
         inferred_ns: int,
         glance: Glance | None,
     ) -> None:
-        spline, published = transition.plan.spline, self.plant.published_ns
+        spline = transition.plan.spline
+        published_ns, late = self.plant.published(int(spline["chunk_id"]))
         record = ChunkRecord(
             chunk_id=int(spline["chunk_id"]),
             episode=episode,
@@ -306,11 +308,11 @@ class PolicyProcess:
             attach_tick=int(spline["attach_tick"]),
             sense_ns=sensed_ns - woken_ns,
             inference_ns=inferred_ns - sensed_ns,
-            planning_ns=published - inferred_ns,
-            total_ns=published - woken_ns,
+            planning_ns=published_ns - inferred_ns,
+            total_ns=published_ns - woken_ns,
             stretched=transition.plan.stretched,
             stopped_first=transition.plan.stopped_first,
-            late=self.plant.late,
+            late=late,
             image_age_ns=0 if glance is None else glance.age_ns,
             image_ns=0 if glance is None else glance.took_ns,
         )

@@ -19,7 +19,7 @@ from poco.succession import Floats, Successor, next_generation
 from poco.trust import FORMAT, VERSION, Publisher, TrustList, public_key, write_trust
 
 LIFETIME_S = 86_400
-TAKEN_LIMIT_S = 30.0
+DRIVES_LIMIT_S = 30.0
 LOOK_S = 0.002
 GENERATIONS_MAX = 1_000_000
 
@@ -43,22 +43,22 @@ class OfferMaker:
         self._next = self._make()
 
     def swap(self) -> None:
-        """Offer the next generation and wait until the run has taken it up; raises PocoError if it does not."""
+        """Offer the next generation and wait until it drives; raises PocoError if it does not come to that."""
         generation = self._parent.generation
         self.offered_ns[generation] = monotonic_ns()
         leave_offer(self.store.folder, self._next)
         self._next = self._make()
-        deadline_s = time.monotonic() + TAKEN_LIMIT_S
-        while not self._taken(generation):
+        deadline_s = time.monotonic() + DRIVES_LIMIT_S
+        while not self._drives(generation):
             if time.monotonic() > deadline_s:
                 raise PocoError(
-                    f"generation {generation} was not taken up within {TAKEN_LIMIT_S:g} s: see the run's gate.log"
+                    f"generation {generation} does not drive after {DRIVES_LIMIT_S:g} s: look at events and gate.log of the run"
                 )
             time.sleep(LOOK_S)
 
-    def _taken(self, generation: int) -> bool:
-        folder = self.store.pointer("offered")
-        return folder is not None and int(folder.name.split("-")[0]) >= generation and self.store.newer() is None
+    def _drives(self, generation: int) -> bool:
+        folder = self.store.pointer("wanted")
+        return folder is not None and int(folder.name.split("-")[0]) >= generation
 
     def weights(self, generation: int) -> dict[str, Floats]:
         """Return those of `generation`: the artifact's own, or each moved by a thousandth of its size, in its own direction."""

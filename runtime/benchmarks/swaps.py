@@ -18,6 +18,7 @@ import numpy as np
 
 from poco.artifact import Artifact, read_artifact
 from poco.clock import monotonic_ns
+from poco.errors import PocoError
 from poco.runtime.benchmarks.kills import PERMUTATIONS, Block
 from poco.runtime.benchmarks.live_run import LiveRun
 from poco.runtime.benchmarks.mischief import HOG
@@ -64,6 +65,8 @@ def run(
     checked, told_apart = check_actions(Chooser(artifact, maker.weights, SEED), episodes, chunks)
     received_ns = dict(zip(ticks["state"]["tick"].tolist(), ticks["state"]["received_ns"].tolist(), strict=True))
     way_us = ways_us(maker.offered_ns, chunks, received_ns)
+    if not len(way_us):
+        raise PocoError(f"no generation came to drive in blocks of {block_s:g} s: give --block-s more time")
     blocks = [
         Block(struck, ticks[(ticks["state"]["received_ns"] >= first) & (ticks["state"]["received_ns"] < last)])
         for struck, first, last in spans

@@ -72,6 +72,7 @@ class Publisher:
         golden = self.artifact.golden
         self._observation, self._noise = (golden[name].astype(np.float32) for name in ("observation", "noise"))
         self._chunk: Floats = golden["chunk"].astype(np.float32)
+        self._seen = {name: tensor for name, tensor in golden.items() if name in ("images", "state")}
 
     def go_on(self, newest: Offer) -> None:
         """Let the next generation descend from `newest`, which this learner has published before.
@@ -119,7 +120,7 @@ class Publisher:
             )
         successor = Successor(
             trained=trained,
-            golden={"observation": self._observation, "noise": self._noise, "chunk": chunk},
+            golden={**self._seen, "observation": self._observation, "noise": self._noise, "chunk": chunk},
             generation=max(self.parent.generation, floor) + 1,
             expires_unix_s=math.ceil(now_unix_s) + self.lifetime_s,
             metrics={**metrics, "golden_shift": shift},

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from poco.artifact import Artifact, Manifest
@@ -95,13 +96,14 @@ class Workshop:
             for key, tensor in self.artifact.tensors.items()
         }
 
-    def golden(self, trained: Mapping[str, Floats]) -> dict[str, Floats]:
-        """Golden vectors that `trained` really gives."""
+    def golden(self, trained: Mapping[str, Floats]) -> dict[str, npt.NDArray[np.generic]]:
+        """Golden vectors that `trained` really gives, with what was seen as it was."""
         session = Session(self.artifact)
         session.rebind(session.prepare(dict(trained)))
         observation, noise = (self.artifact.golden[name].astype(np.float32) for name in ("observation", "noise"))
         chunk = np.stack([session.run(*case) for case in zip(observation, noise, strict=True)])
-        return {"observation": observation, "noise": noise, "chunk": chunk}
+        seen = {name: tensor for name, tensor in self.artifact.golden.items() if name in ("images", "state")}
+        return {**seen, "observation": observation, "noise": noise, "chunk": chunk}
 
     def offer(self, generation: int, seed: int | None = None, **changes: Any) -> Offer:
         """A sound offer of `generation`; `changes` replace what a Successor holds."""

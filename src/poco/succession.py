@@ -24,7 +24,7 @@ class Successor:
     """What a learner made of a policy: trained tensors by key, golden vectors by name, and what to write into the manifest."""
 
     trained: Mapping[str, Floats]
-    golden: Mapping[str, Floats]
+    golden: Mapping[str, npt.NDArray[np.generic]]
     generation: int
     expires_unix_s: int
     metrics: Mapping[str, float]

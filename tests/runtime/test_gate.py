@@ -13,14 +13,18 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mutations import NEW_GRAPHS, ON_THE_WAY, SIGNED_AGAIN
-from poco.artifact import Artifact
+from poco.artifact import Artifact, read_artifact
+from poco.learner.publish import Publisher, policy_of
 from poco.offer import Offer, unpack_offer
 from poco.refusal import Reason, Refused
+from poco.runtime.encoder import encoder_of
 from poco.runtime.gate import examine, judge, read_verdicts
 from poco.runtime.incoming import leave_offer
 from poco.trust import write_trust
-from programs import PATIENCE_S
+from programs import PATIENCE_S, ROOT
 from workshop import Workshop, trust_list
+
+SEEING = ROOT / "artifacts" / "peg_in_hole_seen"
 
 
 @pytest.fixture
@@ -143,3 +147,28 @@ def test_the_process_takes_the_newest_offer_and_outlives_garbage(workshop: Works
         (4, ""),
     ]
     assert workshop.store.pointer("offered") == workshop.store.folder / "generations" / verdicts[-1].folder
+
+
+def test_generations_of_a_policy_that_sees_pass_with_their_encoder(tmp_path: Path) -> None:
+    """The encoder's graph comes with the first and is never sent again; one that sees otherwise is refused."""
+    workshop = Workshop(read_artifact(SEEING), tmp_path)
+    for generation, offer in ((1, workshop.first()), (2, workshop.offer(2)), (3, workshop.offer(3))):
+        verdict = judge(offer, workshop.store, workshop.trust, workshop.rules)
+        assert (verdict.generation, verdict.reason) == (generation, ""), verdict.sentence
+        stored = read_artifact(workshop.store.folder / "generations" / verdict.folder)
+        assert encoder_of(stored) is not None
+    golden = workshop.golden(trained := workshop.trained(4))
+    golden["images"] = 255 - golden["images"].astype(np.uint8)
+    assert reason(workshop, workshop.offer(4, trained=trained, golden=golden)) == Reason.GOLDEN
+    del golden["images"]
+    assert reason(workshop, workshop.offer(4, trained=trained, golden=golden)) == Reason.GOLDEN
+
+
+def test_a_learner_publishes_what_a_robot_that_sees_takes(tmp_path: Path) -> None:
+    """Generations made by the learner's own publisher pass the gate of a robot with cameras."""
+    workshop = Workshop(read_artifact(SEEING), tmp_path)
+    assert judge(workshop.first(), workshop.store, workshop.trust, workshop.rules).reason == ""
+    publisher = Publisher(workshop.artifact, workshop.key, 3600)
+    offer = publisher.publish(policy_of(workshop.artifact), 1, time.time(), {})
+    verdict = judge(offer, workshop.store, workshop.trust, workshop.rules)
+    assert (verdict.generation, verdict.reason) == (2, ""), verdict.sentence

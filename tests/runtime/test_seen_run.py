@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes.util
 import json
+import re
+import signal
 from pathlib import Path
 
 import msgspec
@@ -13,6 +15,7 @@ import pytest
 from poco.artifact import read_artifact
 from poco.episodes import Episode, read_episode
 from poco.learner.journal_files import JournalFiles
+from poco.learner.own_episodes import own_successes
 from poco.runtime.encoder import Encoder
 from poco.runtime.measures import Report
 from poco.runtime.run_events import CameraOpened, CameraStale
@@ -127,3 +130,31 @@ def test_frames_that_are_too_small_are_refused(start: StartProgram, tmp_path: Pa
     assert is_sentence(program.err)
     assert "shows 48 x 48 pixels of 48 x 48, the policy sees 64 x 64" in program.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.proof
+def test_images_reach_the_replay_of_a_learner(start: StartProgram, tmp_path: Path) -> None:
+    """What a robot saw goes over the link into the replay of a serving learner, and a new encoder can be cloned from it."""
+    key = tmp_path / "trust"
+    assert start("poco-trust", "init", "--folder", key).wait() == 0
+    recipe, address = tmp_path / "recipe.yaml", f"ipc://{tmp_path}/learner"
+    text = (ROOT / "configs" / "cpu" / "peg_in_hole_seen.yaml").read_text()
+    recipe.write_text(re.sub("replay_bytes: [0-9]+", "replay_bytes: 60000000", text))
+    served = tmp_path / "served"
+    flags = ["--artifact", SEEING, "--config", recipe, "--out", served, "--signing-key", key / "learner.key"]
+    learner = start("poco-learner", "serve", *flags, "--bind", address)
+    learner.until(lambda: "serving robots" in learner.err)
+    robot = see(start, tmp_path / "run", "127.0.2.61", "--link", address)
+    assert (robot.wait(), robot.err) == (0, "")
+    learner.until(lambda: f"episode {EPISODES} " in learner.err)
+    learner.process.send_signal(signal.SIGTERM)
+    assert learner.wait() == 0
+    successes = own_successes(served)
+    assert len(successes.episodes) == EPISODES
+    assert successes.specification.cameras == ()
+    recorded = [read_episode(path) for path in sorted((tmp_path / "run" / "episodes").glob("*.safetensors"))]
+    encoder, told = Encoder(read_artifact(SEEING)), successes.specification.observation_size
+    for episode, ours in zip(successes.episodes, recorded, strict=True):
+        assert episode.views is not None
+        for images, observation in zip(episode.views.images, ours.observations, strict=False):
+            np.testing.assert_array_equal(encoder.run(images, observation[-told:]), observation)

@@ -11,6 +11,7 @@ from poco.artifact import Artifact
 from poco.episodes import Episode, read_episode
 from poco.errors import PocoError
 from poco.noise import NoiseSource
+from poco.records import Step
 from poco.runtime.benchmarks.outcome import Floats as Samples
 from poco.runtime.run_folder import ChunkRecord, RunFolder
 from poco.runtime.session import Floats, Session
@@ -69,20 +70,21 @@ def check_actions(chooser: Chooser, episodes: Sequence[Episode], chunks: Sequenc
         in_order[chunk.episode].append(chunk)
     checked = told_apart = recorded = 0
     for episode in episodes:
-        number = episode.end.episode
-        observed = {step.tick: np.array(step.observation, np.float32) for step in episode.steps}
-        acted: dict[int, list[list[float]]] = defaultdict(list)
+        seen = {step.tick: step for step in episode.steps}
+        acted: dict[int, list[Step]] = defaultdict(list)
         for step in episode.steps:
-            acted[step.chunk_id].append(step.action_policy)
-        for place, chunk in enumerate(in_order[number]):
+            acted[step.chunk_id].append(step)
+        for place, chunk in enumerate(in_order[episode.end.episode]):
             recorded += 1
-            if chunk.observation_tick not in observed or chunk.chunk_id not in acted:
+            before, after = seen.get(chunk.observation_tick), acted.get(chunk.chunk_id)
+            if before is None or after is None:
                 continue
-            done = np.array(acted[chunk.chunk_id], np.float32)
-            moment = number, place, observed[chunk.observation_tick]
+            first = before.key.step + episode.specification.delay_steps
+            done = {step.key.step - first: np.array(step.action_policy, np.float32) for step in after}
+            moment = episode.end.episode, place, np.array(before.observation, np.float32)
             if _differs(done, chooser.choose(chunk.generation, *moment)):
                 raise PocoError(
-                    f"chunk {chunk.chunk_id} of episode {number} is not what generation {chunk.generation} chooses: "
+                    f"chunk {chunk.chunk_id} of episode {episode.end.episode} is not what generation {chunk.generation} chooses: "
                     "this is a defect of poco, report it"
                 )
             checked += 1
@@ -92,8 +94,12 @@ def check_actions(chooser: Chooser, episodes: Sequence[Episode], chunks: Sequenc
     return checked, told_apart
 
 
-def _differs(done: Floats, chosen: Floats) -> bool:
-    return bool(np.abs(done - chosen[: len(done)]).max() > ACTION_TOLERANCE)
+def _differs(done: dict[int, Floats], chosen: Floats) -> bool:
+    """Tell whether an action that was done (by its place in the chunk) is not the one that was chosen; periods may be missing."""
+    return any(
+        not 0 <= place < len(chosen) or bool(np.abs(action - chosen[place]).max() > ACTION_TOLERANCE)
+        for place, action in done.items()
+    )
 
 
 def ways_us(offered_ns: dict[int, int], chunks: Sequence[ChunkRecord], received_ns: dict[int, int]) -> Samples:

@@ -40,24 +40,25 @@ def test_generations_that_go_back_are_a_defect() -> None:
 
 
 def acted(artifact: Artifact, chooser: Chooser, chunks: list[ChunkRecord], drove: dict[int, int]) -> Episode:
-    """An episode whose chunks were chosen by the generations `drove` (by chunk id), and observed in its steps."""
+    """An episode whose chunks were chosen by the generations `drove` (by id); the first one's first period was not observed."""
     specification, random = artifact.specification, np.random.default_rng(0)
     steps: list[Step] = []
     for place, chunk in enumerate(chunks):
         observation = random.uniform(-0.5, 0.5, specification.observation_size).astype(np.float32)
         actions = chooser.choose(drove.get(chunk.chunk_id, chunk.generation), 0, place, observation)
-        for number in range(2):
+        for number, action in enumerate([np.zeros_like(actions[0]), *actions[:2]]):
             step = Step(
-                key=StepKey("arm", 1, 0, len(steps)),
+                key=StepKey("arm", 1, 0, 3 * place + number),
                 tick=chunk.observation_tick + number,
                 generation=chunk.generation,
-                chunk_id=chunk.chunk_id,
+                chunk_id=chunk.chunk_id if number else 0,
                 observation=observation.tolist(),
-                action_policy=actions[number].tolist(),
+                action_policy=action.tolist(),
                 action_executed=[],
                 reward=0.0,
             )
             steps.append(step)
+    del steps[1]
     end = EpisodeEnd(
         robot="arm",
         boot_epoch=1,
@@ -79,7 +80,7 @@ def test_actions_of_another_generation_are_found_out(artifact: Artifact, tmp_pat
     chunks = generations(first, first + 1, first + 2)
     sound = acted(artifact, chooser, chunks, {})
     assert check_actions(chooser, [sound], chunks) == (3, 2)
-    assert check_names([sound], chunks) == 6
+    assert check_names([sound], chunks) == 8
     late = acted(artifact, chooser, chunks, {chunks[2].chunk_id: first + 1})
     with pytest.raises(PocoError, match="not what generation"):
         check_actions(chooser, [late], chunks)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poco.artifact import Artifact
+from poco.hw.cube_operator import CubeOperator, CubeSight
 from poco.hw.scripted_operator import Operator, Sight
 from poco.motion import Plan
 from poco.noise import NoiseSource
@@ -186,4 +187,25 @@ class OperatorActor(Actor):
     def choose(self, moment: Moment) -> Actions:
         """Look again and go on towards the hole."""
         self._lookout.look(moment)
+        return self._operator()
+
+
+class CubeOperatorActor(Actor):
+    """The scripted operator of the cube; it goes by what the task's sensor says at the moment, as the cube moves."""
+
+    generation = 0
+
+    def __init__(self, specification: Specification) -> None:
+        self._specification = specification
+        self._sight: CubeSight
+        self._operator = CubeOperator(specification, lambda: self._sight)
+
+    @property
+    def specification(self) -> Specification:
+        """What was asked for."""
+        return self._specification
+
+    def choose(self, moment: Moment) -> Actions:
+        """Look again and go on with the cube."""
+        self._sight = CubeSight(moment.episode, scene(moment.state, moment.signal, self._specification))
         return self._operator()

@@ -1,4 +1,4 @@
-"""A process that the supervisor starts, reads lines from and ends."""
+"""A process that another one, mostly the supervisor, starts, reads lines from and ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ChildError(PocoError):
 
 
 class Child:
-    """`python -m module arguments` in a session of its own, its standard error kept in a file. Supervisor only."""
+    """`python -m module arguments` in a session of its own, its standard error kept in a file. For its parent only."""
 
     def __init__(self, name: str, module: str, arguments: Sequence[str], folder: Path) -> None:
         self.name = name

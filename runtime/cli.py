@@ -56,7 +56,7 @@ check looks through the files of a task, doctor at this computer and the way to 
 the generation of the policy that is on trial, or the active one, in a run that takes new generations (--swap.trust).
 Every key of the settings file can be overridden as --section.key VALUE. Ctrl-C brakes the arm and stops the run.
 Exit codes: 0 done, 2 usage, 3 settings, 4 artifact, 5 arm, 6 address, 7 real-time rights, 8 motion, 9 latched fault,
-10 camera, 130 stopped by Ctrl-C."""
+10 camera, 11 gripper, 130 stopped by Ctrl-C."""
 HELPING = ("keyboard", "gamepad", "spacemouse")
 REQUESTS = {
     "veto": "Throw out the generation of the policy that is on trial; the run goes on with the one before.",
@@ -222,7 +222,7 @@ def run(words: Sequence[str], console: Console) -> int:
 def show_report(folder: RunFolder, artifact: Artifact | None, settings: Settings, console: Console) -> None:
     """Write the report and pictures of the run in `folder` and print what a person wants to know at once."""
     facts, paths = write_report(folder)
-    if settings.robot.kind == "sim":
+    if settings.robot.kind == "sim" and settings.emulator.task == "peg-in-hole":
         paths += draw_strip(folder, settings.emulator.clearance_mm, console)
     print_summary(facts, paths, console)
     if artifact:

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from poco.journal.records import EventKind, Noted
-from poco.runtime.run_events import CameraFresh, CameraOpened, CameraStale
+from poco.runtime.run_events import (
+    CameraFresh,
+    CameraOpened,
+    CameraStale,
+    GripperDone,
+    GripperFresh,
+    GripperReady,
+    GripperStale,
+    GripperTold,
+)
 from poco.runtime.run_folder import (
     Event,
     Fault,
@@ -49,6 +58,17 @@ def noted(event: Event, generation: int) -> Noted | None:
             kind, text = "hold", reason
         case CameraFresh(camera=camera):
             kind, text = "note", f"camera {camera} may be acted on again"
+        case GripperReady(facts=facts):
+            kind, text = "note", "gripper: " + ", ".join(f"{name} {value}" for name, value in facts.items())
+        case GripperTold(order=order, width_m=width_m):
+            kind, text = "note", f"gripper told to {order}" + (f" to {width_m:.4f} m" if order == "move" else "")
+        case GripperDone(order=order, outcome=outcome, width_m=width_m, took_s=took_s, text=why):
+            kind = "fault" if outcome == "failed" else "note"
+            text = f"gripper {order} {outcome} after {took_s:.2f} s at {width_m:.4f} m" + (f" ({why})" if why else "")
+        case GripperStale(reason=reason):
+            kind, text = "hold", reason
+        case GripperFresh():
+            kind, text = "note", "the gripper is heard of again"
         case _:
             return None
     return Noted(event=kind, tick=event.tick, generation=generation, text=text[:TEXT_MAX])

@@ -53,6 +53,10 @@ class HandsActor(Actor):
                 f"scripted hands make tip deltas, the actions of {specification.name} are {specification.action_space}: choose "
                 "other --hands"
             )
+        if specification.grips:
+            raise UsageError(
+                f"hands move the arm alone so far, {specification.name} has a gripper: choose another task"
+            )
         check_sources(specification)
         self._specification, self._person = specification, person
         self.name, self._lost = options.device, lost

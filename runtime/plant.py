@@ -12,6 +12,7 @@ from poco.clock import monotonic_ns
 from poco.errors import ArmError
 from poco.hw.task_driver import TaskDriver
 from poco.records import TaskSignal
+from poco.runtime.grip import Grip
 from poco.shm import RunMemory
 from poco.trouble import Mode, Request
 
@@ -33,13 +34,18 @@ class RobotPlant:
     An emulated arm in lockstep does not pass a tick that is waited for until the next wait, nor the first one of a motion
     before the first wait, so a run is reproducible.
     The `*_ns` stamps of the last wait, signal and publication feed the latency report. `judge` may change the outcome in a
-    signal. Policy process only.
+    signal, `grip` fills in the width of a gripper. Policy process only.
     """
 
     def __init__(
-        self, memory: RunMemory, driver: TaskDriver, state_age_max_s: float, judge: Judge | None = None
+        self,
+        memory: RunMemory,
+        driver: TaskDriver,
+        state_age_max_s: float,
+        judge: Judge | None = None,
+        grip: Grip | None = None,
     ) -> None:
-        self._memory, self._judge = memory, judge
+        self._memory, self._judge, self._grip = memory, judge, grip
         self._state_age_max_ns = state_age_max_s * 1e9
         self._driver = driver
         self._parent = os.getppid()
@@ -72,6 +78,8 @@ class RobotPlant:
         self._memory.policy_beat()
         self.woken_ns = monotonic_ns()
         state = self._newest()
+        if self._grip is not None:
+            self._grip.fill(state)
         self.tick = int(state["tick"])
         self._age_ns = self.woken_ns - int(state["t_ns"])
         return state

@@ -23,14 +23,15 @@ from poco.clock import TICKS_PER_SECOND, monotonic_ns
 from poco.errors import ArmError, PocoError, exit_with
 from poco.hw.task_driver import TaskDriver
 from poco.limits import PLANNING_MARGINS, fr3_limits
-from poco.motion import warm_up
+from poco.motion import plan_path, warm_up
 from poco.observation import observe, sees_target
 from poco.records import ROBOT_STATE, Step
 from poco.rollout import Outcome, Rollout, Transition
-from poco.runtime.actors import Actor, ChunkFigures, Moment, OperatorActor, PolicyActor
+from poco.runtime.actors import Actor, ChunkFigures, CubeOperatorActor, Moment, OperatorActor, PolicyActor
 from poco.runtime.blind import BlindActor, blind_order
 from poco.runtime.episode_book import EpisodeBook
 from poco.runtime.eyes import Eyes, Glance, cameras_of
+from poco.runtime.grip import Grip
 from poco.runtime.hands import HandsActor
 from poco.runtime.intervention import InterveningActor
 from poco.runtime.journal_recorder import JournalRecorder
@@ -39,7 +40,7 @@ from poco.runtime.person import DISCARDS, Person
 from poco.runtime.plant import RobotPlant, Stopped
 from poco.runtime.recording import Recording
 from poco.runtime.reset import ATTACH_DELAY_TICKS, SETTLE_TICKS, plan_reset
-from poco.runtime.run_events import CameraFresh, CameraStale
+from poco.runtime.run_events import CameraFresh, CameraStale, GripperFresh, GripperStale
 from poco.runtime.run_folder import ChunkRecord, EpisodeStarted, GenerationMoved, HandsLost, RunFolder
 from poco.runtime.run_options import HANDS, OPERATOR, RunOptions
 from poco.runtime.store import ArtifactStore
@@ -51,6 +52,8 @@ RESET_TRIES = 5
 START_TOLERANCE_RAD = 1e-3
 ROOM_POLL_TICKS = 200
 SETTLE_S = 1.0
+OPEN_TICKS_MAX, OPEN_POLL_TICKS, OPEN_LEGS = 3000, 20, 50
+"""How long the fingers may take to open, how often they are looked at, and motions to nowhere (20 ticks each) that ask for it."""
 
 
 class PolicyProcess:
@@ -73,7 +76,8 @@ class PolicyProcess:
         task = self.settings.task
         needed = options.goes_by_target or sees_target(self.specification)
         driver = TaskDriver(task.sensors, task.outcome, task.reset, needed=needed)
-        self.plant = RobotPlant(memory, driver, self.settings.servo.state_age_max_s, self.person.judge)
+        self.grip = Grip(memory, self.settings.gripper, self._gripper_told) if self.specification.grips else None
+        self.plant = RobotPlant(memory, driver, self.settings.servo.state_age_max_s, self.person.judge, self.grip)
         self.book = EpisodeBook(self.folder, self.journal, self.specification)
         self.recording = self._open_recording()
         newest = memory.read_chunk()
@@ -95,7 +99,10 @@ class PolicyProcess:
         """Return what chooses where no person does."""
         options = self.options
         if options.policy == OPERATOR:
-            return OperatorActor(options.specification(), options.seed)
+            specification = options.specification()
+            return (
+                CubeOperatorActor(specification) if specification.grips else OperatorActor(specification, options.seed)
+            )
         if options.against:
             policies = [
                 PolicyActor(read_artifact(Path(one)), options.seed) for one in (options.policy, *options.against)
@@ -117,6 +124,10 @@ class PolicyProcess:
         self.folder.append_event(
             CameraStale(tick=tick, camera=camera, reason=trouble) if trouble else CameraFresh(tick=tick, camera=camera)
         )
+
+    def _gripper_told(self, tick: int, trouble: str) -> None:
+        """Record that the gripper is out of sight, or seen again."""
+        self.folder.append_event(GripperStale(tick=tick, reason=trouble) if trouble else GripperFresh(tick=tick))
 
     def _open_recording(self) -> Recording | None:
         """Return what waits for the person between demonstrations; None where nobody has to be waited for."""
@@ -179,6 +190,7 @@ class PolicyProcess:
             self.book.obey(self.person.said())
         if self.person.quits or (self.recording is None and episode >= self.options.episodes):
             return False
+        self._let_go()
         self.go_to_start()
         self._wait_for_room()
         self.plant.place(self.options.seed + episode)
@@ -200,6 +212,19 @@ class PolicyProcess:
                 return
         raise ArmError(f"the start pose was not reached in {RESET_TRIES} motions: free the arm and start again")
 
+    def _let_go(self) -> None:
+        """Open the gripper where it is, before the arm moves away from what it holds."""
+        if self.grip is None or self.grip.opened():
+            return
+        held_q = np.array(self.plant.settle()["q_c"])
+        self.chunk_id += 1
+        attach_tick = self.plant.tick + ATTACH_DELAY_TICKS
+        stays = np.tile(held_q, (OPEN_LEGS, 1))
+        plan = plan_path(held_q, stays, attach_tick, self.chunk_id, 0, 0, self.limits)
+        self.plant.publish(self.grip.opens(plan).spline)
+        while not self.grip.opened() and self.plant.tick < attach_tick + OPEN_TICKS_MAX:
+            self.plant.wait(self.plant.tick + OPEN_POLL_TICKS)
+
     def _reset_motion(self, retract_height_m: float) -> bool:
         """Plan and run one motion to the start pose; False if a fault or too large a lead ended it elsewhere."""
         state = self.plant.settle()
@@ -214,7 +239,7 @@ class PolicyProcess:
             self.limits,
             self.options.speed,
         )
-        self.plant.publish(plan.spline)
+        self.plant.publish((plan if self.grip is None else self.grip.opens(plan)).spline)
         end_tick = int(plan.spline["attach_tick"]) + int(plan.spline["knots"][int(plan.spline["segments"])])
         self.plant.wait(end_tick + SETTLE_TICKS)
         reached = self.plant.settle()["q_c"]
@@ -281,7 +306,7 @@ class PolicyProcess:
 
     def _clear(self) -> bool:
         """Tell whether what was seen last may be acted on."""
-        return self.eyes is None or self.eyes.clear
+        return (self.eyes is None or self.eyes.clear) and (self.grip is None or self.grip.clear)
 
     def _figures(self, transition: Transition) -> ChunkFigures:
         plan = transition.plan

@@ -38,3 +38,36 @@ class CameraFresh(RunEvent, frozen=True, kw_only=True, tag="camera_fresh"):
     """What `camera` shows may be acted on again."""
 
     camera: str
+
+
+class GripperReady(RunEvent, frozen=True, kw_only=True, tag="gripper_ready"):
+    """The gripper answers; `facts` say what it is and what homing found."""
+
+    facts: dict[str, str]
+
+
+class GripperTold(RunEvent, frozen=True, kw_only=True, tag="gripper_told"):
+    """The gripper was told to `order` (grasp, move, stop), for a move with the width `width_m`."""
+
+    order: str
+    width_m: float
+
+
+class GripperDone(RunEvent, frozen=True, kw_only=True, tag="gripper_done"):
+    """`order` ended after `took_s` with `outcome` (done, missed, stopped, failed), the fingers `width_m` apart; `text` says why."""
+
+    order: str
+    outcome: str
+    width_m: float
+    took_s: float
+    text: str
+
+
+class GripperStale(RunEvent, frozen=True, kw_only=True, tag="gripper_stale"):
+    """Nothing new is heard of the gripper, for `reason`: no new chunk, the arm brakes and holds."""
+
+    reason: str
+
+
+class GripperFresh(RunEvent, frozen=True, kw_only=True, tag="gripper_fresh"):
+    """The gripper is heard of again."""

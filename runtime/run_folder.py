@@ -31,7 +31,18 @@ import numpy.typing as npt
 from poco.episodes import write_durably
 from poco.errors import ArtifactError, UsageError
 from poco.records import SCHEMA_VERSION, TICK
-from poco.runtime.run_events import CameraCounted, CameraFresh, CameraOpened, CameraStale, RunEvent
+from poco.runtime.run_events import (
+    CameraCounted,
+    CameraFresh,
+    CameraOpened,
+    CameraStale,
+    GripperDone,
+    GripperFresh,
+    GripperReady,
+    GripperStale,
+    GripperTold,
+    RunEvent,
+)
 from poco.specification import Specification
 from poco.statistics import Percentiles
 
@@ -216,6 +227,11 @@ Event: TypeAlias = (
     | CameraCounted
     | CameraStale
     | CameraFresh
+    | GripperReady
+    | GripperTold
+    | GripperDone
+    | GripperStale
+    | GripperFresh
 )
 
 

@@ -13,7 +13,7 @@ from poco.settings import Settings
 from poco.specification import Specification, read_specification
 
 OPERATOR = "operator"
-"""In place of an artifact's folder: the scripted operator of peg-in-hole."""
+"""In place of an artifact's folder: the scripted operator of the task that the emulated arm has."""
 
 HANDS = "hands"
 """In place of an artifact's folder: a person's hands on a device."""
@@ -22,6 +22,7 @@ WITHOUT_ARTIFACT = (OPERATOR, HANDS)
 DeviceName = Literal["keyboard", "gamepad", "spacemouse", "scripted"]
 
 OPERATOR_SPECIFICATION = Path(poco.__file__).parent / "configs" / "peg_in_hole_specification.yaml"
+CUBE_SPECIFICATION = OPERATOR_SPECIFICATION.with_name("cube_specification.yaml")
 
 
 class HandsOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,5 +76,6 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         if self.policy == HANDS and self.hands is not None:
             return read_specification(Path(self.hands.task))
         if self.policy == OPERATOR:
-            return read_specification(OPERATOR_SPECIFICATION)
+            cube = self.settings.emulator.task == "cube"
+            return read_specification(CUBE_SPECIFICATION if cube else OPERATOR_SPECIFICATION)
         return read_artifact(Path(self.policy)).specification

@@ -100,6 +100,8 @@ class Supervisor:
         if self.options.swaps:
             gate = Companion(lambda: self._start("gate"), self.status.note, "no new policy is taken")
             self._companions.append(gate)
+        if self.options.specification().grips:
+            self._start_gripper()
         for camera in cameras_of(self.options.specification(), self.options.settings.cameras):
             self._start_camera(camera)
         self.status.note("starting servo and policy; the very first start compiles for about 20 s")
@@ -285,6 +287,20 @@ class Supervisor:
         self._companions.append(process)
         process.child.wait_for("ready", START_LIMIT_S, self._beat_or_leave)
 
+    def _start_gripper(self) -> None:
+        """Start the gripper's process and let it home; one that is started again does not, so that it drops nothing."""
+        words: list[str] = []
+
+        def start() -> Child:
+            child = self._start("gripper", *words)
+            words[:] = ["--again"]
+            return child
+
+        self.status.note("the gripper homes")
+        gripper = Companion(start, self.status.note, "the gripper is not moved")
+        self._companions.append(gripper)
+        gripper.child.wait_for("ready", START_LIMIT_S, self._beat_or_leave)
+
     def _start_emulator(self) -> None:
         """Start the emulated arm as a program of its own; nothing of it is imported."""
         emulator, host = self.options.settings.emulator, self.options.settings.robot.host
@@ -306,7 +322,7 @@ class Supervisor:
             self._beat()
             time.sleep(BEAT_S)
         cameras = [name for name in by_name if name.startswith("camera-")]
-        for name in ("policy", "gate", "servo", *cameras, "emulator"):
+        for name in ("policy", "gate", "servo", "gripper", *cameras, "emulator"):
             if name in by_name:
                 by_name[name].end()
         for ring in self._rings:

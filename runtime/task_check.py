@@ -130,7 +130,9 @@ def _start(settings: Settings, specification: Specification) -> Iterator[Finding
 def _motion(settings: Settings, specification: Specification) -> Finding:
     """Judge the largest action by what the guards let through."""
     if specification.action_space == "joint_position":
-        low, high = (np.concatenate([getattr(field, end) for field in specification.action]) for end in ("low", "high"))
+        low, high = (
+            np.concatenate([getattr(field, end) for field in specification.arm_action]) for end in ("low", "high")
+        )
         beyond = np.maximum(POSITION_MIN_RAD - low, high - POSITION_MAX_RAD) + PLANNING_MARGINS.position_rad
         joint = int(np.argmax(beyond))
         return judged(

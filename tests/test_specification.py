@@ -40,6 +40,12 @@ def test_scaling_round_trip() -> None:
         ("robot: fr3", "robot: panda", SettingsError, "robot"),
         ("chunk_steps: 8", "chunk_steps: many", SettingsError, "chunk_steps"),
         ("gripper: none\n", "", SettingsError, "gripper"),
+        (
+            "gripper: none\n",
+            "gripper: width\n",
+            ArtifactError,
+            "has 4 elements, action space tip_delta with gripper width has 5",
+        ),
         ("rate_hz: 20.0", "rate_hz: 30.0", ArtifactError, "rate_hz"),
         ("delay_steps: 1", "delay_steps: 5", ArtifactError, "delay_steps"),
         ("low: [-0.03]", "low: [0.3]", ArtifactError, "yaw_step"),

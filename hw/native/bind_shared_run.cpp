@@ -30,6 +30,15 @@ void bind_shared_run(nb::module_& module) {
              run.read_chunk(*RecordView<ChunkSpline>(out, "CHUNK_SPLINE", true), known);
              return known;
            })
+      .def("publish_gripper",
+           [](SharedRun& run, nb::handle state) {
+             run.publish_gripper(*RecordView<GripperState>(state, "GRIPPER_STATE", false));
+           })
+      .def("read_gripper",
+           [](const SharedRun& run, nb::handle out, uint64_t known) {
+             run.read_gripper(*RecordView<GripperState>(out, "GRIPPER_STATE", true), known);
+             return known;
+           })
       .def("push_tick", [](SharedRun& run, nb::handle tick) { run.push_tick(*RecordView<Tick>(tick, "TICK", false)); })
       .def("ticks_waiting", &SharedRun::ticks_waiting)
       .def("drain_ticks",

@@ -31,6 +31,13 @@ struct RobotState {
   Pose O_T_EE;
   int64_t chunk_id, generation;
   int32_t mode, fault;
+  double gripper_width;
+};
+
+struct GripperState {
+  int64_t t_ns, tick;
+  double width, max_width, target;
+  int32_t moving, grasped;
 };
 
 struct ChunkSpline {

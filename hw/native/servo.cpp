@@ -3,6 +3,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <limits>
+
 namespace poco {
 namespace {
 
@@ -59,7 +61,7 @@ void Servo::publish() noexcept {
   if (!watchdog_.publishing()) {
     run_.publish_state({state.tick, state.received_ns, state.q, state.dq, state.tau, state.tau_ext, command.q,
                         command.dq, command.ddq, state.O_T_EE, command.chunk_id, command.generation, command.mode,
-                        command.fault});
+                        command.fault, std::numeric_limits<double>::quiet_NaN()});
   }
   Control& shared = run_.control();
   for (int code = 0; code < kEventCodes; ++code) {

@@ -131,6 +131,17 @@ bool SharedRun::read_chunk(ChunkSpline& chunk, uint64_t& known) const noexcept {
   });
 }
 
+void SharedRun::publish_gripper(const GripperState& state) noexcept {
+  block_->grippers.publish(
+      state, [](const GripperState& own, GripperState& slot) noexcept { copy_words_in(&own, &slot, sizeof own); });
+}
+
+bool SharedRun::read_gripper(GripperState& state, uint64_t& known) const noexcept {
+  return block_->grippers.read(state, known, [](const GripperState& slot, GripperState& own) noexcept {
+    copy_words_out(&slot, &own, sizeof own);
+  });
+}
+
 void SharedRun::push_tick(const Tick& tick) noexcept {
   if (!block_->ticks.push(tick)) control().ticks_dropped.fetch_add(1, std::memory_order_relaxed);
 }

@@ -8,7 +8,7 @@
 
 namespace poco {
 
-inline constexpr int kStateSlots = 8, kChunkSlots = 4, kTickCapacity = 8192;
+inline constexpr int kStateSlots = 8, kChunkSlots = 4, kGripperSlots = 4, kTickCapacity = 8192;
 
 struct SharedBlock {
   std::atomic<uint64_t> magic;  // written last by the creator
@@ -17,6 +17,7 @@ struct SharedBlock {
   alignas(64) Control control;
   Mailbox<RobotState, kStateSlots> states;
   Mailbox<ChunkSpline, kChunkSlots> chunks;
+  Mailbox<GripperState, kGripperSlots> grippers;
   Ring<Tick, kTickCapacity> ticks;
 };
 
@@ -35,6 +36,8 @@ class SharedRun {
   bool read_state(RobotState& state, uint64_t& known) const noexcept;
   void publish_chunk(const ChunkSpline& chunk) noexcept;
   bool read_chunk(ChunkSpline& chunk, uint64_t& known) const noexcept;
+  void publish_gripper(const GripperState& state) noexcept;
+  bool read_gripper(GripperState& state, uint64_t& known) const noexcept;
   void push_tick(const Tick& tick) noexcept;
   uint64_t ticks_waiting() const noexcept { return block_->ticks.size(); }
   uint64_t drain_ticks(Tick* out, uint64_t count) noexcept { return block_->ticks.pop(out, count); }

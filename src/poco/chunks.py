@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from poco.gripping import set_widths
 from poco.motion import Plan, plan_chunk, plan_stop, sample, tip_delta_targets
 from poco.specification import Specification, unscale
 
@@ -113,13 +114,16 @@ class ChunkSequence:
         """Return how `actions` [chunk_steps, action_size] would be moved where the newest chunk attaches; changes nothing."""
         specification, start = self.specification, self._newest
         physical = unscale(specification.action, actions)
+        physical, widths_m = np.split(physical, [specification.action_size - specification.grips], axis=-1)
         if specification.action_space == "tip_delta":
             targets = tip_delta_targets(
                 physical, start.q, specification.tip, np.array(specification.rest_q), self.limits
             )
         else:
             targets = physical
-        return plan_chunk(
+        if not np.isfinite(widths_m).all():
+            targets = np.full_like(targets, np.nan)
+        plan = plan_chunk(
             targets,
             start.q,
             start.dq,
@@ -131,6 +135,9 @@ class ChunkSequence:
             self.generation,
             self.limits,
         )
+        if specification.grips:
+            set_widths(plan, widths_m[..., 0])
+        return plan
 
     def stop(self, tick: int) -> Plan | None:
         """Plan a stop soon after robot tick `tick` in place of what the last chunk still holds; None if the arm holds."""

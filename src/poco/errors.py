@@ -67,6 +67,12 @@ class CameraError(PocoError):
     exit_code = 10
 
 
+class GripperError(PocoError):
+    """The gripper cannot be reached, did not find its width or is lost."""
+
+    exit_code = 11
+
+
 def exit_with(error: PocoError) -> NoReturn:
     """Print the sentence of `error` on standard error and leave with its exit code."""
     print(f"error: {error}", file=sys.stderr)

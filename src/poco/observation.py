@@ -21,7 +21,8 @@ Floats = npt.NDArray[np.float64]
 class Scene:
     """Everything an observation may be made of: measured and commanded joints [7] (rad, rad/s), tip poses, task signal.
 
-    `commanded_velocity` [3] (m/s, base frame) is the velocity of the commanded tip.
+    `commanded_velocity` [3] (m/s, base frame) is the velocity of the commanded tip, `gripper_width` (m) how far apart the fingers
+    are, NaN without a gripper.
     """
 
     q: Floats
@@ -32,6 +33,7 @@ class Scene:
     commanded_position: Floats
     commanded_yaw: float
     commanded_velocity: Floats
+    gripper_width: float
     signal: TaskSignal
 
 
@@ -61,6 +63,7 @@ def scene(state: npt.NDArray[np.void], signal: TaskSignal, specification: Specif
         commanded_position=commanded_position,
         commanded_yaw=commanded_yaw,
         commanded_velocity=commanded_velocity,
+        gripper_width=float(state["gripper_width"]),
         signal=signal,
     )
 
@@ -74,6 +77,7 @@ QUANTITIES: Mapping[str, Callable[[Scene], npt.ArrayLike]] = {
     "target_yaw_offset": lambda view: wrap(view.signal.target_yaw - view.tip_yaw),
     "lead_position": lambda view: view.commanded_position - view.tip_position,
     "commanded_velocity": lambda view: view.commanded_velocity,
+    "gripper_width": lambda view: view.gripper_width,
     "lead_yaw": lambda view: wrap(view.commanded_yaw - view.tip_yaw),
 }
 """Named quantities a field's `source` may take, each in m, rad, rad/s."""
@@ -103,6 +107,10 @@ def check_sources(specification: Specification) -> None:
     for item in specification.observation:
         if item.source.startswith(SEEN):
             continue
+        if item.source == "gripper_width" and not specification.grips:
+            raise ArtifactError(
+                f"field {item.name} is the width of a gripper, the specification has gripper: none: write gripper: width"
+            )
         if item.source not in QUANTITIES:
             raise ArtifactError(
                 f"field {item.name} has the unknown source {item.source!r}; {nearest(item.source, list(QUANTITIES))}"

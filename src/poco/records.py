@@ -55,8 +55,25 @@ ROBOT_STATE = _record(
     ("generation", "i8"),
     ("mode", "i4"),
     ("fault", "i4"),
+    ("gripper_width", "f8"),
 )
-"""servo -> policy, newest wins: measured state, commanded state (`*_c`), chunk in execution, servo mode and fault."""
+"""servo -> policy, newest wins: measured state, commanded state (`*_c`), chunk in execution, servo mode and fault.
+
+gripper_width (m) is NaN as the servo, which knows no gripper, publishes it; who observes fills it in from GRIPPER_STATE.
+"""
+
+GRIPPER_STATE = _record(
+    ("t_ns", "i8"),
+    ("tick", "i8"),
+    ("width", "f8"),
+    ("max_width", "f8"),
+    ("target", "f8"),
+    ("moving", "i4"),
+    ("grasped", "i4"),
+)
+"""gripper -> policy, newest wins: when it was read (CLOCK_MONOTONIC) and the robot tick then, distance of the fingers and the
+largest that homing found (m), what they were told last (m, NaN: nothing), whether a command runs, whether something is held.
+"""
 
 CHUNK_SPLINE = _record(
     ("chunk_id", "i8"),

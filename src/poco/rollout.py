@@ -57,7 +57,8 @@ class Rollout:
     """Runs chunk after chunk on a Plant and writes a Step for every control period; one instance an episode.
 
     `look` makes the observation at each observation tick; `clear` tells whether the newest one may be acted on. As soon as it may
-    not, the arm is brought to rest, and what is observed there is for the caller to judge.
+    not, the arm is brought to rest, and what is observed there is for the caller to judge. Of a gripper, which takes its own time,
+    a Step says as executed what it was told, or its width where the arm holds.
     """
 
     def __init__(
@@ -170,7 +171,11 @@ class Rollout:
             executed = executed_action(self._state["q_c"], after["q_c"], specification.tip)
         else:
             executed = after["q_c"]
+        if specification.grips:
+            executed = np.append(executed, after["gripper_width"])
         executed = scale(specification.action, executed)
+        if specification.grips and period.action is not None:
+            executed[-1] = np.clip(period.action[-1], -1.0, 1.0)
         asked = executed if period.action is None else period.action
         return Step(
             key=StepKey(self._robot, self._boot_epoch, self._episode, self._count),

@@ -97,6 +97,23 @@ class ServoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     emulated_silence_s: Annotated[float, msgspec.Meta(ge=0.005, le=1.0)]
 
 
+class GripperSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The gripper at the arm's own address, used only by a policy whose specification has one.
+
+    It moves with `speed_m_s` and holds with `force_n`. A target below `close_below_m` is a grasp of whatever is there, any other a
+    move; the next target counts when it differs by more than `hysteresis_m`. It is told `lead_s` before the tick that the
+    target belongs to, opens `start_width_m` before an episode, and a state older than `age_max_s` does not count as known.
+    """
+
+    speed_m_s: Annotated[float, msgspec.Meta(gt=0.0, le=0.2)]
+    force_n: Annotated[float, msgspec.Meta(gt=0.0, le=140.0)]
+    close_below_m: Annotated[float, msgspec.Meta(gt=0.0, le=0.08)]
+    hysteresis_m: Annotated[float, msgspec.Meta(gt=0.0, le=0.04)]
+    lead_s: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+    start_width_m: Annotated[float, msgspec.Meta(gt=0.0, le=0.08)]
+    age_max_s: Annotated[float, msgspec.Meta(ge=0.2, le=10.0)]
+
+
 class TaskSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The task and its signal drivers (`sensors`, `outcome`, `reset`), each an address such as emulator://127.0.0.1."""
 
@@ -111,7 +128,7 @@ class EmulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """How `--robot sim` starts the emulated arm; ignored by `--robot franka`."""
 
     pacing: Literal["realtime", "lockstep", "strict"]
-    task: Literal["peg-in-hole", "none"]
+    task: Literal["peg-in-hole", "cube", "none"]
     clearance_mm: Annotated[float, msgspec.Meta(gt=0.0, le=10.0)]
     recovery_delay_s: Annotated[float, msgspec.Meta(ge=0.0, le=60.0)]
 
@@ -222,6 +239,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     link: LinkSettings
     emulator: EmulatorSettings
     swap: SwapSettings
+    gripper: GripperSettings
     cameras: tuple[CameraSettings, ...]
 
     def __post_init__(self) -> None:

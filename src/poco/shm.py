@@ -1,7 +1,7 @@
 """The shared memory of one run: newest-wins mailboxes, the ring of ticks and the control block, in one file.
 
-Who writes what: the servo publishes states and ticks, the policy process publishes chunks, the supervisor sets requests,
-beats and drains ticks. Any process may read states, chunks and the control block.
+Who writes what: the servo publishes states and ticks, the policy process chunks, the gripper process its states, the supervisor
+sets requests, beats and drains ticks. Any process may read states, chunks and the control block.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from poco import _core
 from poco.clock import monotonic_ns
 from poco.errors import PocoError, UsageError
-from poco.records import CHUNK_SPLINE, CONTROL, ROBOT_STATE, TICK
+from poco.records import CHUNK_SPLINE, CONTROL, GRIPPER_STATE, ROBOT_STATE, TICK
 from poco.trouble import Request
 
 DIRECTORY = Path("/dev/shm")
@@ -42,6 +42,8 @@ class RunMemory:
         self._state_number = 0
         self._chunk = np.zeros((), CHUNK_SPLINE)
         self._chunk_number = 0
+        self._gripper = np.zeros((), GRIPPER_STATE)
+        self._gripper_number = 0
 
     @classmethod
     def create(cls, name: str) -> RunMemory:
@@ -74,6 +76,15 @@ class RunMemory:
         """Return a copy of the newest CHUNK_SPLINE, None before the first one; any process."""
         self._chunk_number = self.native.read_chunk(self._chunk, self._chunk_number)
         return self._chunk.copy() if self._chunk_number else None
+
+    def publish_gripper(self, state: Record) -> None:
+        """Publish a GRIPPER_STATE; only the gripper process."""
+        self.native.publish_gripper(state)
+
+    def read_gripper(self) -> Record | None:
+        """Return a copy of the newest GRIPPER_STATE, None before the first one; any process."""
+        self._gripper_number = self.native.read_gripper(self._gripper, self._gripper_number)
+        return self._gripper.copy() if self._gripper_number else None
 
     def drain_ticks(self) -> npt.NDArray[np.void]:
         """Return the waiting TICKs [n], oldest first, and remove them; only one process (the supervisor)."""

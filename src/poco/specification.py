@@ -51,7 +51,8 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     A policy observes at step k; its chunk holds the actions of steps k + delay_steps ... k + delay_steps +
     chunk_steps - 1, of which the first execute_steps are executed before the next chunk attaches. Tip deltas are
-    cumulative from the commanded pose at the attachment point.
+    cumulative from the commanded pose at the attachment point. With gripper "width" the last element of an action is how far
+    apart the fingers are to be (m).
 
     The robot "foreign" is an arm or simulation that poco learns for but does not drive: its actions have any size and
     mean what its environment or data set says, flange_t_tip and rest_q are empty, and its rate need not be whole ticks.
@@ -65,7 +66,7 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     delay_steps: int
     action_space: Literal["tip_delta", "joint_position", "foreign"]
     delta_base: Literal["commanded_at_attachment", "none"]
-    gripper: Literal["none"]
+    gripper: Literal["none", "width"]
     flange_t_tip: Bounds
     rest_q: Bounds
     observation: Fields
@@ -101,10 +102,22 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise ArtifactError(
                 f"flange_t_tip needs {lengths[0]} numbers (row-major) and rest_q {lengths[1]} (rad) for robot {self.robot}"
             )
-        expected = {"tip_delta": 4, "joint_position": 7, "foreign": max(1, self.action_size)}[self.action_space]
+        if self.robot == "foreign" and self.grips:
+            raise ArtifactError(
+                "gripper is width for a foreign robot, whose actions are all its own: write gripper: none"
+            )
+        expected = {"tip_delta": 4, "joint_position": 7, "foreign": max(1, self.action_size)}[
+            self.action_space
+        ] + self.grips
         if self.action_size != expected:
             raise ArtifactError(
-                f"action has {self.action_size} elements, action space {self.action_space} has {expected}"
+                f"action has {self.action_size} elements, action space {self.action_space} with gripper {self.gripper} has "
+                f"{expected}"
+            )
+        if self.grips and self.action[-1].size != 1:
+            raise ArtifactError(
+                f"the last field of an action, {self.action[-1].name}, has {self.action[-1].size} elements, the width of a gripper "
+                "is one: give it a field of its own"
             )
         base = "commanded_at_attachment" if self.action_space == "tip_delta" else "none"
         if self.delta_base != base:
@@ -120,6 +133,16 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def period_ticks(self) -> int:
         """Length of one control period in ticks of 1 ms, rounded for a foreign robot."""
         return round(TICKS_PER_SECOND / self.rate_hz)
+
+    @property
+    def grips(self) -> bool:
+        """Whether the last element of an action is the width of a gripper."""
+        return self.gripper != "none"
+
+    @property
+    def arm_action(self) -> Fields:
+        """The fields of an action that move the arm: all but the width of a gripper."""
+        return self.action[:-1] if self.grips else self.action
 
     @property
     def observation_size(self) -> int:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from poco.limits import Guards
 from poco.records import TaskSignal
 
+from ...cube_operator import CUBE_SIDE_M, GOAL_M
 from ..arm import SimulatedArm
 from ..fingers import WIDTH_MAX_M, SimulatedFingers
 from ..model import HAND_TO_END_EFFECTOR_M, fr3_mjcf
@@ -22,13 +23,11 @@ Floats = npt.NDArray[np.float64]
 TIP_FROM_FLANGE_M = HAND_TO_END_EFFECTOR_M
 """From the flange to where the fingers hold, along the hand; the specification's flange_t_tip says the same."""
 
-CUBE_SIDE_M = 0.040
 CUBE_MASS_KG = 0.080
 CENTRE_M = (0.50, -0.08)
 SPREAD_M = 0.040
 SPREAD_RAD = 0.25
-GOAL_M = (0.50, 0.10)
-"""Where the cube lies at the start of an episode, about the centre, and the middle of the square it belongs on."""
+"""Where the cube lies at the start of an episode, about the centre."""
 
 GOAL_RADIUS_M = 0.020
 RESTING_M = 0.003

@@ -12,9 +12,9 @@ import pylibfranka
 import pytest
 from fci_client import Floats, StartEmulator, connect, finish, fresh_state, start
 
+from poco.hw.cube_operator import CUBE_SIDE_M
 from poco.hw.emulator.arm import SimulatedArm
 from poco.hw.emulator.gripper_protocol import CONNECT_RESPONSE, HEADER, PAYLOADS, STATE, GripperCommand
-from poco.hw.emulator.tasks.cube import CUBE_SIDE_M
 from poco.hw.task_signals import EmulatorSignals
 from poco.kinematics import inverse
 from poco.limits import POSITION_MAX_RAD, POSITION_MIN_RAD

@@ -19,9 +19,6 @@ FROZEN_CHUNKS = 8
 
 BASELINE_CHUNKS = 500
 BASELINE_EPISODES = 50
-NEVER_EPISODES = 20
-"""An active generation that had no fault in so many episodes has none: then the first one is one too many."""
-
 DOUBT = 0.05
 """A result that a generation as good as allowed would give more rarely than this counts against it."""
 
@@ -88,17 +85,14 @@ class Probation:
 
     def begin(self) -> None:
         """Start counting anew for another candidate."""
-        self._chunks = self._slow = self._late = self._holds = 0
+        self._chunks = self._slow = self._late = 0
+        self._holds = self._held_episodes = self._faults = 0
         self._in_episode = False
         self._outcomes: list[bool] = []
-        self._holding: list[bool] = []
-        self._faults: list[bool] = []
 
     def promoted(self) -> None:
         """Make the candidate's episodes the measure for the next one."""
         self._successes.extend(self._outcomes)
-        self._held.extend(self._holding)
-        self._faulted.extend(self._faults)
 
     @property
     def served(self) -> bool:
@@ -116,8 +110,8 @@ class Probation:
     def episode(self, success: bool, fault: bool) -> None:
         """Take in one episode of the candidate."""
         self._outcomes.append(success)
-        self._faults.append(fault)
-        self._holding.append(self._holds > self._settings.holds_max)
+        self._faults += fault
+        self._held_episodes += self._holds > self._settings.holds_max
         self._holds, self._in_episode = 0, False
 
     def baseline_chunk(self, stretched: bool, stopped_first: bool, interrupted: bool) -> None:
@@ -136,40 +130,34 @@ class Probation:
         """Return what speaks against the candidate so far, with value and limit, or nothing."""
         settings = self._settings
         begun = len(self._outcomes) + self._in_episode
-        faults, usual = sum(self._faults), self._bearable(self._faulted)
-        if len(self._faulted) >= NEVER_EPISODES and not any(self._faulted):
-            usual = 0.0
-        if faults and at_least(faults, begun, usual) < DOUBT:
-            return f"fault: the arm latched a fault in {faults} of {begun} episodes, where at most {usual:.0%} were due"
+        if self._faults and too_many(self._faults, begun, self._faulted):
+            return f"fault: the arm latched a fault in {self._faults} of {begun} episodes, usual are {share(self._faulted):.0%}"
         if self._late > settings.late_max:
             return f"late: {self._late} chunks came after their attach tick, the limit is {settings.late_max}"
-        held = sum(self._holding) + (self._holds > settings.holds_max)
-        usual = self._bearable(self._held)
-        if held and at_least(held, begun, usual) < DOUBT:
+        held = self._held_episodes + (self._holds > settings.holds_max)
+        if held and too_many(held, begun, self._held):
             return (
                 f"holds: the arm was brought to more than {settings.holds_max} holds in {held} of {begun} episodes, "
-                f"where at most {usual:.0%} were due"
+                f"usual are {share(self._held):.0%}"
             )
         allowed = min(1.0, float(np.mean(self._slowed or [0.0])) + settings.clip_margin)
         if self._chunks and at_least(self._slow, self._chunks, allowed) < DOUBT:
             return f"limits: {self._slow} of {self._chunks} chunks had to be slowed down, the limit is {allowed:.0%}"
         count, succeeded = len(self._outcomes), sum(self._outcomes)
-        expected = expected_share(self._successes) - settings.success_margin
-        if count and self._successes and expected > 0.0 and at_least(count - succeeded, count, 1.0 - expected) < DOUBT:
+        expected = float(np.mean(self._successes or [0.0])) - settings.success_margin
+        if count and expected > 0.0 and at_least(count - succeeded, count, 1.0 - expected) < DOUBT:
             return f"success: {succeeded} of {count} episodes, where more than {expected:.0%} were due"
         return ""
 
-    def _bearable(self, seen: Collection[bool]) -> float:
-        """Return the share of episodes that may be in trouble where the active generation's were as `seen`."""
-        return min(1.0, expected_share(seen) + self._settings.trouble_margin)
+
+def share(seen: Collection[bool]) -> float:
+    """Return the share of `seen` that is true, 0 where nothing was seen."""
+    return sum(seen) / max(1, len(seen))
 
 
-def expected_share(seen: Collection[bool]) -> float:
-    """Return the share of the next ones that is to be expected to be true after `seen`: near 1/2 while little was seen.
-
-    Laplace's rule of succession, so that a few lucky episodes are no promise.
-    """
-    return (sum(seen) + 1) / (len(seen) + 2)
+def too_many(hits: int, trials: int, usual: Collection[bool]) -> bool:
+    """Tell whether `hits` in `trials` are more than chance where the active generation has the share of `usual`."""
+    return at_least(hits, trials, share(usual)) < DOUBT
 
 
 def at_least(hits: int, trials: int, rate: float) -> float:

@@ -140,9 +140,9 @@ class SwapSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     robot's artifacts (empty: store-<robot.name> beside the run folder).
     `shadow_chunks` it is run beside the live one (0: not at all), taking at most `inference_max_s` (s, median) and differing by
     at most `distance_max` (action units, root mean square); `probation_episodes` it drives on trial (0: none) at `probation_speed`,
-    with at most `late_max` late chunks. Compared with the active generation, `trouble_margin` is how many more of its episodes may
-    end in a fault or have more than `holds_max` unwanted holds, `clip_margin` how many more of its chunks may break limits, and
-    `success_margin` how much lower its success may be (fractions).
+    with at most `late_max` late chunks; episodes with more than `holds_max` unwanted holds, and faults, may be as many as under
+    the active generation. `clip_margin` is how many more chunks than under that one may break limits (fraction), `success_margin`
+    how much lower its success may be (fraction).
     `generation_span` is how far ahead of the newest generation taken an offer may be, `offer_bytes_max` how large.
     """
 
@@ -155,7 +155,6 @@ class SwapSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     probation_speed: Annotated[float, msgspec.Meta(ge=0.05, le=1.0)]
     late_max: Annotated[int, msgspec.Meta(ge=0)]
     holds_max: Annotated[int, msgspec.Meta(ge=0)]
-    trouble_margin: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
     clip_margin: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
     success_margin: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
     generation_span: Annotated[int, msgspec.Meta(ge=1)]

@@ -18,7 +18,7 @@ from trial_robot import TrialRobot, next_offer
 from workshop import Workshop
 
 SEEDS = 5
-QUICK = ("random_output", "sign_flip", "not_finite_at_rest", "lift")
+QUICK = ("random_output", "frozen", "blind_to_the_hole", "not_finite_at_rest", "lift")
 HARMLESS = frozenset({"jumpy", "spin", "noisy_weights"})
 """Kinds that stay inside every bound, now and then or always: they do the task in every episode of their probation."""
 

@@ -121,18 +121,13 @@ HELD = ChunkFigures(stretched=False, stopped_first=False, late=False, interrupte
         (2, False, True, ""),
         (0, True, True, ""),
         (1, False, False, ""),
-        (
-            2,
-            False,
-            False,
-            "holds: the arm was brought to more than 1 holds in 3 of 3 episodes, where at most 34% were due",
-        ),
-        (0, True, False, "fault: the arm latched a fault in 1 of 1 episodes, where at most 0% were due"),
+        (2, False, False, "holds: the arm was brought to more than 1 holds in 1 of 1 episodes, usual are 0%"),
+        (0, True, False, "fault: the arm latched a fault in 1 of 1 episodes, usual are 0%"),
     ],
 )
 def test_what_is_usual_for_the_task_is_no_objection(holds: int, faults: bool, usual: bool, reason: str) -> None:
     """Where the active generation ends every third episode in faults or holds, as at the rim of a narrow hole, so may another."""
-    bench = Bench(msgspec.structs.replace(SETTINGS, probation_episodes=4))
+    bench = Bench()
     for number in range(21):
         often = usual and number % 3 == 0
         for chunk in range(4):
@@ -140,51 +135,34 @@ def test_what_is_usual_for_the_task_is_no_objection(holds: int, faults: bool, us
         bench.swap.episode(success=True, fault=often and faults)
     bench.swap.load(bench.slot(2))
     bench.through_shadow()
-    for episode in range(3):
-        for chunk in range(4):
-            if bench.swap.candidate:
-                bench.swap.chunk(HELD if chunk < holds else GOOD)
+    for chunk in range(4):
         if bench.swap.candidate:
-            bench.swap.episode(success=True, fault=faults and episode == 0)
+            bench.swap.chunk(HELD if chunk < holds else GOOD)
+    if bench.swap.candidate:
+        bench.swap.episode(success=True, fault=faults)
     assert bench.last.reason == reason
     assert (bench.swap.candidate is None) == bool(reason)
 
 
-def test_one_bad_episode_is_no_objection() -> None:
-    """Holds in the first episode, or a failure after a few lucky successes, may happen to a sound generation."""
-    bench = Bench(msgspec.structs.replace(SETTINGS, probation_episodes=5))
-    for _ in range(3):
-        bench.swap.chunk(GOOD)
-        bench.swap.episode(success=True, fault=False)
-    bench.swap.load(bench.slot(2))
-    bench.through_shadow()
-    for success in (False, False, False, True, True):
-        for _ in range(4):
-            bench.swap.chunk(GOOD if success else HELD)
-        bench.swap.episode(success, fault=False)
-    assert bench.last.after == SlotState.RETIRED
-    assert bench.swap.active.generation == 2
-
-
 def test_more_than_usual_is_an_objection() -> None:
-    """Seven faults in seven episodes are too many where every third is usual."""
+    """Three faults in three episodes are too many where every third is usual."""
     bench = Bench(msgspec.structs.replace(SETTINGS, probation_episodes=10))
     for number in range(21):
         bench.swap.chunk(GOOD)
         bench.swap.episode(success=True, fault=number % 3 == 0)
     bench.swap.load(bench.slot(2))
     bench.through_shadow()
-    for _ in range(7):
+    for _ in range(3):
         bench.swap.chunk(GOOD)
         bench.swap.episode(success=True, fault=True)
-    assert bench.last.reason == "fault: the arm latched a fault in 7 of 7 episodes, where at most 65% were due"
+    assert bench.last.reason == "fault: the arm latched a fault in 3 of 3 episodes, usual are 33%"
 
 
 @pytest.mark.parametrize(
     ("chunks", "success", "fault", "reason"),
     [
         ([ChunkFigures(False, False, True, False)] * 2, True, False, "late"),
-        ([HELD] * 2, True, False, "holds"),
+        ([ChunkFigures(False, False, False, True)] * 2, True, False, "holds"),
         ([ChunkFigures(True, False, False, False)] * 6, True, False, "limits"),
         ([GOOD], True, True, "fault"),
         ([GOOD], False, False, "success"),

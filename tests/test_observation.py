@@ -18,6 +18,12 @@ def with_field(specification: Specification, source: str, size: int) -> Specific
     return msgspec.structs.replace(specification, observation=(field,))
 
 
+def with_gripper(specification: Specification) -> Specification:
+    """The specification with a gripper whose width is the last element of an action."""
+    width = Field(name="width", source="gripper_width", frame="hand", unit="m", low=(0.0,), high=(0.08,))
+    return msgspec.structs.replace(specification, gripper="width", action=(*specification.action, width))
+
+
 @pytest.mark.parametrize(
     ("source", "size", "words"),
     [
@@ -36,13 +42,15 @@ def test_wrong_sources_are_refused_before_motion(
 def test_every_quantity_can_be_observed(specification: Specification) -> None:
     """Each quantity passes the check with its own size and gives finite numbers in [-1, 1]."""
     sizes = {"joint_position": 7, "joint_velocity": 7, "tip_yaw": 1, "target_yaw_offset": 1, "lead_yaw": 1}
+    sizes["gripper_width"] = 1
     state = np.zeros((), ROBOT_STATE)
     state["q"] = state["q_c"] = specification.rest_q
     signal = TaskSignal(
         tick=0, target_position=(0.5, 0.0, 0.1), target_yaw=0.1, noise_m=0.0, noise_rad=0.0, outcome="running"
     )
     for source in QUANTITIES:
-        one = with_field(specification, source, sizes.get(source, 3))
+        holding = with_gripper(specification) if source == "gripper_width" else specification
+        one = with_field(holding, source, sizes.get(source, 3))
         check_sources(one)
         seen = observe(state, signal, one)
         assert seen.shape == (one.observation_size,)

@@ -31,6 +31,7 @@ class Person:
         self._keys: list[str] = []
         self._said: deque[Command] = deque()
         self._in_episode = False
+        self.listens = True
         self.verdict: Verdict = ""
         self.quits = False
 
@@ -44,8 +45,8 @@ class Person:
         self._in_episode = False
 
     def hear(self) -> None:
-        """Take the lines that have come."""
-        for line in self._lines():
+        """Take the lines that have come, unless it does not listen yet."""
+        for line in self._lines() if self.listens else ():
             kind, _, name = line.partition(" ")
             if kind == "key":
                 self._keys.append(name)

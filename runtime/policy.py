@@ -64,8 +64,8 @@ class PolicyProcess:
         self.settings = options.settings
         self.memory = memory
         self.folder = RunFolder.open(Path(options.folder))
-        self._lines, self._begun = lines, False
-        self.person = Person(self._heard)
+        self.person = Person(lines.lines)
+        self.person.listens = False  # the first line is the supervisor's word to begin
         self.actor = self._open_actor()
         self.specification = self.actor.specification
         self.limits = fr3_limits(PLANNING_MARGINS, self.settings.guards.guards(), self.specification.tip)
@@ -85,10 +85,6 @@ class PolicyProcess:
         self.chunk_id = 0 if newest is None else int(newest["chunk_id"])
         self.eyes = self._open_eyes(driver.lockstep)
         self._rehearse()
-
-    def _heard(self) -> list[str]:
-        """Return the lines that have come for the person; before the run begins they are the supervisor's word to begin."""
-        return self._lines.lines() if self._begun else []
 
     def _open_actor(self) -> Actor:
         """Return who chooses the chunks of this run, ready to do so; raises ArtifactError."""
@@ -181,7 +177,7 @@ class PolicyProcess:
 
     def run(self, first_episode: int) -> None:
         """Run the remaining episodes of this run and bring the arm to rest."""
-        self._begun = True
+        self.person.listens = True
         episode = first_episode
         while self._begins(episode):
             self.run_episode(episode)

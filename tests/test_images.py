@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from poco.errors import SettingsError
-from poco.images import Crop, as_seen, crop_and_normalise, window_of
+from poco.images import Crop, as_seen, crop_and_normalise, fitted, padding_of, resize_with_pad, window_of
 
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
@@ -75,3 +75,43 @@ def test_windows_that_show_too_little_are_refused(crop: Crop, words: str) -> Non
     """One that leaves the frame, and one with fewer pixels than the policy sees."""
     with pytest.raises(SettingsError, match=words):
         window_of(crop, 480, 640, 64, "near")
+
+
+def resized(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """`pixels` [H, W, 3] in torch's float arithmetic, bilinear between pixel centres, without antialiasing, in -1 ... 1."""
+    torch = pytest.importorskip("torch")
+    levels = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255.0
+    image = torch.nn.functional.interpolate(levels, size=(rows, columns), mode="bilinear", align_corners=False)
+    resized: np.ndarray = (image * 2.0 - 1.0)[0].numpy()
+    return resized
+
+
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize(
+    ("frame", "image"),
+    [
+        ((480, 640), (512, 512)),
+        ((480, 640), (224, 224)),
+        ((720, 1280), (512, 512)),
+        ((64, 48), (64, 64)),
+        ((30, 31), (224, 224)),
+        ((64, 64), (64, 64)),
+        ((90, 1), (8, 8)),
+        ((40, 50), (24, 72)),
+    ],
+)
+def test_frames_fill_an_image_with_their_ratio_kept(
+    frame: tuple[int, int], image: tuple[int, int], centred: bool
+) -> None:
+    """Smaller, larger, upright and square frames equal a float reference to 3e-6; what is left is black."""
+    pixels = np.random.default_rng(frame[0]).integers(0, 256, (*frame, 3), np.uint8)
+    out = np.full((3, *image), np.nan, np.float32)
+    (rows, columns), (above, left) = fitted(frame, image), padding_of(frame, image, centred)
+    assert rows == image[0] or columns == image[1]
+    free = image[0] - rows, image[1] - columns
+    assert (above, left) == ((free[0] // 2, free[1] // 2) if centred else free)
+    resize_with_pad(pixels, rows, columns, above, left, out)
+    inside = out[:, above : above + rows, left : left + columns]
+    np.testing.assert_allclose(inside, resized(pixels, rows, columns), atol=3e-6, rtol=0.0)
+    inside[...] = -1.0
+    np.testing.assert_array_equal(out, np.full_like(out, -1.0))

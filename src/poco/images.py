@@ -86,3 +86,56 @@ def crop_and_normalise(
             values, target = table[channel], out[channel, row]
             for column in range(width):
                 target[column] = values[line[column, channel]]
+
+
+def fitted(frame: tuple[int, int], image: tuple[int, int]) -> tuple[int, int]:
+    """Return rows and columns of a `frame` (height, width) once it fills an `image` (height, width) with its ratio kept."""
+    ratio = max(frame[0] / image[0], frame[1] / image[1])
+    return max(1, int(frame[0] / ratio)), max(1, int(frame[1] / ratio))
+
+
+def padding_of(frame: tuple[int, int], image: tuple[int, int], centred: bool) -> tuple[int, int]:
+    """Return how many rows above and columns left of the fitted `frame` are empty: half of what is left, or all of it."""
+    rows, columns = fitted(frame, image)
+    above, left = image[0] - rows, image[1] - columns
+    return (above // 2, left // 2) if centred else (above, left)
+
+
+@kernel
+def resize_with_pad(
+    pixels: npt.NDArray[np.uint8], rows: int, columns: int, above: int, left: int, out: npt.NDArray[np.float32]
+) -> None:
+    """Write `pixels` [H, W, 3], resized to `rows` x `columns`, to `out` [3, h, w] in -1 ... 1, at `above` and `left`.
+
+    Bilinear between pixel centres without antialiasing, places rounded as torch rounds them; what lies outside is -1. `fitted`
+    and `padding_of` give the four numbers. Policy process; also whoever compares with a library.
+    """
+    height, width, channels = pixels.shape
+    one = np.float32(1.0)
+    step = np.float64(np.float32(width) / np.float32(columns))
+    first = np.empty(columns, np.int64)
+    second = np.empty(columns, np.int64)
+    share = np.empty(columns, np.float32)
+    for column in range(columns):
+        at = np.float32(max((column + 0.5) * step - 0.5, 0.0))
+        first[column] = min(int(at), width - 1)
+        second[column] = min(first[column] + 1, width - 1)
+        share[column] = at - np.float32(first[column])
+    level = np.float32(2.0 / 255.0)
+    line = np.empty((channels, width), np.float32)
+    out[...] = -one
+    step = np.float64(np.float32(height) / np.float32(rows))
+    for row in range(rows):
+        at = np.float32(max((row + 0.5) * step - 0.5, 0.0))
+        upper = min(int(at), height - 1)
+        low = (at - np.float32(upper)) * level
+        high = level - low
+        one_row, other_row = pixels[upper], pixels[min(upper + 1, height - 1)]
+        for column in range(width):
+            for channel in range(channels):
+                line[channel, column] = high * one_row[column, channel] + low * other_row[column, channel] - one
+        for channel in range(channels):
+            values, target = line[channel], out[channel, above + row]
+            for column in range(columns):
+                near = values[first[column]]
+                target[left + column] = near + share[column] * (values[second[column]] - near)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
 
 from poco.artifact import Artifact, GraphInput, GraphOutput
 from poco.errors import ArtifactError, UsageError

@@ -6,6 +6,7 @@ manifest.sig         detached signature over the manifest's bytes (`poco.trust`)
 policy.onnx          graph(s), single file, no external data
 trained.safetensors  tensors bound as graph inputs (what a swap replaces)
 golden.safetensors   observation, noise and the chunk the exporter got from them
+tokenizer.json       how words become tokens, for a policy that takes a prompt (`poco.vla`)
 ```
 """
 
@@ -27,6 +28,7 @@ from poco.episodes import write_durably
 from poco.errors import ArtifactError
 from poco.refusal import Reason, Refused
 from poco.specification import Specification
+from poco.vla import VLA_SOURCES, Vla
 
 FORMAT = "poco-artifact"
 VERSION = 1
@@ -45,7 +47,8 @@ Tensors = dict[str, npt.NDArray[np.generic]]
 
 
 class GraphInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One input of a graph: `source` is observation, noise, images, state, graph:<output> or tensor:<key>; no free axes."""
+    """One input of a graph: `source` is observation, noise, images, state, one of `poco.vla.VLA_SOURCES`, graph:<output> or
+    tensor:<key>; no free axes."""
 
     name: str
     source: str
@@ -83,7 +86,8 @@ class TensorFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Names every file of an artifact by hash and says which robot, specification and generation it is for.
 
-    `network` is what a learner needs to build the policy again (its architecture); without it the artifact only runs.
+    `network` is what a learner needs to build the policy again (its architecture); without it the artifact only runs. `vla` belongs
+    to the policy "prefix_step".
     """
 
     format: str
@@ -103,17 +107,19 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     golden_tolerance: float
     metrics: dict[str, float] = {}
     network: dict[str, int | str | tuple[int, ...]] | None = None
+    vla: Vla | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A verified artifact: its manifest, graph bytes by graph name, bound tensors by key, golden vectors by name."""
+    """A verified artifact: its manifest, graph bytes by graph name, bound tensors by key, golden vectors by name, tokenizer."""
 
     path: Path
     manifest: Manifest
     graphs: dict[str, bytes]
     tensors: Tensors
     golden: Tensors
+    tokenizer: bytes = b""
 
     @property
     def specification(self) -> Specification:
@@ -195,6 +201,12 @@ def parse_manifest(payload: bytes, where: str) -> Manifest:
             Reason.WRONG_SPECIFICATION,
             f"artifact {where} carries a specification that does not match its hash: export it again",
         )
+    if (manifest.vla is not None) != (manifest.policy == "prefix_step"):
+        raise Refused(
+            Reason.MALFORMED,
+            f"artifact {where} is a {manifest.policy} policy {'without' if manifest.vla is None else 'with'} what is said of a "
+            "vision-language-action policy: export it again",
+        )
     for name in named_files(manifest):
         if Path(name).name != name or name.startswith(".") or name in (MANIFEST, SIGNATURE):
             raise Refused(
@@ -206,6 +218,8 @@ def parse_manifest(payload: bytes, where: str) -> Manifest:
 def named_files(manifest: Manifest) -> dict[str, str]:
     """Return the sha256 of every file that `manifest` names."""
     named = {graph.file: graph.sha256 for graph in manifest.graphs}
+    if manifest.vla is not None:
+        named[manifest.vla.prompt.tokenizer] = manifest.vla.prompt.tokenizer_sha256
     return named | {item.file: item.sha256 for item in manifest.tensors}
 
 
@@ -235,7 +249,8 @@ def assemble(path: Path, manifest: Manifest, payloads: Mapping[str, bytes]) -> A
     for item in manifest.tensors:
         (golden if item.role == "golden" else bound).update(_read_tensors(path / item.file, payloads[item.file]))
     _check_bindings(path, manifest, bound)
-    return Artifact(path, manifest, graphs, bound, golden)
+    tokenizer = b"" if manifest.vla is None else payloads[manifest.vla.prompt.tokenizer]
+    return Artifact(path, manifest, graphs, bound, golden, tokenizer)
 
 
 def _read_file(path: Path, name: str) -> bytes:
@@ -276,22 +291,22 @@ def _read_tensors(file: Path, payload: bytes) -> Tensors:
 
 
 def _check_bindings(path: Path, manifest: Manifest, tensors: Tensors) -> None:
-    wanted: dict[str, GraphInput] = {}
+    wanted: list[tuple[str, GraphInput]] = []
+    known = PLAIN_SOURCES if manifest.vla is None else PLAIN_SOURCES + VLA_SOURCES
     for graph in manifest.graphs:
         for item in graph.inputs:
             if item.source.startswith("tensor:"):
-                wanted[item.source.removeprefix("tensor:")] = item
-            elif item.source not in PLAIN_SOURCES and not item.source.startswith("graph:"):
+                wanted.append((item.source.removeprefix("tensor:"), item))
+            elif item.source not in known and not item.source.startswith("graph:"):
                 raise Refused(
                     Reason.MALFORMED, f"artifact {path}: input {item.name} has the unknown source {item.source!r}"
                 )
-    if set(wanted) != set(tensors):
-        odd = sorted(set(wanted) ^ set(tensors))
+    if odd := sorted({key for key, _ in wanted} ^ set(tensors)):
         raise Refused(
             Reason.WRONG_TENSORS,
             f"artifact {path}: graph inputs and tensors do not match ({', '.join(odd[:5])}): export it again",
         )
-    for key, item in wanted.items():
+    for key, item in wanted:
         shape = tensors[key].shape[::-1] if item.transposed else tensors[key].shape
         if shape != item.shape or str(tensors[key].dtype) != item.dtype:
             raise Refused(

@@ -1,15 +1,16 @@
-"""The encoder of a policy that sees, under ONNX Runtime: images and what is told become the observation of its graph."""
+"""The encoder of a policy that sees: images and what is told become the observation of its graph."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from poco.artifact import Artifact
 from poco.errors import ArtifactError
 from poco.refusal import Reason, Refused
-from poco.runtime.session import WARM_UP_RUNS, open_graph
+from poco.runtime.backends.backend import Backend
+from poco.runtime.backends.onnx_runtime import OnnxRuntimeCpu
+from poco.runtime.session import WARM_UP_RUNS
 
 Floats = npt.NDArray[np.float32]
 Images = npt.NDArray[np.uint8]
@@ -20,8 +21,8 @@ IMAGES, STATE, OBSERVATION = "images", "state", "observation"
 class Encoder:
     """Runs the first graph of an artifact that sees; all of it is constant. Policy process (and gate), one thread."""
 
-    def __init__(self, artifact: Artifact) -> None:
-        """Open the graph and reproduce its golden vectors; raises ArtifactError."""
+    def __init__(self, artifact: Artifact, backend: Backend | None = None) -> None:
+        """Open the graph under `backend` (None: the CPU) and reproduce its golden vectors; raises ArtifactError."""
         graph, specification = artifact.manifest.graphs[0], artifact.specification
         inputs, told = {item.source: item for item in graph.inputs}, specification.told.observation_size
         shape = inputs[IMAGES].shape if set(inputs) == {IMAGES, STATE} else ()
@@ -38,34 +39,34 @@ class Encoder:
             raise ArtifactError(f"artifact {artifact.path}: its encoder does not take images as u8: export it again")
         self.cameras = specification.cameras
         self.side = shape[3]
-        self._session = open_graph(artifact, graph)
-        self._images, self._state = np.zeros(shape, np.uint8), np.zeros((1, told), np.float32)
-        self._observation: Floats = np.zeros((1, specification.observation_size), np.float32)
-        self._io = self._session.io_binding()
-        for item in graph.inputs:
-            buffer = self._images if item.source == IMAGES else self._state
-            self._io.bind_ortvalue_input(item.name, onnxruntime.OrtValue.ortvalue_from_numpy(buffer))
-        self._io.bind_ortvalue_output(OBSERVATION, onnxruntime.OrtValue.ortvalue_from_numpy(self._observation))
+        backend = backend or OnnxRuntimeCpu()
+        self._images_shape, self._state_shape = shape[1:], (told,)
+        self._images, self._state = backend.memory(shape, "uint8"), backend.memory((1, told), "float32")
+        self._observation = backend.memory(graph.outputs[0].shape, "float32")
+        memories = {item.name: self._images if item.source == IMAGES else self._state for item in graph.inputs}
+        opened = backend.open(str(artifact.path), graph, artifact.graphs[graph.name])
+        self._binding = opened.bind(memories | {OBSERVATION: self._observation})
         self._check_golden(artifact)
 
     def run(self, images: Images, state: Floats) -> Floats:
         """Return the observation [O] (a copy) for `images` [cameras, 3, side, side] and `state` [S] in -1 ... 1."""
-        self._images[0], self._state[0] = images, state
-        self._session.run_with_iobinding(self._io)
-        observation: Floats = self._observation[0].copy()
+        self._images.write(images)
+        self._state.write(state)
+        self._binding.run()
+        observation: Floats = self._observation.read()[0]
         return observation
 
     def warm_up(self) -> None:
-        """Run on black images until ONNX Runtime has planned its memory; call it before the arm is armed."""
+        """Run on black images until memory is planned; call it before the arm is armed."""
         for _ in range(WARM_UP_RUNS):
-            self.run(np.zeros_like(self._images[0]), np.zeros_like(self._state[0]))
+            self.run(np.zeros(self._images_shape, np.uint8), np.zeros(self._state_shape, np.float32))
 
     def _check_golden(self, artifact: Artifact) -> None:
         golden, tolerance = artifact.golden, artifact.manifest.golden_tolerance
         shapes = {
-            IMAGES: self._images.shape[1:],
-            STATE: self._state.shape[1:],
-            OBSERVATION: self._observation.shape[1:],
+            IMAGES: self._images_shape,
+            STATE: self._state_shape,
+            OBSERVATION: (artifact.specification.observation_size,),
         }
         if not all(name in golden and golden[name].shape[1:] == shape for name, shape in shapes.items()):
             raise Refused(
@@ -82,10 +83,10 @@ class Encoder:
             )
 
 
-def encoder_of(artifact: Artifact) -> Encoder | None:
+def encoder_of(artifact: Artifact, backend: Backend | None = None) -> Encoder | None:
     """Return the encoder of `artifact`, warmed up, None for a policy that sees nothing; raises ArtifactError."""
     if not artifact.specification.cameras:
         return None
-    encoder = Encoder(artifact)
+    encoder = Encoder(artifact, backend)
     encoder.warm_up()
     return encoder

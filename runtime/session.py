@@ -1,109 +1,86 @@
-"""One policy graph under ONNX Runtime on the robot computer: buffers and weights bound once, one thread, no spinning.
+"""The chunk policy of an artifact on the robot computer: memories and weights bound once, one thread.
 
-Weights are graph inputs. A Binding holds one full set of them beside the shared buffers, so that changing the policy is
+Weights are graph inputs. A Binding holds one full set of them beside the shared memories, so that changing the policy is
 one assignment between two inferences.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
-import onnxruntime
 
 from poco.artifact import Artifact, Graph, GraphInput, Tensors
 from poco.errors import ArtifactError
 from poco.refusal import Reason, Refused
-
-Floats = npt.NDArray[np.float32]
+from poco.runtime.backends.backend import Backend, Binding, Memory
+from poco.runtime.backends.onnx_runtime import OnnxRuntimeCpu
+from poco.runtime.chunk_session import Floats, Pixels
 
 WARM_UP_RUNS = 20
-TENSOR_TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}
-NO_FOLDER = "/dev/null/none"
-"""Where ONNX Runtime looks for external data, so that a graph can name no file; by default it takes the working directory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """One set of trained tensors bound to the graph; `tensors` keeps the memory alive that ONNX Runtime reads."""
-
-    io: onnxruntime.IOBinding
-    tensors: tuple[npt.NDArray[np.generic], ...]
 
 
 class Session:
-    """Runs the chunk policy of an artifact; only the policy process may use it, from one thread."""
+    """Runs a policy of one graph, from observation and noise to the chunk; from one thread."""
 
-    def __init__(self, artifact: Artifact) -> None:
-        """Open the graph, bind the artifact's tensors and reproduce its golden vectors; raises ArtifactError."""
-        self._artifact = artifact
+    def __init__(self, artifact: Artifact, backend: Backend | None = None) -> None:
+        """Open the graph under `backend` (None: the CPU), bind the artifact's tensors and reproduce its golden vectors.
+
+        Raises ArtifactError.
+        """
+        self._artifact, self._backend = artifact, backend or OnnxRuntimeCpu()
         self._graph = _policy_graph(artifact)
-        self._session = open_graph(artifact, self._graph)
+        self._opened = self._backend.open(str(artifact.path), self._graph, artifact.graphs[self._graph.name])
         specification = artifact.specification
+        self._shape = specification.chunk_steps, specification.action_size
+        inputs = {_plain(item): item for item in self._graph.inputs if not is_tensor(item)}
+        memories = {name: self._backend.memory(item.shape, item.dtype) for name, item in inputs.items()}
+        self._observation, self._noise = memories["observation"], memories.get("noise")
         output = self._graph.outputs[0]
-        self._observation = self._buffer("observation")
-        self._noise = self._buffer("noise") if artifact.manifest.noise_shape is not None else None
-        self._output: Floats = np.zeros(output.shape, np.float32)
-        self._actions = self._output.reshape(specification.chunk_steps, specification.action_size)
+        self._output = self._backend.memory(output.shape, output.dtype)
+        self._shared = {item.name: memories[name] for name, item in inputs.items()} | {output.name: self._output}
         self._binding = self.prepare(artifact.tensors)
         self.check_golden()
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
         """Shape [T, A] of the noise that `run` takes."""
-        return self._actions.shape
+        return self._shape
 
     def prepare(self, tensors: Tensors) -> Binding:
         """Bind `tensors` (name to array, as the graph was trained with) beside the buffers, ready for `rebind`.
 
-        The arrays are not copied and must not be written to afterwards. Raises ArtifactError if names, shapes or types
-        are not those of the graph. Costs a few microseconds for each tensor; no inference may run meanwhile.
+        On the CPU the arrays are not copied, and must not be written to afterwards. Raises ArtifactError if names, shapes or
+        types are not those of the graph. Costs a few microseconds for each tensor there; no inference may run meanwhile.
         """
-        wanted = {item.source.removeprefix("tensor:"): item for item in self._graph.inputs if _is_tensor(item)}
-        if set(wanted) != set(tensors):
-            odd = ", ".join(sorted(set(wanted) ^ set(tensors))[:5])
-            raise ArtifactError(f"the tensors are not those of the graph ({odd}): they belong to another architecture")
-        io = self._session.io_binding()
-        kept: list[npt.NDArray[np.generic]] = []
-        for key, item in wanted.items():
-            tensor = np.ascontiguousarray(tensors[key].T if item.transposed else tensors[key])
-            if tensor.shape != item.shape or str(tensor.dtype) != item.dtype:
-                raise ArtifactError(
-                    f"tensor {key} is {tensor.dtype}{list(tensor.shape)}, the graph wants {item.dtype}{list(item.shape)}: "
-                    "it belongs to another architecture"
-                )
-            kept.append(tensor)
-            io.bind_ortvalue_input(item.name, onnxruntime.OrtValue.ortvalue_from_numpy(tensor))
-        for item in self._graph.inputs:
-            buffer = {"observation": self._observation, "noise": self._noise}.get(_plain(item))
-            if buffer is not None:
-                io.bind_ortvalue_input(item.name, onnxruntime.OrtValue.ortvalue_from_numpy(buffer))
-        output = onnxruntime.OrtValue.ortvalue_from_numpy(self._output)
-        io.bind_ortvalue_output(self._graph.outputs[0].name, output)
-        return Binding(io, tuple(kept))
+        check_names((self._graph,), tensors)
+        return self._opened.bind(self._shared | constants_of(self._backend, self._graph, tensors))
 
     def rebind(self, binding: Binding) -> Binding:
         """Let the next `run` use `binding`, made by `prepare` of this session; return the one in use until now."""
         previous, self._binding = self._binding, binding
         return previous
 
-    def run(self, observation: Floats, noise: Floats) -> Floats:
+    def run(self, observation: Floats, noise: Floats, frames: Sequence[Pixels] = ()) -> Floats:
         """Return the actions [T, A] (a copy) for `observation` [O] and `noise` [T, A]; a graph without noise ignores it.
+
+        What cameras show is in the observation already, so `frames` are ignored.
 
         Values are passed through as they are, non-finite ones too: the planner refuses those. Raises ValueError only for
         arrays of a wrong size.
         """
-        self._observation[...] = observation.reshape(self._observation.shape)
+        self._observation.write(observation)
         if self._noise is not None:
-            self._noise[...] = noise.reshape(self._noise.shape)
-        self._session.run_with_iobinding(self._binding.io)
-        return self._actions.copy()
+            self._noise.write(noise)
+        self._binding.run()
+        return self._output.read().reshape(self._shape).astype(np.float32, copy=False)
 
     def warm_up(self) -> None:
-        """Run the graph on zeros until ONNX Runtime has planned its memory; call it before the arm is armed."""
+        """Run the graph on zeros until its memory is planned; call it before the arm is armed."""
         for _ in range(WARM_UP_RUNS):
-            self.run(np.zeros(self._observation.size, np.float32), np.zeros(self._actions.shape, np.float32))
+            self.run(
+                np.zeros(self._artifact.specification.observation_size, np.float32), np.zeros(self._shape, np.float32)
+            )
 
     def check_golden(self) -> None:
         """Run the golden vectors of the artifact; raises ArtifactError if this computer does not reproduce the chunks."""
@@ -117,7 +94,8 @@ class Session:
             )
         chunks = golden["chunk"].astype(np.float32)
         cases = len(chunks)
-        shapes = {"observation": (cases, self._observation.size), "chunk": (cases, *self._actions.shape)}
+        observed = self._artifact.specification.observation_size
+        shapes = {"observation": (cases, observed), "chunk": (cases, *self._shape)}
         shapes["noise"] = shapes["chunk"]
         if cases == 0 or any(golden[name].shape != shapes[name] for name in wanted):
             raise Refused(Reason.GOLDEN, f"artifact {path} has golden vectors of a wrong shape: export it again")
@@ -132,13 +110,36 @@ class Session:
                 f"the tolerance is {tolerance:.0e}: export it again",
             )
 
-    def _buffer(self, source: str) -> Floats:
-        (item,) = (item for item in self._graph.inputs if _plain(item) == source)
-        return np.zeros(item.shape, np.float32)
 
-
-def _is_tensor(item: GraphInput) -> bool:
+def is_tensor(item: GraphInput) -> bool:
+    """Tell whether an input of a graph is one of the artifact's tensors."""
     return item.source.startswith("tensor:")
+
+
+def check_names(graphs: Sequence[Graph], tensors: Tensors) -> None:
+    """Raise ArtifactError unless `tensors` are, by name, those that `graphs` take."""
+    wanted = {item.source.removeprefix("tensor:") for graph in graphs for item in graph.inputs if is_tensor(item)}
+    if odd := sorted(wanted ^ set(tensors)):
+        raise ArtifactError(
+            f"the tensors are not those of the graph ({', '.join(odd[:5])}): they belong to another architecture"
+        )
+
+
+def constants_of(backend: Backend, graph: Graph, tensors: Tensors) -> dict[str, Memory]:
+    """Return what `tensors` give to `graph`, as memories of `backend` by input; raises ArtifactError for a wrong shape or type."""
+    constants: dict[str, Memory] = {}
+    for item in graph.inputs:
+        if not is_tensor(item):
+            continue
+        key = item.source.removeprefix("tensor:")
+        tensor = np.ascontiguousarray(tensors[key].T if item.transposed else tensors[key])
+        if tensor.shape != item.shape or str(tensor.dtype) != item.dtype:
+            raise ArtifactError(
+                f"tensor {key} is {tensor.dtype}{list(tensor.shape)}, the graph wants {item.dtype}{list(item.shape)}: "
+                "it belongs to another architecture"
+            )
+        constants[item.name] = backend.constant(tensor)
+    return constants
 
 
 def _plain(item: GraphInput) -> str:
@@ -161,13 +162,13 @@ def _policy_graph(artifact: Artifact) -> Graph:
         )
     graph = manifest.graphs[-1]
     sizes = {"observation": (specification.observation_size,), "noise": chunk}
-    sources = sorted(item.source for item in graph.inputs if not _is_tensor(item))
+    sources = sorted(item.source for item in graph.inputs if not is_tensor(item))
     observed = "observation" if graphs == 1 else "graph:observation"
     if sources != sorted([observed] if manifest.noise_shape is None else ["noise", observed]):
         raise ArtifactError(
             f"artifact {path} has graph inputs from {sources}: export it with observation and noise only"
         )
-    fields = [(item.name, item.shape, sizes[_plain(item)]) for item in graph.inputs if not _is_tensor(item)]
+    fields = [(item.name, item.shape, sizes[_plain(item)]) for item in graph.inputs if not is_tensor(item)]
     fields += [(item.name, item.shape, chunk) for item in graph.outputs[:1]]
     if len(graph.outputs) != 1 or manifest.noise_shape not in (None, chunk):
         raise ArtifactError(f"artifact {path} does not give one chunk of {list(chunk)} actions: export it again")
@@ -177,40 +178,3 @@ def _policy_graph(artifact: Artifact) -> Graph:
                 f"artifact {path}: {name} has the shape {list(shape)}, the specification wants {list(size)}: export it again"
             )
     return graph
-
-
-def open_graph(artifact: Artifact, graph: Graph) -> onnxruntime.InferenceSession:
-    """Open `graph` for one thread without spinning; raises ArtifactError if it is not what the manifest says."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", NO_FOLDER)
-    options.log_severity_level = 4
-    try:
-        session = onnxruntime.InferenceSession(artifact.graphs[graph.name], options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise ArtifactError(f"ONNX Runtime cannot open {graph.file} of artifact {artifact.path} ({reason})") from error
-    for kind, actual, declared in (
-        ("inputs", session.get_inputs(), graph.inputs),
-        ("outputs", session.get_outputs(), graph.outputs),
-    ):
-        found = {item.name: item for item in actual}
-        names = {item.name for item in declared}
-        if not names <= set(found) or (kind == "inputs" and names != set(found)):
-            raise ArtifactError(
-                f"artifact {artifact.path}: {graph.file} has the {kind} {sorted(found)}, not the manifest's"
-            )
-        for item in declared:
-            shape = found[item.name].shape
-            same = len(shape) == len(item.shape) and all(
-                not isinstance(axis, int) or axis == size for axis, size in zip(shape, item.shape, strict=True)
-            )
-            if not same or found[item.name].type != TENSOR_TYPES.get(item.dtype):
-                raise ArtifactError(
-                    f"artifact {artifact.path}: {item.name} of {graph.file} is {found[item.name].type}{shape}, the manifest "
-                    f"says {item.dtype}{list(item.shape)}: export it again"
-                )
-    return session

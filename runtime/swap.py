@@ -20,7 +20,8 @@ from pathlib import Path
 
 from poco.artifact import Artifact
 from poco.runtime.actors import ChunkFigures
-from poco.runtime.session import Binding, Floats, Session
+from poco.runtime.backends.backend import Binding
+from poco.runtime.chunk_session import ChunkSession, Floats
 from poco.runtime.trial import Probation, Shadow
 from poco.settings import SwapSettings
 
@@ -59,7 +60,7 @@ SUPERSEDED = "superseded"
 class Bound:
     """One set of weights, bound to the session of its graph; `artifact` is the first one with that graph."""
 
-    session: Session
+    session: ChunkSession
     binding: Binding
     artifact: Artifact
 

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from poco.runtime.session import Floats
+from poco.runtime.chunk_session import Floats
 from poco.settings import SwapSettings
 
 FROZEN_RATIO = 0.05

@@ -13,8 +13,9 @@ from poco.errors import PocoError
 from poco.noise import NoiseSource
 from poco.records import Step
 from poco.runtime.benchmarks.outcome import Floats as Samples
+from poco.runtime.chunk_session import Floats
 from poco.runtime.run_folder import ChunkRecord, RunFolder
-from poco.runtime.session import Floats, Session
+from poco.runtime.session import Session
 from poco.succession import Floats as Weights
 
 ACTION_TOLERANCE = 1e-5

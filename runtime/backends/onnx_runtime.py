@@ -1,0 +1,188 @@
+"""ONNX Runtime as a backend: on the CPU in the memory of numpy arrays, on a CUDA device with its inputs and outputs left there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from poco.artifact import Graph
+from poco.errors import ArtifactError
+from poco.runtime.backends.backend import Array, Memory
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+TENSOR_TYPES = {
+    "float32": "tensor(float)",
+    "float16": "tensor(float16)",
+    "int64": "tensor(int64)",
+    "bool": "tensor(bool)",
+    "uint8": "tensor(uint8)",
+}
+NO_FOLDER = "/dev/null/none"
+"""Where ONNX Runtime looks for external data, so that a graph can name no file; by default it takes the working directory."""
+
+
+class HostMemory:
+    """An array that ONNX Runtime reads and writes in place."""
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+        self.value = onnxruntime.OrtValue.ortvalue_from_numpy(array)
+
+    def write(self, values: Array) -> None:
+        """Copy `values` in; raises ValueError for another number of elements."""
+        self.array[...] = values.reshape(self.array.shape)
+
+    def read(self) -> Array:
+        """Return a copy."""
+        return self.array.copy()
+
+
+class DeviceMemory:
+    """An array on a CUDA device, kept by ONNX Runtime."""
+
+    def __init__(self, array: Array) -> None:
+        self._shape, self._dtype = array.shape, array.dtype
+        self.value = onnxruntime.OrtValue.ortvalue_from_numpy(array, "cuda", 0)
+
+    def write(self, values: Array) -> None:
+        """Copy `values` to the device; raises ValueError for another number of elements."""
+        self.value.update_inplace(np.ascontiguousarray(values.reshape(self._shape), dtype=self._dtype))
+
+    def read(self) -> Array:
+        """Return a copy on the host."""
+        copied: Array = self.value.numpy()
+        return copied
+
+
+class _Binding:
+    def __init__(self, session: onnxruntime.InferenceSession, memories: Mapping[str, Any]) -> None:
+        self._session, self._memories = session, dict(memories)
+        self._io = session.io_binding()
+        for item in session.get_inputs():
+            self._io.bind_ortvalue_input(item.name, memories[item.name].value)
+        for item in session.get_outputs():
+            if item.name in memories:
+                self._io.bind_ortvalue_output(item.name, memories[item.name].value)
+
+    def run(self) -> None:
+        self._session.run_with_iobinding(self._io)
+
+
+class _Opened:
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._session = session
+
+    def bind(self, memories: Mapping[str, Memory]) -> _Binding:
+        return _Binding(self._session, memories)
+
+
+class OnnxRuntimeCpu:
+    """The CPU: threads without spinning, so that the servo beside it keeps its time."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self._threads = threads
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Version and threads."""
+        return {
+            "backend": "onnxruntime-cpu",
+            "version": onnxruntime.__version__,
+            "device": f"{self._threads} thread{'s' if self._threads > 1 else ''}",
+        }
+
+    def memory(self, shape: tuple[int, ...], dtype: str) -> HostMemory:
+        """Return new memory of zeros."""
+        return HostMemory(np.zeros(shape, dtype))
+
+    def constant(self, tensor: Array) -> HostMemory:
+        """Return `tensor` itself as memory."""
+        return HostMemory(tensor)
+
+    def open(self, where: str, graph: Graph, payload: bytes) -> _Opened:
+        """Open `graph`; raises ArtifactError if it is not what the manifest says."""
+        return _Opened(_open(where, graph, payload, self._threads, [CPU]))
+
+
+class OnnxRuntimeCuda:
+    """A CUDA device under ONNX Runtime; every node must run there."""
+
+    def __init__(self) -> None:
+        """Raise ArtifactError if this installation of ONNX Runtime has no CUDA, or there is no device."""
+        remedy = "install onnxruntime-gpu and the driver, or choose --inference.backend onnxruntime-cpu"
+        if CUDA not in onnxruntime.get_available_providers():
+            raise ArtifactError(f"onnxruntime {onnxruntime.__version__} was built without CUDA: {remedy}")
+        try:
+            self.memory((1,), "float32")
+        except Exception as error:
+            raise ArtifactError(
+                f"onnxruntime {onnxruntime.__version__} finds no CUDA device ({_reason(error)}): {remedy}"
+            ) from error
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Version and device."""
+        return {"backend": "onnxruntime-cuda", "version": onnxruntime.__version__, "device": "cuda:0"}
+
+    def memory(self, shape: tuple[int, ...], dtype: str) -> DeviceMemory:
+        """Return new memory of zeros on the device."""
+        return DeviceMemory(np.zeros(shape, dtype))
+
+    def constant(self, tensor: Array) -> DeviceMemory:
+        """Return a copy of `tensor` on the device."""
+        return DeviceMemory(tensor)
+
+    def open(self, where: str, graph: Graph, payload: bytes) -> _Opened:
+        """Open `graph`, as a CUDA graph where no tensor is bound to it (bound ones move); raises ArtifactError."""
+        fixed = not any(item.source.startswith("tensor:") for item in graph.inputs)
+        options = {"device_id": "0", "enable_cuda_graph": "1" if fixed else "0"}
+        session = _open(where, graph, payload, 1, [(CUDA, options)])
+        if session.get_providers()[0] != CUDA:
+            raise ArtifactError(
+                f"artifact {where}: {graph.file} does not run on the CUDA device under onnxruntime {onnxruntime.__version__}: "
+                "install the CUDA libraries it asks for, or choose --inference.backend onnxruntime-cpu"
+            )
+        return _Opened(session)
+
+
+def _open(where: str, graph: Graph, payload: bytes, threads: int, providers: list[Any]) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", NO_FOLDER)
+    if providers != [CPU]:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(payload, options, providers=providers)
+    except Exception as error:
+        raise ArtifactError(f"ONNX Runtime cannot open {graph.file} of artifact {where} ({_reason(error)})") from error
+    for kind, actual, declared in (
+        ("inputs", session.get_inputs(), graph.inputs),
+        ("outputs", session.get_outputs(), graph.outputs),
+    ):
+        found = {item.name: item for item in actual}
+        names = {item.name for item in declared}
+        if not names <= set(found) or (kind == "inputs" and names != set(found)):
+            raise ArtifactError(f"artifact {where}: {graph.file} has the {kind} {sorted(found)}, not the manifest's")
+        for item in declared:
+            shape = found[item.name].shape
+            same = len(shape) == len(item.shape) and all(
+                not isinstance(axis, int) or axis == size for axis, size in zip(shape, item.shape, strict=True)
+            )
+            if not same or found[item.name].type != TENSOR_TYPES.get(item.dtype):
+                raise ArtifactError(
+                    f"artifact {where}: {item.name} of {graph.file} is {found[item.name].type}{shape}, the manifest "
+                    f"says {item.dtype}{list(item.shape)}: export it again"
+                )
+    return session
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

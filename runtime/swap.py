@@ -4,7 +4,7 @@
 OFFERED -> VERIFIED      the gate process
 VERIFIED -> LOADED       weights mapped and bound beside those in use
 LOADED -> SHADOW         runs on every live observation with the same noise, without authority
-SHADOW -> PROBATION      the flip: one assignment, the next chunk continues the motion
+SHADOW -> PROBATION      the flip: one assignment, the next chunk continues the motion; waits until the active one is known
 PROBATION -> ACTIVE      its episodes went well: the robot starts with it from now on
 ACTIVE -> RETIRED        another one became active; it stays bound until then
 any -> REJECTED          with a reason; the generation before drives on
@@ -22,7 +22,8 @@ from poco.artifact import Artifact
 from poco.runtime.actors import ChunkFigures
 from poco.runtime.backends.backend import Binding
 from poco.runtime.chunk_session import ChunkSession, Floats
-from poco.runtime.trial import Probation, Shadow
+from poco.runtime.probation import Probation
+from poco.runtime.trial import Shadow
 from poco.settings import SwapSettings
 
 
@@ -120,7 +121,7 @@ class Swap:
     @property
     def wants_shadow(self) -> bool:
         """Whether the candidate is to be run on the live observation."""
-        return self.candidate is not None and self.candidate.state == SlotState.SHADOW
+        return self.candidate is not None and self.candidate.state == SlotState.SHADOW and not self._shadow.whole
 
     def load(self, slot: Slot) -> None:
         """Take in a verified generation with its weights bound; a candidate that has no authority yet gives way to it."""
@@ -133,8 +134,7 @@ class Swap:
         if self.settings.shadow_chunks > 0:
             self._shadow = Shadow(self.settings)
             self._move(slot, SlotState.SHADOW)
-        else:
-            self._flip(slot)
+        self._flip_if_ready()
 
     def shadowed(
         self, candidate: Floats, live: Floats, seconds: float, *, stretched: bool, live_stretched: bool
@@ -145,21 +145,20 @@ class Swap:
         reason = self._shadow.objection()
         if reason:
             self._reject(reason)
-        elif self._shadow.chunks >= self.settings.shadow_chunks:
-            self._flip(self.candidate)
+        else:
+            self._flip_if_ready()
 
     def chunk(self, figures: ChunkFigures) -> None:
         """Take in how a chunk of the driver went; a candidate on probation that does worse than allowed loses the arm at once."""
+        self._probation.chunk(figures)
         if self.driver is self.candidate:
-            self._probation.chunk(figures.stretched, figures.stopped_first, figures.late, figures.interrupted)
             self._judge_probation()
-        else:
-            self._probation.baseline_chunk(figures.stretched, figures.stopped_first, figures.interrupted)
 
     def episode(self, success: bool, fault: bool) -> None:
         """Take in how an episode of the driver ended."""
         if self.driver is not self.candidate:
             self._probation.baseline_episode(success, fault)
+            self._flip_if_ready()
             return
         self._probation.episode(success, fault)
         self._judge_probation()
@@ -189,6 +188,14 @@ class Swap:
         self.use(self.active.bound)
         return True
 
+    def _flip_if_ready(self) -> None:
+        """Give the arm to a candidate that has been through shadow, once it is known what is usual for the active generation."""
+        slot = self.candidate
+        if slot is None or (slot.state == SlotState.SHADOW and not self._shadow.whole):
+            return
+        if self.settings.probation_episodes == 0 or self._probation.baseline_known:
+            self._flip(slot)
+
     def _flip(self, slot: Slot) -> None:
         self.use(slot.bound)
         self._move(slot, SlotState.PROBATION)
@@ -212,6 +219,7 @@ class Swap:
         assert self.candidate is not None
         if self.driver is self.candidate:
             self.use(self.active.bound)
+            self._probation.lost_the_arm()
         self._move(self.candidate, SlotState.REJECTED, reason)
         self.candidate = None
 

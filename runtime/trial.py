@@ -1,10 +1,8 @@
-"""What a new generation has to show: in shadow beside the live policy, then on probation with the arm in its hands."""
+"""What a new generation has to show in shadow beside the live policy, without authority."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Collection
 
 import numpy as np
 
@@ -16,11 +14,6 @@ FROZEN_RATIO = 0.05
 
 FROZEN_CHUNKS = 8
 """So many chunks are needed before calling anything frozen."""
-
-BASELINE_CHUNKS = 500
-BASELINE_EPISODES = 50
-DOUBT = 0.05
-"""A result that a generation as good as allowed would give more rarely than this counts against it."""
 
 
 class Shadow:
@@ -49,13 +42,18 @@ class Shadow:
             self._live.append(live)
 
     @property
+    def whole(self) -> bool:
+        """Whether the candidate has been looked at for long enough."""
+        return self.chunks >= self._settings.shadow_chunks
+
+    @property
     def distance(self) -> float:
         """Root mean square difference between the candidate's actions and the live ones, in action units [-1, 1]."""
         return math.sqrt(self._square_distance / max(1, self.chunks))
 
     def objection(self) -> str:
         """Return what speaks against the candidate so far, with value and limit, or nothing."""
-        settings, whole = self._settings, self.chunks >= self._settings.shadow_chunks
+        settings, whole = self._settings, self.whole
         if not self._finite:
             return "not finite: its chunk holds a number that is not finite"
         if whole and (median_s := float(np.median(self._seconds))) > settings.inference_max_s:
@@ -69,100 +67,6 @@ class Shadow:
         if self.chunks >= FROZEN_CHUNKS and spread < FROZEN_RATIO * live:
             return f"frozen: its chunks vary by {spread:.1e} over observations, the live ones by {live:.1e}"
         return ""
-
-
-class Probation:
-    """Counts how a candidate does with the arm in its hands, against how the active generation did."""
-
-    def __init__(self, settings: SwapSettings) -> None:
-        self._settings = settings
-        self._slowed: deque[bool] = deque(maxlen=BASELINE_CHUNKS)
-        self._successes: deque[bool] = deque(maxlen=BASELINE_EPISODES)
-        self._held: deque[bool] = deque(maxlen=BASELINE_EPISODES)
-        self._faulted: deque[bool] = deque(maxlen=BASELINE_EPISODES)
-        self._baseline_holds = 0
-        self.begin()
-
-    def begin(self) -> None:
-        """Start counting anew for another candidate."""
-        self._chunks = self._slow = self._late = 0
-        self._holds = self._held_episodes = self._faults = 0
-        self._in_episode = False
-        self._outcomes: list[bool] = []
-
-    def promoted(self) -> None:
-        """Make the candidate's episodes the measure for the next one."""
-        self._successes.extend(self._outcomes)
-
-    @property
-    def served(self) -> bool:
-        """Whether the candidate has run as many episodes as probation lasts."""
-        return len(self._outcomes) >= self._settings.probation_episodes
-
-    def chunk(self, stretched: bool, stopped_first: bool, late: bool, interrupted: bool) -> None:
-        """Take in one chunk of the candidate."""
-        self._chunks += 1
-        self._slow += stretched or stopped_first
-        self._late += late
-        self._holds += interrupted
-        self._in_episode = True
-
-    def episode(self, success: bool, fault: bool) -> None:
-        """Take in one episode of the candidate."""
-        self._outcomes.append(success)
-        self._faults += fault
-        self._held_episodes += self._holds > self._settings.holds_max
-        self._holds, self._in_episode = 0, False
-
-    def baseline_chunk(self, stretched: bool, stopped_first: bool, interrupted: bool) -> None:
-        """Take in one chunk of the active generation."""
-        self._slowed.append(stretched or stopped_first)
-        self._baseline_holds += interrupted
-
-    def baseline_episode(self, success: bool, fault: bool) -> None:
-        """Take in one episode of the active generation."""
-        self._successes.append(success)
-        self._faulted.append(fault)
-        self._held.append(self._baseline_holds > self._settings.holds_max)
-        self._baseline_holds = 0
-
-    def objection(self) -> str:
-        """Return what speaks against the candidate so far, with value and limit, or nothing."""
-        settings = self._settings
-        begun = len(self._outcomes) + self._in_episode
-        if self._faults and too_many(self._faults, begun, self._faulted):
-            return f"fault: the arm latched a fault in {self._faults} of {begun} episodes, usual are {share(self._faulted):.0%}"
-        if self._late > settings.late_max:
-            return f"late: {self._late} chunks came after their attach tick, the limit is {settings.late_max}"
-        held = self._held_episodes + (self._holds > settings.holds_max)
-        if held and too_many(held, begun, self._held):
-            return (
-                f"holds: the arm was brought to more than {settings.holds_max} holds in {held} of {begun} episodes, "
-                f"usual are {share(self._held):.0%}"
-            )
-        allowed = min(1.0, float(np.mean(self._slowed or [0.0])) + settings.clip_margin)
-        if self._chunks and at_least(self._slow, self._chunks, allowed) < DOUBT:
-            return f"limits: {self._slow} of {self._chunks} chunks had to be slowed down, the limit is {allowed:.0%}"
-        count, succeeded = len(self._outcomes), sum(self._outcomes)
-        expected = float(np.mean(self._successes or [0.0])) - settings.success_margin
-        if count and expected > 0.0 and at_least(count - succeeded, count, 1.0 - expected) < DOUBT:
-            return f"success: {succeeded} of {count} episodes, where more than {expected:.0%} were due"
-        return ""
-
-
-def share(seen: Collection[bool]) -> float:
-    """Return the share of `seen` that is true, 0 where nothing was seen."""
-    return sum(seen) / max(1, len(seen))
-
-
-def too_many(hits: int, trials: int, usual: Collection[bool]) -> bool:
-    """Tell whether `hits` in `trials` are more than chance where the active generation has the share of `usual`."""
-    return at_least(hits, trials, share(usual)) < DOUBT
-
-
-def at_least(hits: int, trials: int, rate: float) -> float:
-    """Return the probability of `hits` or more in `trials` at `rate` each (binomial upper tail)."""
-    return sum(math.comb(trials, k) * rate**k * (1.0 - rate) ** (trials - k) for k in range(hits, trials + 1))
 
 
 def _spread(chunks: list[Floats]) -> float:

@@ -63,7 +63,7 @@ class Options:
     """Loopback address of simulated arm and learner."""
     seed: int = 0
     """Seed of task, policy noise and learner."""
-    robot_flags: str = "--swap.probation_episodes 3"
+    robot_flags: str = "--swap.probation_episodes 3 --swap.probation_episodes_max 8"
     """Further flags for poco-runtime, in one word: --robot-flags="..."."""
     learner_flags: str = ""
     """Further flags for poco-learner serve, in one word."""

@@ -139,10 +139,11 @@ class SwapSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     `trust` is the folder with the root key and the list of publishers (empty: the policy is never replaced), `store` the one of the
     robot's artifacts (empty: store-<robot.name> beside the run folder).
     `shadow_chunks` it is run beside the live one (0: not at all), taking at most `inference_max_s` (s, median) and differing by
-    at most `distance_max` (action units, root mean square); `probation_episodes` it drives on trial (0: none) at `probation_speed`,
-    with at most `late_max` late chunks; episodes with more than `holds_max` unwanted holds, and faults, may be as many as under
-    the active generation. `clip_margin` is how many more chunks than under that one may break limits (fraction), `success_margin`
-    how much lower its success may be (fraction).
+    at most `distance_max` (action units, root mean square). Then it drives on trial at `probation_speed`, as soon as the active
+    generation has been seen in `baseline_episodes`. It lasts `probation_episodes` (0: none) to `probation_episodes_max`, till its
+    share of good episodes is told from `bad_ratio` times the usual one. Not good is an episode that failed or latched a fault,
+    with more than `late_max` late chunks or `holds_max` unwanted holds, or with `clip_margin` more chunks slowed down than usual
+    (fraction, in shadow too); each of these is compared by itself.
     `generation_span` is how far ahead of the newest generation taken an offer may be, `offer_bytes_max` how large.
     """
 
@@ -151,14 +152,24 @@ class SwapSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     shadow_chunks: Annotated[int, msgspec.Meta(ge=0, le=100_000)]
     inference_max_s: Positive
     distance_max: Positive
+    baseline_episodes: Annotated[int, msgspec.Meta(ge=0, le=50)]
     probation_episodes: Annotated[int, msgspec.Meta(ge=0, le=1000)]
+    probation_episodes_max: Annotated[int, msgspec.Meta(ge=1, le=10_000)]
     probation_speed: Annotated[float, msgspec.Meta(ge=0.05, le=1.0)]
     late_max: Annotated[int, msgspec.Meta(ge=0)]
     holds_max: Annotated[int, msgspec.Meta(ge=0)]
     clip_margin: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
-    success_margin: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+    bad_ratio: Annotated[float, msgspec.Meta(ge=0.01, le=0.9)]
     generation_span: Annotated[int, msgspec.Meta(ge=1)]
     offer_bytes_max: Annotated[int, msgspec.Meta(ge=1 << 16)]
+
+    def __post_init__(self) -> None:
+        """Refuse a trial that would be over before it has begun to count."""
+        if self.probation_episodes_max < self.probation_episodes:
+            raise ValueError(
+                f"swap.probation_episodes_max is {self.probation_episodes_max} episodes, must be at least probation_episodes, "
+                f"which is {self.probation_episodes}"
+            )
 
 
 class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

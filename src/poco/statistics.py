@@ -15,17 +15,26 @@ Z_95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
 
 
-def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Return the 95 % Wilson score interval of a success rate, (0, 1) where nothing was tried.
+def wilson_interval(successes: int, trials: int, quantile: float = Z_95) -> tuple[float, float]:
+    """Return the Wilson score interval of a success rate (95 % without `quantile`), (0, 1) where nothing was tried.
 
     Formula: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927). Any process may call it.
     """
     if trials == 0:
         return 0.0, 1.0
-    rate, share = successes / trials, Z_95**2 / trials
+    rate, share = successes / trials, quantile**2 / trials
     center = (rate + share / 2.0) / (1.0 + share)
-    half = Z_95 / (1.0 + share) * math.sqrt(rate * (1.0 - rate) / trials + share / (4.0 * trials))
+    half = quantile / (1.0 + share) * math.sqrt(rate * (1.0 - rate) / trials + share / (4.0 * trials))
     return max(0.0, center - half), min(1.0, center + half)
+
+
+def likelihood_ratio_log(successes: int, trials: int, expected: float, bad: float) -> float:
+    """Return how much likelier `successes` in `trials` are at the rate `bad` than at `expected` (natural logarithm).
+
+    Both rates lie inside (0, 1). The quantity of A. Wald's sequential test, Ann. Math. Stat. 16 (1945). Any process may call it.
+    """
+    failures = trials - successes
+    return successes * math.log(bad / expected) + failures * math.log((1.0 - bad) / (1.0 - expected))
 
 
 def difference_interval(first: tuple[int, int], last: tuple[int, int]) -> tuple[float, float]:

@@ -29,7 +29,8 @@ def test_what_was_learned_drives_the_arm(tmp_path: Path) -> None:
     address, out, run = free_address(HOST), tmp_path / "served", tmp_path / "run"
     files = ("--config", tmp_path / "recipe.yaml", "--out", out, "--signing-key", tmp_path / "trust" / "learner.key")
     learner = Program("poco-learner", "serve", "--artifact", ARTIFACT, *files, "--bind", address, folder=tmp_path)
-    pace = ("--emulator.pacing", "lockstep", "--swap.shadow_chunks", "2", "--swap.probation_episodes", "1")
+    trial = ("--swap.shadow_chunks", "2", "--swap.baseline_episodes", "0", "--swap.probation_episodes", "1")
+    pace = ("--emulator.pacing", "lockstep", *trial)
     where = ("--robot.host", HOST, "--link", address, "--swap.trust", tmp_path / "trust" / "robot", "--out", run)
     robot = Program("poco-runtime", "--policy", ARTIFACT, *where, *pace, "--episodes", "1000", folder=tmp_path)
     try:

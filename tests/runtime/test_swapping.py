@@ -86,7 +86,8 @@ def test_generations_take_over_while_the_arm_moves(watch: Callable[..., Watched]
 
 def test_what_does_badly_never_keeps_the_arm(watch: Callable[..., Watched], workshop: Workshop) -> None:
     """A frozen policy stays in shadow; one that a killed process was trying is not tried again; the operator is obeyed."""
-    watched = watch("127.0.44.2", "--swap.shadow_chunks", "8", "--swap.probation_episodes", str(MANY))
+    trial = {"shadow_chunks": 8, "baseline_episodes": 0, "probation_episodes": MANY, "probation_episodes_max": MANY}
+    watched = watch("127.0.44.2", *(word for key, value in trial.items() for word in (f"--swap.{key}", str(value))))
     frozen, good, tried, newest = range(watched.first + 1, watched.first + 5)
     still: dict[str, Floats] = {
         key: (tensor * (tensor.ndim < 2)).astype(np.float32) for key, tensor in workshop.artifact.tensors.items()

@@ -90,7 +90,16 @@ class SecondClient(_Fault, frozen=True, kw_only=True, tag="second_client"):
     """Somebody else connects to the arm and sends it a command that would tear it away."""
 
 
-Fault = Drop | Delay | Reorder | Stall | Silence | Reflex | UserStop | NotFinite | StaleAfterRecovery | SecondClient
+class Push(_Fault, frozen=True, kw_only=True, tag="push"):
+    """Somebody pushes at the end effector with `force_n` (N, base frame) for `ticks`."""
+
+    force_n: tuple[float, float, float]
+    ticks: Ticks
+
+
+Fault = (
+    Drop | Delay | Reorder | Stall | Silence | Reflex | UserStop | NotFinite | StaleAfterRecovery | SecondClient | Push
+)
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

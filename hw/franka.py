@@ -42,6 +42,12 @@ class FrankaArm:
         self._robot: Any = None
         self._control: Any = None
         self._library: Any = None
+        self._model: Any = None
+
+    @property
+    def driven_by_torque(self) -> bool:
+        """Whether `write` takes torques of the servo's own law instead of set-points for the arm's."""
+        return self.settings.control != "position"
 
     def connect(self) -> None:
         """Open the connection, ending an earlier one; raises ArmError with the remedy when nothing answers or versions differ."""
@@ -69,7 +75,7 @@ class FrankaArm:
 
     def disconnect(self) -> None:
         """Give the connection back; a motion that still runs is preempted."""
-        self._control = self._robot = None
+        self._control = self._model = self._robot = None
 
     def check_ready(self, recover: bool) -> None:
         """Check mode, errors, start pose and communication before the first motion; raises ArmError with the remedy."""
@@ -87,7 +93,10 @@ class FrankaArm:
         self._check_communication()
 
     def configure(self) -> None:
-        """Set stiffness, collision thresholds and load, all only allowed while Idle; raises ArmError if refused."""
+        """Set stiffness, collision thresholds and load, all only allowed while Idle; raises ArmError if refused.
+
+        For torques the vendor's model is fetched too.
+        """
         settings = self.settings
         torque, force = list(settings.collision_torque_nm), list(settings.collision_force_n)
         try:
@@ -95,15 +104,20 @@ class FrankaArm:
             self._robot.set_joint_impedance(list(settings.joint_impedance_nm_rad))
             load = settings.load
             self._robot.set_load(load.mass_kg, list(load.center_m), list(load.inertia_kg_m2))
+            if self.driven_by_torque:
+                self._model = self._robot.load_model()
         except Exception as error:
             raise ArmError(
                 f"the arm refused a setting ({_text(error)}): it must be Idle and the values in range"
             ) from error
 
     def start(self) -> None:
-        """Start the joint position motion with the arm's own joint impedance controller; raises ArmError if rejected."""
+        """Start the motion, joint positions under the arm's own impedance controller or torques; raises ArmError if rejected."""
         try:
-            self._control = self._robot.start_joint_position_control(self._library.ControllerMode.JointImpedance)
+            if self.driven_by_torque:
+                self._control = self._robot.start_torque_control()
+            else:
+                self._control = self._robot.start_joint_position_control(self._library.ControllerMode.JointImpedance)
         except Exception as error:
             raise ArmError(f"the arm rejected the motion ({_text(error)}): see Desk") from error
 
@@ -111,9 +125,16 @@ class FrankaArm:
         """Return the next vendor RobotState of the running motion (blocks at most 1.02 s); raises the library's exceptions."""
         return self._control.readOnce()[0]
 
-    def write(self, q: Sequence[float], finished: bool = False) -> None:
-        """Send joint set-points `q` [7] (rad); with `finished` ends the motion and returns when the arm has confirmed."""
-        command = self._library.JointPositions(q)
+    def dynamics(self, state: Any) -> tuple[list[float], list[float]]:
+        """Return Coriolis torque [7] (N m) and the end effector's Jacobian [42] (base frame, by columns) of the vendor's model."""
+        return self._model.coriolis(state), self._model.zero_jacobian(state)
+
+    def write(self, values: Sequence[float], finished: bool = False) -> None:
+        """Send set-points [7] (rad), or torques [7] (N m) where these drive the arm; `finished` ends the motion.
+
+        Returns from that when the arm has confirmed.
+        """
+        command = self._library.Torques(values) if self.driven_by_torque else self._library.JointPositions(values)
         command.motion_finished = finished
         self._control.writeOnce(command)
 

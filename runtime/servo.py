@@ -18,6 +18,7 @@ import msgspec
 
 from poco._core import Servo, realtime_setup
 from poco.clock import monotonic_ns
+from poco.control import servo_law
 from poco.errors import ArmError, PocoError, RealtimeError, exit_with
 from poco.hw.franka import FrankaArm, mode_number, tick_of
 from poco.limits import STEP_MARGINS, fr3_limits
@@ -33,6 +34,7 @@ OOM_SCORE, NEVER = Path("/proc/self/oom_score_adj"), "-1000"
 def follow(arm: FrankaArm, servo: Servo) -> None:
     """Run the 1 kHz loop until the servo has finished; whatever the library raises ends it."""
     read, step, sent, write = arm.read, servo.tick, servo.sent, arm.write
+    by_torque, dynamics, torque = arm.driven_by_torque, arm.dynamics, servo.torque
     while not servo.finished:
         state = read()
         command = step(
@@ -48,6 +50,8 @@ def follow(arm: FrankaArm, servo: Servo) -> None:
             mode_number(state),
             int(bool(state.current_errors)),
         )
+        if by_torque:
+            command = torque(state.tau_J_d, *dynamics(state))
         write(command, servo.finished)
         sent()
 
@@ -131,7 +135,8 @@ def main() -> None:
         specification = options.specification()
         limits = fr3_limits(STEP_MARGINS, settings.guards.guards(), specification.tip)
         limits["hold_timeout_ticks"] = round(settings.servo.hold_timeout_s * 1000.0)
-        servo = Servo(memory.native, limits, SUPERVISOR_TIMEOUT_S, settings.servo.orphan_hold_s)
+        law = servo_law(settings.robot.control, settings.robot.impedance)
+        servo = Servo(memory.native, limits, SUPERVISOR_TIMEOUT_S, settings.servo.orphan_hold_s, law)
         missing = prepare(arm, recover=options.recover) + spare_from_oom_killer() + look_for_memory_limit()
         print("ready " + "; ".join(missing), flush=True)
         word, _, silence_s = sys.stdin.readline().partition(" ")

@@ -33,7 +33,8 @@ class SimulatedArm:
     """One FR3 in a MuJoCo scene whose first seven degrees of freedom are its joints.
 
     `q`, `dq` are live views of the simulation (rad, rad/s); `tau` (N m, with gravity) is the last torque of the law,
-    `tau_ext` (N m) the filtered torque that contacts exert on the joints. Arrays are [7] and must not be written to.
+    `tau_ext` (N m) the filtered torque that contacts and `push` exert on the joints. Arrays are [7] and must not be written to,
+    but for `push` (N m): what somebody who pushes the arm adds to every joint.
     After every call, positions, contacts and inertia in `data` belong to the present `q`. One process, one thread.
     """
 
@@ -45,6 +46,9 @@ class SimulatedArm:
         self.dq: Floats = data.qvel[:JOINTS]
         self.tau = np.zeros(JOINTS)
         self.tau_ext = np.zeros(JOINTS)
+        self.push = np.zeros(JOINTS)
+        self._still = mujoco.MjData(model)
+        self._gravity = np.zeros(model.nv)
         self._flange = data.site("flange")
         self._end_effector = data.site("end_effector")
         self._bias: Floats = data.qfrc_bias[:JOINTS]
@@ -111,14 +115,43 @@ class SimulatedArm:
         work -= self.dq
         work *= self._damping
         tau += work
+        self._simulate()
+
+    def advance_by_torque(self, tau_d: Floats) -> None:
+        """Simulate one tick of 1 ms under a client's torque `tau_d` [7] (N m), to which the arm adds gravity and nothing else.
+
+        The sum is clipped at TORQUE_MAX_NM.
+        """
+        np.add(self.gravity(), tau_d, out=self.tau)
+        self._simulate()
+
+    def gravity(self) -> Floats:
+        """Return the torque [7] (N m) that holds the arm and what it carries against gravity where it is; a view."""
+        still = self._still
+        still.qpos[:] = self.data.qpos
+        mujoco.mj_kinematics(self.model, still)
+        mujoco.mj_comPos(self.model, still)
+        mujoco.mj_rne(self.model, still, 0, self._gravity)
+        gravity: Floats = self._gravity[:JOINTS]
+        return gravity
+
+    def _simulate(self) -> None:
+        tau, work = self.tau, self._work
         np.minimum(tau, TORQUE_MAX_NM, out=tau)
         np.maximum(tau, _TORQUE_MIN_NM, out=tau)
-        self._applied[:] = tau
+        np.add(tau, self.push, out=self._applied)
         mujoco.mj_step2(self.model, self.data)
-        np.subtract(self._contact, self.tau_ext, out=work)
+        np.add(self._contact, self.push, out=work)
+        work -= self.tau_ext
         work *= self._filter_gain
         self.tau_ext += work
         mujoco.mj_step1(self.model, self.data)
+
+    def translation_jacobian(self, point_m: Floats) -> Floats:
+        """Return d(point)/dq [3, 7] (m/rad) of the `point_m` [3] (base frame) where it moves with the hand."""
+        jacobian = np.zeros((3, self.model.nv))
+        mujoco.mj_jac(self.model, self.data, jacobian, None, point_m, self.model.body("hand").id)
+        return jacobian[:, :JOINTS]
 
     def refresh(self) -> None:
         """Recompute positions and contacts after a task moved one of its own bodies."""

@@ -17,6 +17,7 @@ from ..fault_script import (
     Entry,
     Fault,
     NotFinite,
+    Push,
     Reflex,
     ReflexName,
     Reorder,
@@ -85,6 +86,8 @@ class Adversary:
         self._started = True
         self._tick = 0
         self._silent_until = -1
+        self._pushed_until = -1
+        self._force_n = np.zeros(3)
         self._not_finite: list[str] = []
         self._stale_after_recovery = 0
         self._stale_states = 0
@@ -113,6 +116,7 @@ class Adversary:
             due += [fault for rate, fault in self._rates if self._random.random() < rate]
         for fault in due:
             self._inject(fault)
+        self._push()
         self._tick += 1
 
     def outgoing(self, state: memoryview) -> list[Packet]:
@@ -158,6 +162,17 @@ class Adversary:
                 self._stale_after_recovery = count
             case SecondClient():
                 self._intrude()
+            case Push(force_n=force_n, ticks=ticks):
+                self._force_n[:] = force_n
+                self._pushed_until = self._tick + ticks
+
+    def _push(self) -> None:
+        """Let the force of a push act where the end effector is now."""
+        arm = self._robot.arm
+        if self._tick < self._pushed_until:
+            arm.push[:] = self._force_n @ arm.translation_jacobian(self._robot.tool.O_T_EE[:3, 3])
+        elif self._tick == self._pushed_until:
+            arm.push[:] = 0.0
 
     def _falsified(self, state: memoryview) -> Packet:
         if not self._stale_states and not self._not_finite:

@@ -54,6 +54,10 @@ class CommandedMotion:
         self.dq += change
         self.q += self.dq * TICK_S
 
+    def accompany(self, q: Floats, dq: Floats) -> None:
+        """Be where the arm is measured to be, `q`, `dq` [7] (rad, rad/s), because something else than this motion drives it."""
+        self.q[:], self.dq[:], self.ddq[:] = q, dq, 0.0
+
     def give_way(self, q: Floats) -> None:
         """Stop pushing: command rest where the arm is measured to be, at `q` [7] (rad)."""
         self.q[:], self.dq[:], self.ddq[:] = q, 0.0, 0.0

@@ -204,6 +204,7 @@ class MoveController(IntEnum):
     """Controller asked for by Move; the state says the same number, or IDLE."""
 
     JOINT_IMPEDANCE = 0
+    EXTERNAL = 2
     IDLE = 3
 
 
@@ -211,15 +212,19 @@ class MoveGenerator(IntEnum):
     """Motion generator asked for by Move; the state says this number + 1, or 0 when idle."""
 
     JOINT_POSITION = 0
+    NONE = 4
 
 
 STATE_GENERATOR_IDLE = 0
 STATE_GENERATOR_JOINT_POSITION = 1
+STATE_GENERATOR_NONE = 5
 
 
 class Error(IntEnum):
     """Flags of `errors` and `reflex_reason` that the emulated arm raises (index into the 41 bytes)."""
 
+    MEASURED_POSITION_LIMITS = 0
+    MEASURED_VELOCITY = 3
     JOINT_REFLEX = 6
     CARTESIAN_REFLEX = 7
     START_POSE_INVALID = 11
@@ -229,6 +234,8 @@ class Error(IntEnum):
     JOINT_ACCELERATION_DISCONTINUITY = 15
     COMMUNICATION_CONSTRAINTS = 25
     POWER_LIMIT = 26
+    TORQUE_DISCONTINUITY = 32
+    TORQUE_RANGE = 34
 
 
 def request_size(command: Command) -> int:

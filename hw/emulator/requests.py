@@ -29,6 +29,12 @@ JOINT_IMPEDANCE_MAX_NM_RAD = 14_250.0
 CARTESIAN_IMPEDANCE_RANGE = np.array([[10.0, 3000.0]] * 3 + [[1.0, 300.0]] * 3)
 """Ranges the vendor documents for the setters (N m/rad; N/m and N m/rad)."""
 
+MOTIONS = (
+    (MoveController.JOINT_IMPEDANCE, MoveGenerator.JOINT_POSITION),
+    (MoveController.EXTERNAL, MoveGenerator.NONE),
+)
+"""Controller and generator of the motions that are emulated."""
+
 _ROTATION_TOLERANCE = 1e-5
 
 
@@ -41,6 +47,7 @@ class Requests:
         self._datagram = datagram
         self._model = fr3_urdf().encode()
         self._waiting_move: int | None = None
+        self._asked_controller = MoveController.JOINT_IMPEDANCE
         self._running_move: int | None = None
         self._recovery: int | None = None
         self._setters: dict[Command, Callable[[Payload], bool]] = {
@@ -92,19 +99,21 @@ class Requests:
 
     def _move(self, command_id: int, payload: Payload) -> list[bytes]:
         robot = self._robot
-        supported = (
-            payload["controller_mode"] == MoveController.JOINT_IMPEDANCE
-            and payload["generator_mode"] == MoveGenerator.JOINT_POSITION
-            and not payload["use_async"]
-        )
-        if not supported or robot.mode is not RobotMode.IDLE or self._waiting_move is not None:
+        mode = int(payload["controller_mode"]), int(payload["generator_mode"])
+        if (
+            mode not in MOTIONS
+            or payload["use_async"]
+            or robot.mode is not RobotMode.IDLE
+            or self._waiting_move is not None
+        ):
             return [_status(Command.MOVE, command_id, MoveStatus.NOT_POSSIBLE)]
         self._waiting_move = command_id
+        self._asked_controller = MoveController(mode[0])
         return self.progress()
 
     def _start(self, command_id: int) -> bytes:
         self._running_move = command_id
-        self._robot.begin_motion()
+        self._robot.begin_motion(self._asked_controller)
         return _status(Command.MOVE, command_id, MoveStatus.MOTION_STARTED)
 
     def _recover(self, command_id: int) -> list[bytes]:

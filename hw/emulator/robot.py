@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .arm import SimulatedArm
+from .commanded_torque import CommandedTorque, measured_violations
 from .contact import ContactWatch
 from .motion_check import CommandedMotion, MotionCheck
-from .protocol import Error, MoveStatus, RobotMode
+from .protocol import Error, MoveController, MoveStatus, RobotMode
 from .tool import Tool
 
 MISSED_COMMANDS_MAX = 20
@@ -53,6 +54,8 @@ class EmulatedRobot:
         self.tool = Tool(arm)
         self.contact = ContactWatch(arm, self.tool)
         self.motion = CommandedMotion(arm.q)
+        self.torque = CommandedTorque()
+        self.controller = MoveController.IDLE
         self.mode = RobotMode.IDLE
         self.tick = 1
         self.errors = np.zeros(41, np.uint8)
@@ -79,6 +82,11 @@ class EmulatedRobot:
         return self.mode is RobotMode.MOVE
 
     @property
+    def driven_by_torque(self) -> bool:
+        """Whether a client's own controller moves the arm."""
+        return self.controller is MoveController.EXTERNAL
+
+    @property
     def first_state_of_motion(self) -> bool:
         """Whether the newest state is the one in which the modes switched; a client does not answer it."""
         return self.moving and self.tick <= self._started_at
@@ -98,9 +106,14 @@ class EmulatedRobot:
         """Share of the last 100 ticks with an accepted command; 0 when no motion runs."""
         return float(self._window.mean()) if self.moving else 0.0
 
-    def begin_motion(self) -> None:
-        """Enter a joint position motion under the joint impedance law with the next state; the robot must be settled."""
+    def begin_motion(self, controller: MoveController = MoveController.JOINT_IMPEDANCE) -> None:
+        """Enter a motion with the next state; the robot must be settled.
+
+        JOINT_IMPEDANCE takes joint positions and follows them by the arm's own law, EXTERNAL takes torques.
+        """
         self.mode = RobotMode.MOVE
+        self.controller = controller
+        self.torque.begin()
         self.reflex_reason[:] = 0
         self.ended = None
         self.commanded = False
@@ -136,7 +149,7 @@ class EmulatedRobot:
         """Take in one COMMAND record; only an answer to the newest state counts."""
         if not self.moving or int(command["message_id"]) != self.tick:
             self.counts.late += 1
-        elif not np.isfinite(command["q_c"]).all():
+        elif not np.isfinite(command["tau_J_d" if self.driven_by_torque else "q_c"]).all():
             self.counts.invalid += 1
         else:
             self._pending = command
@@ -151,11 +164,17 @@ class EmulatedRobot:
     def advance(self) -> None:
         """Live through one tick: follow the command or brake, simulate, feel for contacts."""
         self._answer_lost = False
-        if self.moving:
+        if self.driven_by_torque:
+            self._follow_torque()
+        elif self.moving:
             self._follow()
         elif not self.motion.at_rest:
             self.motion.brake(self._brake_deceleration)
-        self.arm.advance(self.motion.q, self.motion.dq, self.motion.ddq)
+        if self.driven_by_torque:
+            self.arm.advance_by_torque(self.torque.tau)
+            self.motion.accompany(self.arm.q, self.arm.dq)
+        else:
+            self.arm.advance(self.motion.q, self.motion.dq, self.motion.ddq)
         self.tick += 1
         self.contact.update(accelerating=bool(self.motion.ddq.any()))
         if self.moving and (collisions := self.contact.collisions):
@@ -165,11 +184,34 @@ class EmulatedRobot:
             self.errors[:] = 0
             self.mode = RobotMode.IDLE
 
-    def _follow(self) -> None:
+    def _next_command(self) -> npt.NDArray[np.void] | None:
         command, self._pending = self._pending, None
         self._window[self.tick % SUCCESS_WINDOW_TICKS] = command is not None
         if command is None:
             self._miss()
+        return command
+
+    def _follow_torque(self) -> None:
+        """Take the next torque, or keep the last one where it is lost; an arm whose motion ends here brakes by its own law."""
+        command = self._next_command()
+        violations = measured_violations(self.arm.q, self.arm.dq) if self.moving else []
+        if command is not None:
+            violations += self.torque.violations(command["tau_J_d"])
+        if violations:
+            self._reflex(violations)
+        elif command is not None:
+            self.commanded = True
+            self._missed_in_row = 0
+            self.counts.taken += 1
+            self.torque.take(command["tau_J_d"])
+            if command["torque_command_finished"]:
+                self._end(MoveStatus.SUCCESS)
+        if not self.moving:
+            self.motion.brake(self._brake_deceleration)
+
+    def _follow(self) -> None:
+        command = self._next_command()
+        if command is None:
             return
         q = command["q_c"]
         dq, ddq = self.motion.differentiate(q)
@@ -192,9 +234,11 @@ class EmulatedRobot:
         self.counts.lost += 1
         self._missed_in_row += 1
         if self._missed_in_row >= MISSED_COMMANDS_MAX:
+            driven_by_torque = self.driven_by_torque
             self._reflex([Error.COMMUNICATION_CONSTRAINTS])
-            self.motion.brake(self._brake_deceleration)
-        else:
+            if not driven_by_torque:
+                self.motion.brake(self._brake_deceleration)
+        elif not self.driven_by_torque:
             self.motion.extrapolate()
 
     def _reflex(self, errors: Sequence[Error]) -> None:
@@ -206,5 +250,6 @@ class EmulatedRobot:
 
     def _end(self, status: MoveStatus) -> None:
         self.mode = RobotMode.IDLE
+        self.controller = MoveController.IDLE
         self.ended = status
         self._pending = None

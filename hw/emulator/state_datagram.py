@@ -10,11 +10,22 @@ from poco.clock import TICKS_PER_SECOND
 from poco.limits import JOINTS
 
 from .arm import site_pose
-from .protocol import STATE, STATE_GENERATOR_IDLE, STATE_GENERATOR_JOINT_POSITION, MoveController
+from .protocol import (
+    STATE,
+    STATE_GENERATOR_IDLE,
+    STATE_GENERATOR_JOINT_POSITION,
+    STATE_GENERATOR_NONE,
+    MoveController,
+)
 from .robot import EmulatedRobot
 
 Floats = npt.NDArray[np.float64]
 
+GENERATORS = {
+    MoveController.IDLE: STATE_GENERATOR_IDLE,
+    MoveController.JOINT_IMPEDANCE: STATE_GENERATOR_JOINT_POSITION,
+    MoveController.EXTERNAL: STATE_GENERATOR_NONE,
+}
 GRAVITY_M_S2 = (0.0, 0.0, -9.81)
 
 
@@ -61,7 +72,7 @@ class StateDatagram:
         field["dq_d"][:] = motion.dq
         field["ddq_d"][:] = motion.ddq
         field["tau_J"][:] = arm.tau
-        field["tau_J_d"][:] = arm.tau - arm.tau_bias
+        field["tau_J_d"][:] = robot.torque.tau if robot.driven_by_torque else arm.tau - arm.tau_bias
         field["dtau_J"][:] = (arm.tau - self._last_tau) * TICKS_PER_SECOND
         self._last_tau[:] = arm.tau
         field["tau_ext_hat_filtered"][:] = arm.tau_ext
@@ -74,8 +85,8 @@ class StateDatagram:
         field["O_T_EE"][:] = robot.tool.O_T_EE.ravel(order="F")
         field["elbow"][:] = arm.q[2], -1.0 if arm.q[3] < 0 else 1.0
         self._update_desired(motion.q, motion.dq)
-        field["motion_generator_mode"][:] = STATE_GENERATOR_JOINT_POSITION if robot.moving else STATE_GENERATOR_IDLE
-        field["controller_mode"][:] = MoveController.JOINT_IMPEDANCE if robot.moving else MoveController.IDLE
+        field["motion_generator_mode"][:] = GENERATORS[robot.controller]
+        field["controller_mode"][:] = robot.controller
         field["robot_mode"][:] = robot.mode
         field["errors"][:] = robot.errors
         field["reflex_reason"][:] = robot.reflex_reason

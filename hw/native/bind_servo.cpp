@@ -47,20 +47,48 @@ nb::list tick(Servo& servo, int64_t tick, nb::handle q, nb::handle dq, nb::handl
   return as_list(servo.tick(state).q);
 }
 
+nb::list torque(Servo& servo, nb::handle tau_d, nb::handle coriolis, nb::handle jacobian) {
+  Dynamics dynamics;
+  read_doubles(tau_d, dynamics.tau_d, "tau_d");
+  read_doubles(coriolis, dynamics.coriolis, "coriolis");
+  read_doubles(jacobian, dynamics.jacobian, "jacobian");
+  return as_list(servo.torque(dynamics));
+}
+
+// The law by itself, for tests: no shared memory, no plan.
+nb::list law_torque(nb::handle law, nb::handle state, nb::handle tau_d, nb::handle coriolis, nb::handle jacobian,
+                    nb::handle command, nb::handle limits, nb::handle sent) {
+  Dynamics dynamics;
+  Joints last;
+  read_doubles(tau_d, dynamics.tau_d, "tau_d");
+  read_doubles(coriolis, dynamics.coriolis, "coriolis");
+  read_doubles(jacobian, dynamics.jacobian, "jacobian");
+  read_doubles(sent, last, "sent");
+  return as_list(impedance_torque(*RecordView<Law>(law, "LAW", false), *RecordView<ArmState>(state, "ARM_STATE", false),
+                                  dynamics, *RecordView<Command>(command, "COMMAND", false),
+                                  RecordView<Limits>(limits, "LIMITS", false)->flange_t_tip, last));
+}
+
+// The arm's own law, where nothing else is asked for.
+Law law_of(nb::handle law) { return law.is_none() ? Law{} : *RecordView<Law>(law, "LAW", false); }
+
 }  // namespace
 
 void bind_servo(nb::module_& module) {
   nb::class_<Servo>(module, "Servo")
       .def(
           "__init__",
-          [](Servo* self, SharedRun& run, nb::handle limits, double supervisor_timeout_s, double orphan_hold_s) {
-            new (self) Servo(run, *RecordView<Limits>(limits, "LIMITS", false), supervisor_timeout_s, orphan_hold_s);
+          [](Servo* self, SharedRun& run, nb::handle limits, double supervisor_timeout_s, double orphan_hold_s,
+             nb::handle law) {
+            new (self) Servo(run, *RecordView<Limits>(limits, "LIMITS", false), law_of(law), supervisor_timeout_s,
+                             orphan_hold_s);
           },
           nb::keep_alive<1, 2>(), nb::arg("run"), nb::arg("limits"), nb::arg("supervisor_timeout_s") = 2.0,
-          nb::arg("orphan_hold_s") = 60.0)
+          nb::arg("orphan_hold_s") = 60.0, nb::arg("law").none() = nb::none())
       .def("tick", &tick, nb::arg("tick"), nb::arg("q"), nb::arg("dq"), nb::arg("tau"), nb::arg("tau_ext"),
            nb::arg("q_d"), nb::arg("dq_d"), nb::arg("ddq_d"), nb::arg("O_T_EE"), nb::arg("robot_mode"),
            nb::arg("errors"))
+      .def("torque", &torque, nb::arg("tau_d"), nb::arg("coriolis"), nb::arg("jacobian"))
       .def("sent", &Servo::sent)
       .def("watch", &Servo::watch, nb::arg("silence_s"))
       .def(
@@ -70,6 +98,8 @@ void bind_servo(nb::module_& module) {
       .def_prop_ro("finished", [](const Servo& servo) { return servo.memory().command.finished != 0; })
       .def_prop_ro("mode", [](const Servo& servo) { return servo.memory().command.mode; })
       .def_prop_ro("fault", [](const Servo& servo) { return static_cast<int>(servo.memory().fault); });
+  module.def("impedance_torque", &law_torque, nb::arg("law"), nb::arg("state"), nb::arg("tau_d"), nb::arg("coriolis"),
+             nb::arg("jacobian"), nb::arg("command"), nb::arg("limits"), nb::arg("sent"));
 }
 
 }  // namespace poco

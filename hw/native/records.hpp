@@ -56,6 +56,15 @@ struct Limits {
   int64_t hold_timeout_ticks;
 };
 
+enum class LawKind : int64_t { position, joint_impedance, cartesian_impedance };
+
+struct Law {
+  int64_t kind;
+  Joints stiffness, damping;
+  std::array<double, 6> tip_stiffness, tip_damping;
+  Joints torque_max, torque_step_max;
+};
+
 struct Command {
   Joints q, dq, ddq;
   int64_t chunk_id, generation;

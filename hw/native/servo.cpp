@@ -18,9 +18,11 @@ int64_t monotonic_ns() noexcept {
   return int64_t{1'000'000'000} * now.tv_sec + now.tv_nsec;
 }
 
-Servo::Servo(SharedRun& run, const Limits& limits, double supervisor_timeout_s, double orphan_hold_s) noexcept
+Servo::Servo(SharedRun& run, const Limits& limits, const Law& law, double supervisor_timeout_s,
+             double orphan_hold_s) noexcept
     : run_(run),
       limits_(limits),
+      law_(law),
       supervisor_timeout_ns_(nanoseconds(supervisor_timeout_s)),
       orphan_hold_ns_(nanoseconds(orphan_hold_s)),
       watchdog_(run) {
@@ -48,11 +50,19 @@ const Command& Servo::tick(const ArmState& state) noexcept {
   if (watchdog_.heard()) latch_outside_of_step(memory_, Trouble::arm_silent);
   record_.period_ns = record_.state.received_ns == 0 ? 0 : state.received_ns - record_.state.received_ns;
   record_.state = state;
+  if (drives_by_torque(law_)) {
+    if (is_for_guiding(law_)) hold_where_it_is(state, memory_);
+    report_planned(record_.state, limits_, memory_);
+  }
   run_.read_chunk(newest_, newest_number_);
-  record_.command = step(state, newest_number_ == 0 ? nullptr : &newest_, request(state.received_ns),
+  record_.command = step(record_.state, newest_number_ == 0 ? nullptr : &newest_, request(state.received_ns),
                          run_.control().recoveries.load(std::memory_order_acquire), limits_, memory_);
   publish();
   return record_.command;
+}
+
+const Joints& Servo::torque(const Dynamics& dynamics) noexcept {
+  return torque_ = impedance_torque(law_, record_.state, dynamics, record_.command, limits_.flange_t_tip, torque_);
 }
 
 void Servo::publish() noexcept {
@@ -92,6 +102,9 @@ void Servo::arm_failed(Trouble trouble) noexcept {
   run_.alarm();
 }
 
-void Servo::reanchor() noexcept { poco::reanchor(memory_); }
+void Servo::reanchor() noexcept {
+  poco::reanchor(memory_);
+  torque_ = {};  // a motion begins without torque
+}
 
 }  // namespace poco

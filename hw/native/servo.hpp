@@ -2,6 +2,7 @@
 #pragma once
 
 #include "effort.hpp"
+#include "impedance.hpp"
 #include "shared_run.hpp"
 #include "step.hpp"
 #include "watchdog.hpp"
@@ -10,9 +11,10 @@ namespace poco {
 
 class Servo {
  public:
-  // `run` must outlive the servo. The supervisor counts as lost when its heartbeat is older than
-  // `supervisor_timeout_s`; the motion is finished `orphan_hold_s` later.
-  Servo(SharedRun& run, const Limits& limits, double supervisor_timeout_s, double orphan_hold_s) noexcept;
+  // `run` must outlive the servo. `law` says whether set-points or torques move the arm. The supervisor counts as lost
+  // when its heartbeat is older than `supervisor_timeout_s`; the motion is finished `orphan_hold_s` later.
+  Servo(SharedRun& run, const Limits& limits, const Law& law, double supervisor_timeout_s,
+        double orphan_hold_s) noexcept;
 
   // From now on a state is due `silence_s` after each command; see Watchdog.
   void watch(double silence_s) { watchdog_.start(silence_s); }
@@ -20,6 +22,8 @@ class Servo {
   // A state has just arrived: begins the account of this turnaround and returns the time.
   int64_t received() noexcept;
   const Command& tick(const ArmState& state) noexcept;
+  // After `tick`: the torque that its command means under the law.
+  const Joints& torque(const Dynamics& dynamics) noexcept;
   void sent() noexcept;
   // Latches what was noticed outside of step(), publishes it and wakes whoever waits for a tick.
   void arm_failed(Trouble trouble) noexcept;
@@ -33,6 +37,8 @@ class Servo {
 
   SharedRun& run_;
   Limits limits_;
+  Law law_;
+  Joints torque_{};  // sent last
   int64_t supervisor_timeout_ns_, orphan_hold_ns_;
   Memory memory_;
   ChunkSpline newest_{};

@@ -29,6 +29,11 @@ constexpr int64_t kLostTicksMax = 20;
 // less than this adds at most 3 kSingleRad / tick^3 of jerk, which is inside kBridgeShare.
 constexpr double kSingleRad = 2.5e-7;
 
+// Whether the arm still goes on with its motion at `tick`, however many states in between were lost.
+bool follows_soon(int64_t tick, const Memory& memory) noexcept {
+  return tick > memory.tick && tick <= memory.tick + kLostTicksMax;
+}
+
 // A desired motion of the arm's after `ticks` lost commands: it goes on with constant acceleration.
 Motion extrapolate(Motion motion, int64_t ticks) noexcept {
   for (int64_t tick = 0; tick < ticks; ++tick) {
@@ -69,6 +74,13 @@ class Cycle {
   void move() noexcept;
   void watch_hold() noexcept;
   Command report() const noexcept;
+
+  // What was planned for the tick before this one, with the backward differences up to it.
+  struct Before {
+    Motion planned;
+    Joints dq, ddq;
+  };
+  Before before() noexcept;
 
  private:
   bool read_desired() noexcept;
@@ -157,19 +169,21 @@ void Cycle::anchor() noexcept {
   start_from_arm();
 }
 
+Cycle::Before Cycle::before() noexcept {
+  Before last{memory_.commanded, memory_.sent_dq, memory_.sent_ddq};
+  for (int64_t tick = memory_.tick + 1; tick < state_.tick; ++tick) {
+    const Motion next = planned(tick);
+    const Motion differences = differentiate(next.q, {last.planned.q, last.dq, last.ddq});
+    last = {next, differences.dq, differences.ddq};
+  }
+  return last;
+}
+
 // Continues the plan if joining it adds so little jerk to the plan's own that the arm's limits hold whatever follows:
 // the three commands before this tick, planned against those the arm reports, are all that the next differences see.
 bool Cycle::bridge() noexcept {
-  if (state_.tick <= memory_.tick || state_.tick > memory_.tick + kLostTicksMax) return false;
-  Motion last = memory_.commanded;
-  Joints dq = memory_.sent_dq, ddq = memory_.sent_ddq;
-  for (int64_t tick = memory_.tick + 1; tick < state_.tick; ++tick) {
-    const Motion next = planned(tick);
-    const Motion differences = differentiate(next.q, {last.q, dq, ddq});
-    last = next;
-    dq = differences.dq;
-    ddq = differences.ddq;
-  }
+  if (!follows_soon(state_.tick, memory_)) return false;
+  const auto [last, dq, ddq] = before();
   for (int j = 0; j < kJoints; ++j) {
     const double first = last.q[j] - memory_.desired.q[j];
     const double second = first - (dq[j] - memory_.desired.dq[j]) * kTickS;
@@ -346,6 +360,25 @@ Command step(const ArmState& state, const ChunkSpline* newest, Request request, 
   cycle.watch_hold();
   memory.command = cycle.report();
   return memory.command;
+}
+
+void report_planned(ArmState& state, const Limits& limits, Memory& memory) noexcept {
+  state.q_d = state.q;
+  state.dq_d = state.ddq_d = {};
+  if (!memory.anchored || !follows_soon(state.tick, memory)) return;
+  const int64_t segment = memory.segment;
+  const auto [planned, dq, ddq] = Cycle(state, limits, memory).before();
+  memory.segment = segment;
+  state.q_d = planned.q;
+  state.dq_d = dq;
+  state.ddq_d = ddq;
+}
+
+void hold_where_it_is(const ArmState& state, Memory& memory) noexcept {
+  if (memory.plan != Plan::hold || !state_finite(state)) return;
+  memory.commanded = {state.q, {}, {}};
+  memory.command.q = state.q;
+  memory.sent_dq = memory.sent_ddq = {};
 }
 
 void latch_outside_of_step(Memory& memory, Trouble trouble) noexcept {

@@ -49,6 +49,13 @@ struct Memory {
 Command step(const ArmState& state, const ChunkSpline* newest, Request request, int64_t recoveries,
              const Limits& limits, Memory& memory) noexcept;
 
+// Makes `state` say of the desired motion what an arm would say that follows the plan: one that is moved by torques
+// reports no desired motion of its own. Without a plan, after a start or a long gap, it rests where it is measured.
+void report_planned(ArmState& state, const Limits& limits, Memory& memory) noexcept;
+
+// Lets a hold be wherever the arm is led to by hand.
+void hold_where_it_is(const ArmState& state, Memory& memory) noexcept;
+
 // Latches a device failure that was noticed outside of step() and forgets the motion.
 void latch_outside_of_step(Memory& memory, Trouble trouble) noexcept;
 

@@ -132,11 +132,17 @@ class Servo:
     """What the servo process' loop calls: newest chunk and request in, `step()`, robot state, wake-up and ticks out.
 
     The supervisor counts as lost when its heartbeat is older than `supervisor_timeout_s`: the arm brakes, holds for
-    `orphan_hold_s` and finishes. Until the first heartbeat nobody is missed.
+    `orphan_hold_s` and finishes. Until the first heartbeat nobody is missed. Under a `law` (LAW) of torques q_d, dq_d and ddq_d
+    of `tick` do not count: the arm reports no desired motion then, so that of the plan takes their place.
     """
 
     def __init__(
-        self, run: SharedRun, limits: Record, supervisor_timeout_s: float = 2.0, orphan_hold_s: float = 60.0
+        self,
+        run: SharedRun,
+        limits: Record,
+        supervisor_timeout_s: float = 2.0,
+        orphan_hold_s: float = 60.0,
+        law: Record | None = None,
     ) -> None: ...
     def tick(
         self,
@@ -155,6 +161,12 @@ class Servo:
         """Return the joint set-point [7] (rad) to send now; lists of floats are the fastest arguments.
 
         Raises ValueError or TypeError for arguments of another length or kind.
+        """
+    def torque(self, tau_d: list[float], coriolis: list[float], jacobian: list[float]) -> list[float]:
+        """Return the joint torque [7] (N m, without gravity) to send now, under the law of impedance; call after `tick`.
+
+        `tau_d` [7] is the torque that the arm took last, `coriolis` [7] (N m) and `jacobian` [42] (end effector, base frame,
+        6 x 7 by columns) are the vendor's for the same state. Raises like `tick`.
         """
     def sent(self) -> None:
         """Stamp the time of sending and hand the tick to the recorder; call after the library's write."""
@@ -179,6 +191,21 @@ class Servo:
     @property
     def fault(self) -> int:
         """Return the code of the latched trouble, 0 for none."""
+
+def impedance_torque(
+    law: Record,
+    state: Record,
+    tau_d: list[float],
+    coriolis: list[float],
+    jacobian: list[float],
+    command: Record,
+    limits: Record,
+    sent: list[float],
+) -> list[float]:
+    """Return the torque [7] (N m) of `law` (LAW) towards `command` (COMMAND) in `state` (ARM_STATE), as `Servo.torque` does; tests.
+
+    `sent` [7] takes the place of those of `tau_d` that are not numbers. Inside the bounds of `law` whatever comes in.
+    """
 
 def frame_ring_bytes(height: int, width: int) -> int:
     """Return the size of a ring of camera frames of `height` rows and `width` columns; use it through `poco.frames`."""

@@ -23,6 +23,7 @@ DECELERATION_RAD_S2 = np.array([6.0, 2.585, 3.5, 4.0, 17.0, 5.5, 17.0])
 ACCELERATION_MAX_RAD_S2 = np.full(JOINTS, 10.0)
 JERK_MAX_RAD_S3 = np.full(JOINTS, 5000.0)
 TORQUE_MAX_NM = np.array([87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0])
+TORQUE_RATE_MAX_NM_S = 1000.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,22 @@ LIMITS = _record(
 )
 """Limits of joints and tool tip, already scaled by their margins. flange_t_tip is row-major here (it is ours, not the arm's)."""
 
+LAW = _record(
+    ("kind", "i8"),
+    ("stiffness", *_JOINTS),
+    ("damping", *_JOINTS),
+    ("tip_stiffness", "f8", (6,)),
+    ("tip_damping", "f8", (6,)),
+    ("torque_max", *_JOINTS),
+    ("torque_step_max", *_JOINTS),
+)
+"""How the servo moves the arm: kind 0 by set-points for the arm's own law, 1 and 2 by torques of joint or Cartesian impedance.
+
+stiffness and damping (N m/rad, N m s/rad) are the joints', for kind 2 those of the null space; tip_* belong to kind 2 (three of
+N/m, N s/m along and three of N m/rad, N m s/rad about the axes of the base). torque_max (N m) and torque_step_max (N m in a
+tick) bound the torque without gravity. All zero for kind 0.
+"""
+
 COMMAND = _record(
     ("q", *_JOINTS),
     ("dq", *_JOINTS),

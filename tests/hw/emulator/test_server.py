@@ -155,8 +155,6 @@ def test_stop_setters_and_modes(start_emulator: StartEmulator) -> None:
     for begin in (robot.start_joint_velocity_control, robot.start_cartesian_pose_control):
         with pytest.raises(pylibfranka.CommandException, match="not possible"):
             begin(pylibfranka.ControllerMode.JointImpedance)
-    with pytest.raises(pylibfranka.CommandException, match="not possible"):
-        robot.start_torque_control()
     control = start(robot)
     follow(control, integrated([4000.0] * 2 + [0.0] * 100))
     with pytest.raises(pylibfranka.CommandException):

@@ -1,0 +1,26 @@
+// The servo's own law: joint torques that pull the arm to the planned set-points like springs and dampers. Pure, no
+// heap, never throws.
+#pragma once
+
+#include "records.hpp"
+
+namespace poco {
+
+// What the vendor's library says of the arm in one tick.
+struct Dynamics {
+  Joints tau_d;                     // torque the arm took last (N m, without gravity)
+  Joints coriolis;                  // N m
+  std::array<double, 42> jacobian;  // of the end effector in the base frame, 6 x 7 by columns, translation first
+};
+
+// Torque [N m, without gravity, which the arm adds] towards `command` where the arm is in `state`. Whatever comes in,
+// it is inside `law.torque_max` and differs from the last torque by at most `law.torque_step_max`; the last torque is
+// `dynamics.tau_d`, or `sent` where that is not a number. Where the state says nothing usable it goes to zero.
+Joints impedance_torque(const Law& law, const ArmState& state, const Dynamics& dynamics, const Command& command,
+                        const Pose& flange_t_tip, const Joints& sent) noexcept;
+
+// Whether a law moves the arm at all, and whether it leaves the arm to the hand that guides it.
+bool drives_by_torque(const Law& law) noexcept;
+bool is_for_guiding(const Law& law) noexcept;
+
+}  // namespace poco

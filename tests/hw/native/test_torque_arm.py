@@ -1,0 +1,202 @@
+"""The emulated arm under the servo's own law: it holds against a push, follows plans, bears losses and never asks too much."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from following_arm import READY_RAD, REST, make_chunk, random_chunk
+from test_impedance import gains
+from torque_arm import TorqueArm
+
+from poco.control import Control, servo_law
+from poco.limits import POSITION_MAX_RAD, POSITION_MIN_RAD, VELOCITY_MAX_RAD_S
+from poco.records import LAW
+from poco.trouble import Mode
+
+Floats = npt.NDArray[np.float64]
+CONTROLS: tuple[Control, ...] = ("joint_impedance", "cartesian_impedance")
+
+HELD_RAD, HELD_M = 2e-4, 2e-4
+"""How far a held pose may be from where force over stiffness puts it, joints and tip."""
+
+
+def law_of(control: Control) -> npt.NDArray[np.void]:
+    return servo_law(control, gains())
+
+
+def push(arm: TorqueArm, force_n: Floats) -> None:
+    """Let `force_n` [3] push at the end effector where it is now."""
+    simulated = arm.robot.arm
+    simulated.push[:] = force_n @ simulated.translation_jacobian(arm.robot.tool.O_T_EE[:3, 3])
+
+
+def test_joint_springs_hold_against_a_push_by_torque_over_stiffness() -> None:
+    """Under 15 N every joint gives way by tau_ext / K to 0.2 mrad, and comes back as closely."""
+    with TorqueArm(law_of("joint_impedance")) as arm:
+        push(arm, np.array([9.0, 6.0, -10.0]))
+        arm.step(1500)
+        expected = arm.robot.arm.push / np.array(gains().stiffness_nm_rad)
+        np.testing.assert_allclose(arm.q - READY_RAD, expected, atol=HELD_RAD)
+        assert np.abs(expected).max() > 2e-3
+        arm.robot.arm.push[:] = 0.0
+        arm.step(1500)
+        np.testing.assert_allclose(arm.q, READY_RAD, atol=HELD_RAD)
+        assert arm.mode == Mode.HOLDING
+
+
+def test_tip_springs_hold_against_a_push_by_force_over_stiffness() -> None:
+    """Under 15 N the tip, here the flange, gives way by F / K to 0.2 mm, and comes back as closely."""
+    with TorqueArm(law_of("cartesian_impedance")) as arm:
+        simulated, force_n = arm.robot.arm, np.array([9.0, 6.0, -10.0])
+        origin = simulated.O_T_F[:3, 3].copy()
+        for _ in range(1500):
+            simulated.push[:] = force_n @ simulated.translation_jacobian(simulated.O_T_F[:3, 3])
+            arm.step()
+        np.testing.assert_allclose(
+            simulated.O_T_F[:3, 3] - origin, force_n / np.array(gains().tip_stiffness[:3]), atol=HELD_M
+        )
+        simulated.push[:] = 0.0
+        arm.step(1500)
+        np.testing.assert_allclose(simulated.O_T_F[:3, 3], origin, atol=HELD_M)
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_a_chunk_drives_torques_as_it_drives_set_points(control: Control) -> None:
+    """The planned set-points are followed, five lost commands and three lost states change no plan."""
+    with TorqueArm(law_of(control)) as arm:
+        arm.step(3)
+        goal = READY_RAD + np.array([0.1, 0.05, -0.1, 0.08, 0.1, -0.1, 0.2])
+        chunk = make_chunk((READY_RAD, REST, REST), goal[None], [600], attach=arm.robot.tick + 5, ident=1)
+        arm.run.publish_chunk(chunk)
+        arm.step(200)
+        assert arm.mode == Mode.FOLLOWING
+        arm.step(5, lost=True)
+        for _ in range(3):
+            arm.robot.advance()
+        arm.step(900)
+        np.testing.assert_allclose(arm.q_c, goal, atol=1e-9)
+        np.testing.assert_allclose(arm.q, goal, atol=2e-3)
+        assert arm.robot.reflexes == 0
+        assert arm.robot.counts.lost == 8
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_a_target_that_jumps_moves_nothing_out_of_limits(control: Control) -> None:
+    """A chunk that begins elsewhere is refused; a law whose set-point itself jumps stays in rate, range and joint limits."""
+    with TorqueArm(law_of(control)) as arm:
+        arm.step(3)
+        elsewhere = READY_RAD + 0.3
+        arm.run.publish_chunk(
+            make_chunk((elsewhere, REST, REST), (elsewhere + 0.1)[None], [300], attach=arm.robot.tick + 5, ident=1)
+        )
+        arm.step(100)
+        np.testing.assert_allclose(arm.q, READY_RAD, atol=1e-4)
+        arm.robot.arm.q[:] = READY_RAD + 0.15
+        fastest = 0.0
+        for _ in range(1500):
+            arm.step()
+            fastest = max(fastest, float((np.abs(arm.robot.arm.dq) / VELOCITY_MAX_RAD_S).max()))
+        np.testing.assert_allclose(arm.q, READY_RAD, atol=1e-2)
+        assert arm.robot.reflexes == 0
+        assert 0.05 < fastest < 1.0
+        assert arm.fastest_nm_s <= 900.0 + 1e-6
+        assert arm.largest_share <= 80.0 / 87.0 + 1e-9
+
+
+def test_without_stiffness_the_hand_leads_the_arm_and_it_stays_where_it_is_left() -> None:
+    """The held set-point is where the hand has led the arm; nothing pulls it back, and a chunk may attach there."""
+    law = law_of("joint_impedance")
+    law["stiffness"] = 0.0
+    law["damping"] *= 0.2
+    with TorqueArm(law) as arm:
+        for _ in range(600):
+            push(arm, np.array([0.0, 8.0, 4.0]))
+            arm.step()
+            np.testing.assert_array_equal(arm.q_c, arm.run.read_state()["q_c"])  # type: ignore[index]
+        led = arm.robot.arm.O_T_EE[:3, 3] - np.array([0.307, 0.0, 0.487])
+        assert np.linalg.norm(led) > 0.05
+        arm.robot.arm.push[:] = 0.0
+        arm.step(1500)
+        left = arm.q.copy()
+        arm.step(500)
+        np.testing.assert_allclose(arm.q, left, atol=1e-5)
+        np.testing.assert_allclose(arm.q_c, arm.q, atol=1e-5)
+        assert arm.mode == Mode.HOLDING
+        assert arm.robot.reflexes == 0
+
+
+def test_guiding_is_joint_impedance_without_any_stiffness() -> None:
+    """One joint with stiffness holds; the set-point stays where it was though the arm is pushed."""
+    law = law_of("joint_impedance")
+    law["stiffness"] = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 50.0]
+    with TorqueArm(law) as arm:
+        arm.step(3)
+        push(arm, np.array([0.0, 5.0, 0.0]))
+        arm.step(200)
+        np.testing.assert_array_equal(arm.q_c, READY_RAD)
+        assert np.abs(arm.q - READY_RAD).max() > 1e-3
+
+
+def test_a_torque_law_is_a_record_of_the_settings() -> None:
+    """Position control asks for no law; the others carry the gains and bound the change of torque to 0.9 N m a tick."""
+    np.testing.assert_array_equal(law_of("position"), np.zeros((), LAW))
+    law = law_of("cartesian_impedance")
+    np.testing.assert_array_equal(law["tip_stiffness"], gains().tip_stiffness)
+    np.testing.assert_array_equal(law["stiffness"], gains().null_stiffness_nm_rad)
+    np.testing.assert_allclose(law["torque_step_max"], 0.9)
+
+
+def handle_badly(arm: TorqueArm, rng: np.random.Generator, ticks: int) -> None:
+    """Chunks at random, pushes, jumps of the arm, lost commands, blind states and reflexes for `ticks` ticks; then judge them."""
+    ident, done = 0, 0
+    while done < ticks:
+        if not arm.robot.moving:
+            arm.robot.recover()
+            arm.start()
+            arm.run.native.recover()
+        event, length = rng.random(), int(rng.integers(5, 150))
+        if event < 0.5:
+            ident += 1
+            jump = rng.uniform(-0.3, 0.3, 7) if rng.random() < 0.2 else REST
+            start = (arm.q_c + jump, REST, REST)
+            arm.run.publish_chunk(
+                random_chunk(rng, start, rng.uniform(0.2, 2.0), attach=arm.robot.tick + 3, ident=ident, pred=0)
+            )
+        elif event < 0.6:
+            arm.robot.arm.push[:] = rng.normal(size=7) * rng.uniform(0, 20) * (1, 1, 1, 1, 0.2, 0.2, 0.2)
+        elif event < 0.7:
+            arm.robot.arm.push[:] = 0.0
+        elif event < 0.75:
+            arm.robot.arm.q[:] = np.clip(
+                arm.q + rng.uniform(-0.1, 0.1, 7), POSITION_MIN_RAD + 0.1, POSITION_MAX_RAD - 0.1
+            )
+        elif event < 0.78:
+            length = int(rng.integers(1, 25))
+            arm.step(1, blind=str(rng.choice(["q", "dq", "tau"])))
+        lost = event > 0.95
+        for _ in range(length):
+            if arm.robot.moving:
+                arm.step(lost=lost and rng.random() < 0.8)
+                done += 1
+    assert arm.fastest_nm_s <= 1000.0
+    assert arm.largest_share <= 1.0
+    torque_errors = arm.robot.errors[[32, 34]]
+    assert not torque_errors.any()
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_rate_and_clip_hold_on_an_arm_that_is_handled_badly(control: Control) -> None:
+    """6,000 ticks of chunks, pushes, jumps, losses and blindness: the arm never meets a torque it refuses."""
+    with TorqueArm(law_of(control)) as arm:
+        handle_badly(arm, np.random.default_rng(3), 6_000)
+        assert arm.fastest_nm_s > 100.0
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("control", CONTROLS)
+def test_rate_and_clip_hold_for_a_million_ticks(control: Control, seed: int) -> None:
+    """50,000 ticks for each of ten seeds and both laws, on the simulated arm."""
+    with TorqueArm(law_of(control)) as arm:
+        handle_badly(arm, np.random.default_rng(1000 + seed), 50_000)

@@ -1,0 +1,135 @@
+"""The real servo under its own laws, through the vendor's library, on the emulated arm: holds, follows, is led by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from poco import _core
+from poco.hw.fault_script import Drop, Entry, Fault, Push, Reflex
+from poco.hw.task_signals import EmulatorSignals
+from poco.runtime.run_folder import EpisodeEnded, RunFolder
+from poco.runtime.run_folder import Fault as FaultEvent
+from poco.trouble import TROUBLES, Mode, Request
+from programs import Program, StartProgram
+from servo_process import ServoProcess
+
+HOST = "127.0.12.31"
+FORCE_N = np.array([8.0, 5.0, -12.0])
+HELD_RAD, HELD_M = 5e-4, 5e-4
+CONTROLS = ("joint_impedance", "cartesian_impedance")
+CALM = {"gap_bridged", "chunk_ended"}
+
+
+@pytest.fixture(scope="module")
+def signals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorSignals]:
+    """The task port of an emulated arm in lockstep."""
+    flags = ["--pacing", "lockstep", "--task", "none", "--recovery-delay-s", "0.05"]
+    program = Program("poco-emulator", "--host", HOST, *flags, folder=tmp_path_factory.mktemp("emulator"))
+    try:
+        program.until(lambda: "ready" in program.out)
+        with EmulatorSignals(HOST) as signals:
+            yield signals
+    finally:
+        program.end()
+
+
+def tip(servo: ServoProcess, q: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the position (m) of the tool tip at `q`."""
+    return np.array(_core.tip(q.tolist(), servo.limits)[0])
+
+
+def now(signals: EmulatorSignals, fault: Fault) -> None:
+    """Let `fault` happen in the next tick."""
+    signals.inject([Entry(fault=fault, at=0)])
+
+
+def noted(servo: ServoProcess) -> set[str]:
+    """Return the names of the troubles so far."""
+    counts = servo.memory.control()["event_counts"]
+    return {trouble.name for trouble in TROUBLES.values() if counts[trouble.code]}
+
+
+def finish(servo: ServoProcess) -> None:
+    """Ask for the stop; the servo ends the motion and leaves with 0."""
+    servo.memory.set_request(Request.STOP)
+    assert servo.wait() == 0
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_it_holds_follows_and_recovers(signals: EmulatorSignals, tmp_path: Path, control: str) -> None:
+    """Held against 15 N to force over stiffness; the chunk's end reached; losses borne; after a reflex it holds where it is."""
+    with ServoProcess(HOST, tmp_path, recover=True, robot__control=control) as servo:
+        reflexes = signals.status().reflexes
+        servo.arm(0.0)
+        held = np.array(servo.state["q_c"])
+        now(signals, Push(force_n=(8.0, 5.0, -12.0), ticks=1500))
+        servo.pass_ticks(1300)
+        state = servo.state
+        impedance = servo.options.settings.robot.impedance
+        if control == "joint_impedance":
+            expected = np.array(state["tau_ext"]) / np.array(impedance.stiffness_nm_rad)
+            np.testing.assert_allclose(np.array(state["q"]) - held, expected, atol=HELD_RAD)
+            assert np.abs(expected).max() > 2e-3
+        else:
+            moved = tip(servo, np.array(state["q"])) - tip(servo, held)
+            np.testing.assert_allclose(moved, FORCE_N / np.array(impedance.tip_stiffness[:3]), atol=HELD_M)
+        servo.pass_ticks(1500)
+        np.testing.assert_allclose(servo.state["q"], held, atol=HELD_RAD)
+        servo.follow()
+        now(signals, Drop(what="commands", count=5))
+        servo.pass_ticks(50)
+        now(signals, Drop(what="states", count=4))
+        servo.until(lambda: servo.mode == Mode.HOLDING)
+        servo.pass_ticks(500)
+        np.testing.assert_allclose(servo.state["q"], servo.state["q_c"], atol=2e-3)
+        assert noted(servo) <= CALM
+        assert signals.status().reflexes == reflexes
+        servo.follow()
+        now(signals, Reflex(error="joint_reflex"))
+        servo.until(lambda: servo.fault == "arm_error")
+        servo.memory.recover()
+        servo.until(lambda: servo.mode == Mode.HOLDING)
+        servo.follow()
+        servo.until(lambda: servo.mode == Mode.HOLDING)
+        finish(servo)
+        assert signals.status().mode == "idle"
+
+
+def test_the_hand_leads_an_arm_without_stiffness(signals: EmulatorSignals, tmp_path: Path) -> None:
+    """Pushed, it moves; let go, it stays; what is recorded as commanded is where the hand has led it."""
+    free, soft = str([0.0] * 7), str([8.0, 8.0, 8.0, 8.0, 3.0, 3.0, 1.0])
+    settings = {
+        "robot__control": "joint_impedance",
+        "robot__impedance__stiffness_nm_rad": free,
+        "robot__impedance__damping_nm_s_rad": soft,
+    }
+    with ServoProcess(HOST, tmp_path, recover=True, **settings) as servo:
+        servo.arm(0.0)
+        began = tip(servo, np.array(servo.state["q"]))
+        now(signals, Push(force_n=(0.0, 8.0, 6.0), ticks=600))
+        servo.pass_ticks(2500)
+        left = np.array(servo.state["q"])
+        assert np.linalg.norm(tip(servo, left) - began) > 0.05
+        servo.pass_ticks(300)
+        np.testing.assert_allclose(servo.state["q"], left, atol=1e-4)
+        ticks = servo.recorded()
+        holding = ticks[ticks["command"]["mode"] == Mode.HOLDING]
+        np.testing.assert_array_equal(holding["command"]["q"], holding["state"]["q"])
+        assert noted(servo) == set()
+        finish(servo)
+
+
+def test_a_whole_run_by_joint_impedance(run: StartProgram, tmp_path: Path) -> None:
+    """`poco-runtime --robot.control joint_impedance`: the committed policy ends its episode in success, without a fault."""
+    flags = ["--emulator.pacing", "lockstep", "--robot.control", "joint_impedance", "--episodes", "1"]
+    program = run("127.0.12.32", "--robot", "sim", *flags)
+    assert program.wait() == 0, program.err
+    assert "joint_impedance" in (tmp_path / "run" / "options.json").read_text()
+    events = RunFolder.open(tmp_path / "run").events()
+    assert [event.outcome for event in events if isinstance(event, EpisodeEnded)] == ["success"]
+    assert not [event for event in events if isinstance(event, FaultEvent)]

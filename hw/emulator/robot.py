@@ -212,6 +212,8 @@ class EmulatedRobot:
     def _follow(self) -> None:
         command = self._next_command()
         if command is None:
+            if not self.moving:
+                self.motion.brake(self._brake_deceleration)
             return
         q = command["q_c"]
         dq, ddq = self.motion.differentiate(q)
@@ -234,10 +236,7 @@ class EmulatedRobot:
         self.counts.lost += 1
         self._missed_in_row += 1
         if self._missed_in_row >= MISSED_COMMANDS_MAX:
-            driven_by_torque = self.driven_by_torque
             self._reflex([Error.COMMUNICATION_CONSTRAINTS])
-            if not driven_by_torque:
-                self.motion.brake(self._brake_deceleration)
         elif not self.driven_by_torque:
             self.motion.extrapolate()
 

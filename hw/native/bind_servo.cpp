@@ -57,13 +57,13 @@ nb::list torque(Servo& servo, nb::handle tau_d, nb::handle coriolis, nb::handle 
 
 // The law by itself, for tests: no shared memory, no plan.
 nb::list law_torque(nb::handle law, nb::handle state, nb::handle tau_d, nb::handle coriolis, nb::handle jacobian,
-                    nb::handle command, nb::handle limits, nb::handle sent) {
+                    nb::handle command, nb::handle limits, nb::handle taken) {
   Dynamics dynamics;
   Joints last;
   read_doubles(tau_d, dynamics.tau_d, "tau_d");
   read_doubles(coriolis, dynamics.coriolis, "coriolis");
   read_doubles(jacobian, dynamics.jacobian, "jacobian");
-  read_doubles(sent, last, "sent");
+  read_doubles(taken, last, "taken");
   return as_list(impedance_torque(*RecordView<Law>(law, "LAW", false), *RecordView<ArmState>(state, "ARM_STATE", false),
                                   dynamics, *RecordView<Command>(command, "COMMAND", false),
                                   RecordView<Limits>(limits, "LIMITS", false)->flange_t_tip, last));
@@ -99,7 +99,7 @@ void bind_servo(nb::module_& module) {
       .def_prop_ro("mode", [](const Servo& servo) { return servo.memory().command.mode; })
       .def_prop_ro("fault", [](const Servo& servo) { return static_cast<int>(servo.memory().fault); });
   module.def("impedance_torque", &law_torque, nb::arg("law"), nb::arg("state"), nb::arg("tau_d"), nb::arg("coriolis"),
-             nb::arg("jacobian"), nb::arg("command"), nb::arg("limits"), nb::arg("sent"));
+             nb::arg("jacobian"), nb::arg("command"), nb::arg("limits"), nb::arg("taken"));
 }
 
 }  // namespace poco

@@ -85,15 +85,15 @@ bool is_for_guiding(const Law& law) noexcept {
 }
 
 Joints impedance_torque(const Law& law, const ArmState& state, const Dynamics& dynamics, const Command& command,
-                        const Pose& flange_t_tip, const Joints& sent) noexcept {
+                        const Pose& flange_t_tip, const Joints& taken) noexcept {
   const Lag lag = lag_of(state, command);
   const bool at_the_tip = law.kind == static_cast<int64_t>(LawKind::cartesian_impedance);
   Joints torque = at_the_tip ? tip_springs(law, state, dynamics, command, flange_t_tip, lag) : joint_springs(law, lag);
   for (int j = 0; j < kJoints; ++j) torque[j] += dynamics.coriolis[j];
   if (!std::all_of(torque.begin(), torque.end(), finite)) torque = {};
   for (int j = 0; j < kJoints; ++j) {
-    const double last = finite(dynamics.tau_d[j]) ? dynamics.tau_d[j] : sent[j];
-    torque[j] = std::clamp(torque[j], last - law.torque_step_max[j], last + law.torque_step_max[j]);
+    const double last = dynamics.tau_d[j], step = law.torque_step_max[j];
+    torque[j] = finite(last) ? std::clamp(torque[j], last - step, last + step) : taken[j];
     torque[j] = std::clamp(torque[j], -law.torque_max[j], law.torque_max[j]);
   }
   return torque;

@@ -3,6 +3,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <limits>
 
 namespace poco {
@@ -62,7 +63,11 @@ const Command& Servo::tick(const ArmState& state) noexcept {
 }
 
 const Joints& Servo::torque(const Dynamics& dynamics) noexcept {
-  return torque_ = impedance_torque(law_, record_.state, dynamics, record_.command, limits_.flange_t_tip, torque_);
+  for (int j = 0; j < kJoints; ++j) {
+    if (std::isfinite(dynamics.tau_d[j])) taken_[j] = dynamics.tau_d[j];
+  }
+  torque_ = impedance_torque(law_, record_.state, dynamics, record_.command, limits_.flange_t_tip, taken_);
+  return torque_;
 }
 
 void Servo::publish() noexcept {
@@ -104,7 +109,7 @@ void Servo::arm_failed(Trouble trouble) noexcept {
 
 void Servo::reanchor() noexcept {
   poco::reanchor(memory_);
-  torque_ = {};  // a motion begins without torque
+  taken_ = {};  // a motion begins without torque
 }
 
 }  // namespace poco

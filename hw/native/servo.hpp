@@ -38,7 +38,7 @@ class Servo {
   SharedRun& run_;
   Limits limits_;
   Law law_;
-  Joints torque_{};  // sent last
+  Joints torque_{}, taken_{};  // asked for, and taken by the arm, as far as is known
   int64_t supervisor_timeout_ns_, orphan_hold_ns_;
   Memory memory_;
   ChunkSpline newest_{};

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from poco._core import Servo, realtime_setup
 from poco.clock import monotonic_ns
+from poco.control import servo_law
 from poco.errors import guard
 from poco.hw.bare_hold import hold
 from poco.hw.franka import FrankaArm
@@ -48,9 +49,9 @@ class StampedArm(FrankaArm):
             self._memory.set_request(Request.STOP)
         return state
 
-    def write(self, q: Sequence[float], finished: bool = False) -> None:
-        """Send set-points and note when that was done."""
-        super().write(q, finished)
+    def write(self, values: Sequence[float], finished: bool = False) -> None:
+        """Send set-points or torques and note when that was done."""
+        super().write(values, finished)
         if self._tick < self._ticks:
             self._sent_ns[self._tick] = monotonic_ns()
             self._tick += 1
@@ -64,7 +65,8 @@ def servo_block(settings: RobotSettings, ticks: int) -> npt.NDArray[np.int64]:
         arm.connect()
         arm.check_ready(recover=False)
         arm.configure()
-        servo = Servo(memory.native, fr3_limits(guards=WIDE_GUARDS))
+        law = servo_law(settings.control, settings.impedance)
+        servo = Servo(memory.native, fr3_limits(guards=WIDE_GUARDS), law=law)
         memory.set_request(Request.ARMED)
         make_punctual(settings)
         arm.start()

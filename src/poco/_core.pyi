@@ -200,11 +200,11 @@ def impedance_torque(
     jacobian: list[float],
     command: Record,
     limits: Record,
-    sent: list[float],
+    taken: list[float],
 ) -> list[float]:
     """Return the torque [7] (N m) of `law` (LAW) towards `command` (COMMAND) in `state` (ARM_STATE), as `Servo.torque` does; tests.
 
-    `sent` [7] takes the place of those of `tau_d` that are not numbers. Inside the bounds of `law` whatever comes in.
+    `taken` [7] (N m) is asked for where `tau_d` is not a number. Inside the bounds of `law` whatever else comes in.
     """
 
 def frame_ring_bytes(height: int, width: int) -> int:

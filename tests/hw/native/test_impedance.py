@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
 from following_arm import READY_RAD, wide_limits
+from torque_arm import SETTINGS, gains
 
 from poco import _core
 from poco.control import Control, servo_law
+from poco.errors import SettingsError
 from poco.limits import TORQUE_MAX_NM
 from poco.records import ARM_STATE, COMMAND
-from poco.settings import ImpedanceSettings, read_settings
-from programs import ROOT
+from poco.settings import read_settings
 
 Floats = npt.NDArray[np.float64]
 Record = npt.NDArray[np.void]
@@ -23,11 +23,6 @@ TIP[:3, 3] = 0.02, 0.01, 0.15
 END_EFFECTOR = np.eye(4)
 END_EFFECTOR[2, 3] = 0.1034
 NO_TORQUE = [0.0] * 7
-
-
-def gains() -> ImpedanceSettings:
-    """Return the gains of the packaged settings."""
-    return read_settings(ROOT / "configs" / "fr3_peg_in_hole.yaml", {}).robot.impedance
 
 
 def limits_of(tool: Floats) -> Record:
@@ -63,7 +58,7 @@ class Bench:
             self.law["torque_step_max"] = torque_step_max
         self.state, self.command = np.zeros((), ARM_STATE), np.zeros((), COMMAND)
         self.state["q"] = self.command["q"] = READY_RAD
-        self.coriolis, self.last, self.sent = list(NO_TORQUE), list(NO_TORQUE), list(NO_TORQUE)
+        self.coriolis, self.last, self.taken = list(NO_TORQUE), list(NO_TORQUE), list(NO_TORQUE)
 
     def torque(self) -> Floats:
         q = np.array(self.state["q"])
@@ -84,7 +79,7 @@ class Bench:
                 of_end_effector,
                 self.command,
                 self.limits,
-                self.sent,
+                self.taken,
             )
         )
 
@@ -138,14 +133,14 @@ def test_tip_dampers_brake_the_tip_and_not_its_planned_motion() -> None:
 
 
 def test_a_state_without_numbers_lets_go_at_the_permitted_rate() -> None:
-    """Where a measured joint is NaN the torque goes to zero; where the last torque is NaN, what was sent counts."""
+    """Where a measured joint is NaN the torque goes to zero; where the last torque is NaN, the last one known is repeated."""
     bench = Bench("joint_impedance", torque_step_max=None)
     bench.last = [10.0] * 7
     bench.state["q"][3] = np.nan
     np.testing.assert_allclose(bench.torque(), np.full(7, 9.1), atol=1e-12)
     bench.last = [np.nan] * 7
-    bench.sent = [-5.0] * 7
-    np.testing.assert_allclose(bench.torque(), np.full(7, -4.1), atol=1e-12)
+    bench.taken = [-5.0] * 7
+    np.testing.assert_allclose(bench.torque(), np.full(7, -5.0), atol=1e-12)
 
 
 def wild(rng: np.random.Generator, size: int) -> Floats:
@@ -166,7 +161,7 @@ def drive_wildly(control: Control, seed: int, ticks: int) -> None:
             bench.state[field] = wild(rng, bench.state[field].size)
         for field in ("q", "dq"):
             bench.command[field] = wild(rng, 7)
-        bench.coriolis, bench.sent = wild(rng, 7).tolist(), last.tolist()
+        bench.coriolis, bench.taken = wild(rng, 7).tolist(), last.tolist()
         bench.last = np.where(rng.random(7) < 0.05, np.nan, np.float32(last)).tolist()
         torque = bench.ask(wild(rng, 42).tolist())
         assert (np.abs(torque - last) <= 1.0).all(), (torque, last)
@@ -190,5 +185,5 @@ def test_no_torque_leaves_rate_and_range_in_a_million_ticks(control: Control, se
 
 def test_gains_are_checked() -> None:
     """A torque above the arm's is refused in one sentence."""
-    with pytest.raises(ValueError, match="joint 5 is 20 N m, must be at most 12 N m"):
-        msgspec.structs.replace(gains(), torque_max_nm=(80.0, 80.0, 80.0, 80.0, 20.0, 11.0, 11.0))
+    with pytest.raises(SettingsError, match="joint 5 is 20 N m, must be at most 12 N m"):
+        read_settings(SETTINGS, {"robot.impedance.torque_max_nm": "[80, 80, 80, 80, 20, 11, 11]"})

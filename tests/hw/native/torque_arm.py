@@ -17,11 +17,21 @@ from poco.hw.emulator.model import fr3_mjcf
 from poco.hw.emulator.protocol import COMMAND, MoveController
 from poco.hw.emulator.robot import EmulatedRobot
 from poco.limits import TORQUE_MAX_NM
+from poco.settings import ImpedanceSettings, read_settings
 from poco.shm import RunMemory
 from poco.trouble import Mode, Request
+from programs import ROOT
 
 Floats = npt.NDArray[np.float64]
 Record = npt.NDArray[np.void]
+
+
+SETTINGS = ROOT / "configs" / "fr3_peg_in_hole.yaml"
+
+
+def gains() -> ImpedanceSettings:
+    """Return the gains of the packaged settings."""
+    return read_settings(SETTINGS, {}).robot.impedance
 
 
 class TorqueArm:
@@ -80,7 +90,11 @@ class TorqueArm:
         """Run `ticks` ticks; `lost` commands never arrive, the state field `blind` is NaN."""
         robot, arm = self.robot, self.robot.arm
         for _ in range(ticks):
-            fields = {"q": arm.q.tolist(), "dq": arm.dq.tolist(), "tau": robot.torque.tau.tolist()}
+            fields: dict[str, list[float]] = {
+                "q": arm.q.tolist(),
+                "dq": arm.dq.tolist(),
+                "tau": robot.torque.tau.tolist(),
+            }
             if blind:
                 fields[blind][3] = float("nan")
             zero = [0.0] * 7

@@ -125,9 +125,13 @@ class FrankaArm:
         """Return the next vendor RobotState of the running motion (blocks at most 1.02 s); raises the library's exceptions."""
         return self._control.readOnce()[0]
 
-    def dynamics(self, state: Any) -> tuple[list[float], list[float]]:
-        """Return Coriolis torque [7] (N m) and the end effector's Jacobian [42] (base frame, by columns) of the vendor's model."""
-        return self._model.coriolis(state), self._model.zero_jacobian(state)
+    def dynamics(self, state: Any) -> tuple[list[float], list[float], list[float]]:
+        """Return what the vendor's model says of `state`.
+
+        Coriolis torque [7] (N m), mass [49] (kg m^2) and the end effector's Jacobian [42] (base frame, by columns).
+        """
+        model = self._model
+        return model.coriolis(state), model.mass(state), model.zero_jacobian(state)
 
     def write(self, values: Sequence[float], finished: bool = False) -> None:
         """Send set-points [7] (rad), or torques [7] (N m) where these drive the arm; `finished` ends the motion.

@@ -47,21 +47,23 @@ nb::list tick(Servo& servo, int64_t tick, nb::handle q, nb::handle dq, nb::handl
   return as_list(servo.tick(state).q);
 }
 
-nb::list torque(Servo& servo, nb::handle tau_d, nb::handle coriolis, nb::handle jacobian) {
+nb::list torque(Servo& servo, nb::handle tau_d, nb::handle coriolis, nb::handle mass, nb::handle jacobian) {
   Dynamics dynamics;
   read_doubles(tau_d, dynamics.tau_d, "tau_d");
   read_doubles(coriolis, dynamics.coriolis, "coriolis");
+  read_doubles(mass, dynamics.mass, "mass");
   read_doubles(jacobian, dynamics.jacobian, "jacobian");
   return as_list(servo.torque(dynamics));
 }
 
 // The law by itself, for tests: no shared memory, no plan.
-nb::list law_torque(nb::handle law, nb::handle state, nb::handle tau_d, nb::handle coriolis, nb::handle jacobian,
-                    nb::handle command, nb::handle limits, nb::handle taken) {
+nb::list law_torque(nb::handle law, nb::handle state, nb::handle tau_d, nb::handle coriolis, nb::handle mass,
+                    nb::handle jacobian, nb::handle command, nb::handle limits, nb::handle taken) {
   Dynamics dynamics;
   Joints last;
   read_doubles(tau_d, dynamics.tau_d, "tau_d");
   read_doubles(coriolis, dynamics.coriolis, "coriolis");
+  read_doubles(mass, dynamics.mass, "mass");
   read_doubles(jacobian, dynamics.jacobian, "jacobian");
   read_doubles(taken, last, "taken");
   return as_list(impedance_torque(*RecordView<Law>(law, "LAW", false), *RecordView<ArmState>(state, "ARM_STATE", false),
@@ -88,7 +90,7 @@ void bind_servo(nb::module_& module) {
       .def("tick", &tick, nb::arg("tick"), nb::arg("q"), nb::arg("dq"), nb::arg("tau"), nb::arg("tau_ext"),
            nb::arg("q_d"), nb::arg("dq_d"), nb::arg("ddq_d"), nb::arg("O_T_EE"), nb::arg("robot_mode"),
            nb::arg("errors"))
-      .def("torque", &torque, nb::arg("tau_d"), nb::arg("coriolis"), nb::arg("jacobian"))
+      .def("torque", &torque, nb::arg("tau_d"), nb::arg("coriolis"), nb::arg("mass"), nb::arg("jacobian"))
       .def("sent", &Servo::sent)
       .def("watch", &Servo::watch, nb::arg("silence_s"))
       .def(
@@ -99,7 +101,7 @@ void bind_servo(nb::module_& module) {
       .def_prop_ro("mode", [](const Servo& servo) { return servo.memory().command.mode; })
       .def_prop_ro("fault", [](const Servo& servo) { return static_cast<int>(servo.memory().fault); });
   module.def("impedance_torque", &law_torque, nb::arg("law"), nb::arg("state"), nb::arg("tau_d"), nb::arg("coriolis"),
-             nb::arg("jacobian"), nb::arg("command"), nb::arg("limits"), nb::arg("taken"));
+             nb::arg("mass"), nb::arg("jacobian"), nb::arg("command"), nb::arg("limits"), nb::arg("taken"));
 }
 
 }  // namespace poco

@@ -89,7 +89,10 @@ Joints impedance_torque(const Law& law, const ArmState& state, const Dynamics& d
   const Lag lag = lag_of(state, command);
   const bool at_the_tip = law.kind == static_cast<int64_t>(LawKind::cartesian_impedance);
   Joints torque = at_the_tip ? tip_springs(law, state, dynamics, command, flange_t_tip, lag) : joint_springs(law, lag);
-  for (int j = 0; j < kJoints; ++j) torque[j] += dynamics.coriolis[j];
+  for (int j = 0; j < kJoints; ++j) {
+    torque[j] += dynamics.coriolis[j];
+    for (int k = 0; k < kJoints; ++k) torque[j] += dynamics.mass[kJoints * j + k] * command.ddq[k];
+  }
   if (!std::all_of(torque.begin(), torque.end(), finite)) torque = {};
   for (int j = 0; j < kJoints; ++j) {
     const double last = dynamics.tau_d[j], step = law.torque_step_max[j];

@@ -10,6 +10,7 @@ namespace poco {
 struct Dynamics {
   Joints tau_d;                     // torque the arm took last (N m, without gravity)
   Joints coriolis;                  // N m
+  std::array<double, 49> mass;      // kg m^2, 7 x 7
   std::array<double, 42> jacobian;  // of the end effector in the base frame, 6 x 7 by columns, translation first
 };
 

@@ -162,11 +162,13 @@ class Servo:
 
         Raises ValueError or TypeError for arguments of another length or kind.
         """
-    def torque(self, tau_d: list[float], coriolis: list[float], jacobian: list[float]) -> list[float]:
+    def torque(
+        self, tau_d: list[float], coriolis: list[float], mass: list[float], jacobian: list[float]
+    ) -> list[float]:
         """Return the joint torque [7] (N m, without gravity) to send now, under the law of impedance; call after `tick`.
 
-        `tau_d` [7] is the torque that the arm took last, `coriolis` [7] (N m) and `jacobian` [42] (end effector, base frame,
-        6 x 7 by columns) are the vendor's for the same state. Raises like `tick`.
+        `tau_d` [7] is the torque that the arm took last; `coriolis` [7] (N m), `mass` [49] (kg m^2) and `jacobian` [42] (end
+        effector, base frame, 6 x 7 by columns) are the vendor's for the same state. Raises like `tick`.
         """
     def sent(self) -> None:
         """Stamp the time of sending and hand the tick to the recorder; call after the library's write."""
@@ -197,6 +199,7 @@ def impedance_torque(
     state: Record,
     tau_d: list[float],
     coriolis: list[float],
+    mass: list[float],
     jacobian: list[float],
     command: Record,
     limits: Record,

@@ -58,6 +58,7 @@ class Bench:
             self.law["torque_step_max"] = torque_step_max
         self.state, self.command = np.zeros((), ARM_STATE), np.zeros((), COMMAND)
         self.state["q"] = self.command["q"] = READY_RAD
+        self.mass = [0.0] * 49
         self.coriolis, self.last, self.taken = list(NO_TORQUE), list(NO_TORQUE), list(NO_TORQUE)
 
     def torque(self) -> Floats:
@@ -76,6 +77,7 @@ class Bench:
                 self.state,
                 self.last,
                 self.coriolis,
+                self.mass,
                 of_end_effector,
                 self.command,
                 self.limits,
@@ -85,7 +87,7 @@ class Bench:
 
 
 def test_joint_springs_pull_by_stiffness_and_damping() -> None:
-    """tau = K (q_c - q) + D (dq_c - dq) + coriolis."""
+    """tau = K (q_c - q) + D (dq_c - dq) + M ddq_c + c."""
     bench, given = Bench("joint_impedance"), gains()
     rng = np.random.default_rng(1)
     lag, rate = rng.uniform(-0.01, 0.01, 7), rng.uniform(-0.05, 0.05, 7)
@@ -93,7 +95,10 @@ def test_joint_springs_pull_by_stiffness_and_damping() -> None:
     bench.command["dq"] = 0.1
     bench.state["dq"] = 0.1 - rate
     bench.coriolis = rng.uniform(-1, 1, 7).tolist()
+    root = rng.normal(size=(7, 7))
+    bench.mass, bench.command["ddq"] = (root @ root.T).ravel().tolist(), rng.uniform(-5, 5, 7)
     expected = np.array(given.stiffness_nm_rad) * lag + np.array(given.damping_nm_s_rad) * rate + bench.coriolis
+    expected += root @ root.T @ bench.command["ddq"]
     np.testing.assert_allclose(bench.torque(), expected, atol=1e-12)
 
 
@@ -159,9 +164,9 @@ def drive_wildly(control: Control, seed: int, ticks: int) -> None:
     for _ in range(ticks):
         for field in ("q", "dq", "O_T_EE"):
             bench.state[field] = wild(rng, bench.state[field].size)
-        for field in ("q", "dq"):
+        for field in ("q", "dq", "ddq"):
             bench.command[field] = wild(rng, 7)
-        bench.coriolis, bench.taken = wild(rng, 7).tolist(), last.tolist()
+        bench.coriolis, bench.mass, bench.taken = wild(rng, 7).tolist(), wild(rng, 49).tolist(), last.tolist()
         bench.last = np.where(rng.random(7) < 0.05, np.nan, np.float32(last)).tolist()
         torque = bench.ask(wild(rng, 42).tolist())
         assert (np.abs(torque - last) <= 1.0).all(), (torque, last)

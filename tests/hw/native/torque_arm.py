@@ -13,7 +13,7 @@ from following_arm import READY_RAD, wide_limits
 from poco import _core
 from poco.clock import TICKS_PER_SECOND
 from poco.hw.emulator.arm import SimulatedArm
-from poco.hw.emulator.model import fr3_mjcf
+from poco.hw.emulator.model import ROTOR_INERTIA_KG_M2, fr3_mjcf
 from poco.hw.emulator.protocol import COMMAND, MoveController
 from poco.hw.emulator.robot import EmulatedRobot
 from poco.limits import TORQUE_MAX_NM
@@ -113,7 +113,8 @@ class TorqueArm:
             )
             self.q_c = np.array(command)
             coriolis = (arm.tau_bias - arm.gravity()).tolist()
-            torque = np.array(self.servo.torque(fields["tau"], coriolis, self.jacobian().T.ravel().tolist()))
+            mass = (arm.inertia() - ROTOR_INERTIA_KG_M2 * np.eye(7)).ravel().tolist()
+            torque = np.array(self.servo.torque(fields["tau"], coriolis, mass, self.jacobian().T.ravel().tolist()))
             self.servo.sent()
             self._judge(torque)
             if not lost:

@@ -12,6 +12,7 @@ from fci_client import Floats, StartEmulator, connect, follow, fresh_state, star
 
 from poco.hw.fault_script import Drop, Entry, Push
 from poco.hw.task_signals import EmulatorSignals
+from poco.limits import TORQUE_MAX_NM
 
 LOCKSTEP = ("--task", "none", "--pacing", "lockstep", "--recovery-delay-s", "0.05")
 STIFFNESS = np.array([600.0, 600.0, 600.0, 600.0, 250.0, 150.0, 50.0])
@@ -20,12 +21,12 @@ Law = Callable[[pylibfranka.RobotState], Floats]
 
 
 def spring(q_d: Floats) -> Law:
-    """Return the law of springs and dampers towards `q_d`, its change a tick bounded as the arm demands."""
+    """Return the law of springs and dampers towards `q_d`, inside the arm's range and rate."""
 
     def law(state: pylibfranka.RobotState) -> Floats:
         last = np.array(state.tau_J_d)
         wanted = STIFFNESS * (q_d - np.array(state.q)) - DAMPING * np.array(state.dq)
-        torque: Floats = np.clip(wanted, last - 0.99, last + 0.99)
+        torque: Floats = np.clip(np.clip(wanted, last - 0.99, last + 0.99), -TORQUE_MAX_NM, TORQUE_MAX_NM)
         return torque
 
     return law

@@ -21,8 +21,8 @@ REST = np.zeros(7)
 class Loop:
     """What the servo process does each tick, with an arm that follows perfectly."""
 
-    def __init__(self, run: RunMemory, **options: float) -> None:
-        self.servo = _core.Servo(run.native, wide_limits(), **options)
+    def __init__(self, run: RunMemory, orphan_hold_s: float = 60.0) -> None:
+        self.servo = _core.Servo(run.native, wide_limits(), orphan_hold_s=orphan_hold_s)
         self.q, self.tick = list(READY_RAD), 100
         self.dq = self.ddq = [0.0] * 7
 

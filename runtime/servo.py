@@ -56,10 +56,9 @@ def follow(arm: FrankaArm, servo: Servo) -> None:
         sent()
 
 
-def wait_for_recovery(memory: RunMemory) -> bool:
-    """Wait without motion until an operator recovers (True) or the run is stopped or abandoned (False)."""
+def wait_for_recovery(memory: RunMemory, seen: int) -> bool:
+    """Wait without motion until an operator recovers again after `seen` times (True) or the run is stopped or abandoned (False)."""
     control = memory.control()
-    seen = int(control["recoveries"])
     while monotonic_ns() - int(control["supervisor_ns"]) < SUPERVISOR_TIMEOUT_S * 1e9:
         if int(control["recoveries"]) != seen:
             return True
@@ -79,10 +78,11 @@ def run(arm: FrankaArm, servo: Servo, memory: RunMemory) -> None:
             return
         except Exception as error:  # the library's classes share no base
             trouble = arm.diagnose(error)
+            recoveries = int(memory.control()["recoveries"])  # before anybody can know of the trouble
             servo.arm_failed(trouble.code)
             print(f"stopped {' '.join(str(error).split())}", flush=True)
         arm.release()
-        if not wait_for_recovery(memory):
+        if not wait_for_recovery(memory, recoveries):
             return
         if trouble == BY_NAME["arm_silent"]:
             prepare(arm, recover=True)  # the library's connection does not outlive a time-out

@@ -80,6 +80,10 @@ bool finite(double value) noexcept { return std::isfinite(value); }
 
 bool drives_by_torque(const Law& law) noexcept { return law.kind != static_cast<int64_t>(LawKind::position); }
 
+bool can_be_ours(const Law& law, double torque, int joint) noexcept {
+  return std::abs(torque) <= law.torque_max[joint] + law.torque_step_max[joint];
+}
+
 bool is_for_guiding(const Law& law) noexcept {
   return law.kind == static_cast<int64_t>(LawKind::joint_impedance) && law.stiffness == Joints{};
 }
@@ -96,7 +100,7 @@ Joints impedance_torque(const Law& law, const ArmState& state, const Dynamics& d
   if (!std::all_of(torque.begin(), torque.end(), finite)) torque = {};
   for (int j = 0; j < kJoints; ++j) {
     const double last = dynamics.tau_d[j], step = law.torque_step_max[j];
-    torque[j] = finite(last) ? std::clamp(torque[j], last - step, last + step) : taken[j];
+    torque[j] = can_be_ours(law, last, j) ? std::clamp(torque[j], last - step, last + step) : taken[j];
     torque[j] = std::clamp(torque[j], -law.torque_max[j], law.torque_max[j]);
   }
   return torque;

@@ -3,7 +3,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <cmath>
 #include <limits>
 
 namespace poco {
@@ -64,7 +63,7 @@ const Command& Servo::tick(const ArmState& state) noexcept {
 
 const Joints& Servo::torque(const Dynamics& dynamics) noexcept {
   for (int j = 0; j < kJoints; ++j) {
-    if (std::isfinite(dynamics.tau_d[j])) taken_[j] = dynamics.tau_d[j];
+    if (can_be_ours(law_, dynamics.tau_d[j], j)) taken_[j] = dynamics.tau_d[j];
   }
   torque_ = impedance_torque(law_, record_.state, dynamics, record_.command, limits_.flange_t_tip, taken_);
   return torque_;

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
 
 from poco.clock import TICK_S
 from poco.limits import TORQUE_RATE_MAX_NM_S
 from poco.records import LAW
-from poco.settings import ImpedanceSettings
-
-Control = Literal["position", "joint_impedance", "cartesian_impedance"]
+from poco.settings import Control, ImpedanceSettings
 
 KINDS: dict[Control, int] = {"position": 0, "joint_impedance": 1, "cartesian_impedance": 2}
 

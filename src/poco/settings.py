@@ -18,6 +18,7 @@ import yaml
 from poco.errors import SettingsError
 from poco.limits import TORQUE_MAX_NM, Guards
 
+Control = Literal["position", "joint_impedance", "cartesian_impedance"]
 Positive = Annotated[float, msgspec.Meta(gt=0.0)]
 Joints = tuple[float, float, float, float, float, float, float]
 T = typing.TypeVar("T", bound=msgspec.Struct)
@@ -78,7 +79,7 @@ class RobotSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     kind: Literal["sim", "franka"]
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     host: str
-    control: Literal["position", "joint_impedance", "cartesian_impedance"]
+    control: Control
     impedance: ImpedanceSettings
     joint_impedance_nm_rad: Joints
     collision_torque_nm: Joints

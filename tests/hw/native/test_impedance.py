@@ -9,11 +9,11 @@ from following_arm import READY_RAD, wide_limits
 from torque_arm import SETTINGS, gains
 
 from poco import _core
-from poco.control import Control, servo_law
+from poco.control import servo_law
 from poco.errors import SettingsError
 from poco.limits import TORQUE_MAX_NM
 from poco.records import ARM_STATE, COMMAND
-from poco.settings import read_settings
+from poco.settings import Control, read_settings
 
 Floats = npt.NDArray[np.float64]
 Record = npt.NDArray[np.void]
@@ -138,13 +138,15 @@ def test_tip_dampers_brake_the_tip_and_not_its_planned_motion() -> None:
 
 
 def test_a_state_without_numbers_lets_go_at_the_permitted_rate() -> None:
-    """Where a measured joint is NaN the torque goes to zero; where the last torque is NaN, the last one known is repeated."""
+    """Where a measured joint is NaN the torque goes to zero; a last torque that cannot be is the last one known, repeated."""
     bench = Bench("joint_impedance", torque_step_max=None)
     bench.last = [10.0] * 7
     bench.state["q"][3] = np.nan
     np.testing.assert_allclose(bench.torque(), np.full(7, 9.1), atol=1e-12)
     bench.last = [np.nan] * 7
     bench.taken = [-5.0] * 7
+    np.testing.assert_allclose(bench.torque(), np.full(7, -5.0), atol=1e-12)
+    bench.last = [-500.0] * 7
     np.testing.assert_allclose(bench.torque(), np.full(7, -5.0), atol=1e-12)
 
 
@@ -167,7 +169,7 @@ def drive_wildly(control: Control, seed: int, ticks: int) -> None:
         for field in ("q", "dq", "ddq"):
             bench.command[field] = wild(rng, 7)
         bench.coriolis, bench.mass, bench.taken = wild(rng, 7).tolist(), wild(rng, 49).tolist(), last.tolist()
-        bench.last = np.where(rng.random(7) < 0.05, np.nan, np.float32(last)).tolist()
+        bench.last = np.where(rng.random(7) < 0.05, np.abs(wild(rng, 7)) + 200.0, np.float32(last)).tolist()
         torque = bench.ask(wild(rng, 42).tolist())
         assert (np.abs(torque - last) <= 1.0).all(), (torque, last)
         assert (np.abs(torque) <= TORQUE_MAX_NM).all(), torque

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from poco import _core
-from poco.hw.fault_script import Drop, Entry, Fault, Push, Reflex
+from poco.hw.fault_script import Drop, Entry, Fault, NotFinite, Push, Reflex
 from poco.hw.task_signals import EmulatorSignals
 from poco.runtime.run_folder import EpisodeEnded, RunFolder
 from poco.runtime.run_folder import Fault as FaultEvent
@@ -62,7 +62,7 @@ def finish(servo: ServoProcess) -> None:
 
 @pytest.mark.parametrize("control", CONTROLS)
 def test_it_holds_follows_and_recovers(signals: EmulatorSignals, tmp_path: Path, control: str) -> None:
-    """Held against 15 N to force over stiffness; the chunk's end reached; losses borne; after a reflex it holds where it is."""
+    """Held against 15 N to force over stiffness; the chunk's end reached; losses and a blind state borne; it goes on after a reflex."""
     with ServoProcess(HOST, tmp_path, recover=True, robot__control=control) as servo:
         reflexes = signals.status().reflexes
         servo.arm(0.0)
@@ -94,6 +94,13 @@ def test_it_holds_follows_and_recovers(signals: EmulatorSignals, tmp_path: Path,
         servo.until(lambda: servo.fault == "arm_error")
         servo.memory.recover()
         servo.until(lambda: servo.mode == Mode.HOLDING)
+        servo.follow()
+        now(signals, NotFinite(field="q"))
+        servo.until(lambda: servo.fault == "state_not_finite")
+        servo.until(lambda: servo.mode == Mode.FAULT)
+        servo.memory.recover()
+        servo.until(lambda: servo.mode == Mode.HOLDING)
+        assert signals.status().reflexes == reflexes + 1
         servo.follow()
         servo.until(lambda: servo.mode == Mode.HOLDING)
         finish(servo)

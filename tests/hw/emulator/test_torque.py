@@ -156,7 +156,7 @@ def test_a_dropped_torque_control_is_preempted_and_the_arm_comes_to_rest(start_e
     start_emulator("127.0.1.55", *LOCKSTEP)
     robot = connect("127.0.1.55")
     control = robot.start_torque_control()
-    state = drive(control, spring(np.array(robot.read_once().q) + 0.2), 150)[-1]
+    state = drive(control, spring(np.array(robot.read_once().q) + 0.05), 80)[-1]
     assert np.abs(state.dq).max() > 0.1
     robot.stop()
     with pytest.raises(pylibfranka.ControlException, match="preempted"):

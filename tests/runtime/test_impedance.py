@@ -62,7 +62,7 @@ def finish(servo: ServoProcess) -> None:
 
 @pytest.mark.parametrize("control", CONTROLS)
 def test_it_holds_follows_and_recovers(signals: EmulatorSignals, tmp_path: Path, control: str) -> None:
-    """Held against 15 N to force over stiffness; the chunk's end reached; losses and a blind state borne; it goes on after a reflex."""
+    """Held against 15 N to force over stiffness; the chunk's end reached; losses, blindness and a reflex borne."""
     with ServoProcess(HOST, tmp_path, recover=True, robot__control=control) as servo:
         reflexes = signals.status().reflexes
         servo.arm(0.0)

@@ -4,13 +4,14 @@ Examples:
   poco-export policy runs/peg_in_hole/checkpoint --out artifacts/peg_in_hole
   poco-export wrap act.onnx --spec configs/peg_in_hole_specification.yaml --out artifacts/act
   poco-export wrap diffusion.onnx --spec my_arm.yaml --out artifacts/diffusion --observation obs --noise sample
+  poco-export vla smolvla_finetuned --specification my_arm.yaml --tokenizer SmolVLM2 --vlm SmolVLM2 --out artifacts/smolvla
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -63,6 +64,52 @@ def wrap(
     _announce(artifact, "weights are part of the graph, no swap")
 
 
+def vla(
+    checkpoint: Annotated[Path, tyro.conf.Positional],
+    specification: Path,
+    out: Path,
+    tokenizer: Path | None = None,
+    vlm: Path | None = None,
+    cameras: tuple[str, ...] = (),
+    steps: int | None = None,
+    precision: Literal["fp32", "fp16"] = "fp32",
+    vision_positions: Literal["auto", "raster", "shifted"] = "auto",
+    chunk: bool = True,
+) -> None:
+    """Export a LeRobot checkpoint of SmolVLA, pi0 or pi0.5; refuses if its graphs do not give what LeRobot gives.
+
+    Args:
+        checkpoint: Folder that LeRobot's save_pretrained wrote: config, weights, processors.
+        specification: Specification (YAML): its observation is the policy's state, its action the policy's, both in physical units.
+        out: Folder to write the artifact to; an artifact there is replaced.
+        tokenizer: Folder of the policy's tokenizer (tokenizer.json), which no LeRobot checkpoint holds.
+        vlm: Folder with the config.json of the VLM that a SmolVLA is built around.
+        cameras: IMAGE=CAMERA where the robot's camera is not called as the policy's image; IMAGE=none for one it does not have.
+        steps: Euler steps from noise to actions, where not the checkpoint's.
+        precision: Arithmetic and weights of the graphs.
+        vision_positions: Order of the positions of image patches that the policy was trained with; auto is the installed library's.
+        chunk: Whether to export all steps as one graph as well.
+    """
+    from poco.export.vla.exporting import export_vla
+    from poco.export.vla.options import Progress, VlaOptions
+
+    options = VlaOptions(
+        checkpoint=checkpoint,
+        specification=specification,
+        out=out,
+        tokenizer=tokenizer,
+        vlm=vlm,
+        cameras=cameras,
+        steps=steps,
+        precision=precision,
+        vision_positions=vision_positions,
+        chunk=chunk,
+    )
+    artifact = export_vla(options, Progress(lambda line: print(line, flush=True)))
+    error = artifact.manifest.metrics["parity_error"]
+    _announce(artifact, f"largest difference from LeRobot {error:.1e} of the range of the actions")
+
+
 def _announce(artifact: Artifact, remark: str) -> None:
     size_kib = sum(file.stat().st_size for file in artifact.path.iterdir()) / 1024
     specification = artifact.specification
@@ -74,7 +121,7 @@ def _announce(artifact: Artifact, remark: str) -> None:
 
 def main() -> None:
     """Run `poco-export`."""
-    commands: dict[str, Callable[..., None]] = {"policy": policy, "wrap": wrap}
+    commands: dict[str, Callable[..., None]] = {"policy": policy, "wrap": wrap, "vla": vla}
     guard(lambda: run_command(commands, "poco-export", __doc__))
 
 

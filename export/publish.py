@@ -104,7 +104,7 @@ def publish(policy: ExportedPolicy, out: Path) -> Artifact:
         metrics=dict(policy.metrics),
         network=None if policy.network is None else dict(policy.network),
     )
-    _check_folder(out, set(files) | {MANIFEST})
+    check_folder(out, set(files) | {MANIFEST})
     write_artifact(out, manifest, files)
     return read_artifact(out)
 
@@ -113,7 +113,8 @@ def _graph(name: str, file: str, payload: bytes, inputs: tuple[GraphInput, ...],
     return Graph(name=name, file=file, sha256=sha256(payload), inputs=inputs, outputs=(output,))
 
 
-def _check_folder(out: Path, names: set[str]) -> None:
+def check_folder(out: Path, names: set[str]) -> None:
+    """Raise ArtifactError if `out` is a file or a folder with anything but `names`."""
     if out.exists() and not out.is_dir():
         raise ArtifactError(f"{out} is a file, an artifact is a folder: choose another --out")
     foreign = sorted({item.name for item in out.iterdir()} - names) if out.is_dir() else []

@@ -50,7 +50,7 @@ LAYERS = {
     "export": Layer(
         ROOT / "export",
         VOCABULARY,
-        frozenset({"torch", "onnx", "onnxruntime", "google"}),
+        frozenset({"torch", "onnx", "onnxscript", "onnxruntime", "google", "lerobot", "transformers", "tokenizers"}),
         modules=(
             "poco.learner.networks",
             "poco.learner.checkpoint",

@@ -145,10 +145,10 @@ def graph_hash(graphs: dict[str, bytes]) -> str:
 
 def write_artifact(path: Path, manifest: Manifest, files: dict[str, bytes]) -> None:
     """Write `files` and then the manifest into the folder `path`; the exporter calls it, each file durably."""
+    document = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     path.mkdir(parents=True, exist_ok=True)
     for name, payload in files.items():
         write_durably(path / name, payload)
-    document = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     write_durably(path / MANIFEST, document)
 
 

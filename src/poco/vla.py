@@ -145,7 +145,7 @@ class Vla(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     schedule: Schedule
     versions: dict[str, str]
     vision_positions: VisionPositions
-    precision: Literal["fp32", "fp16", "bf16"]
+    precision: Literal["fp32", "fp16"]
     golden_tasks: tuple[str, ...]
     relative: tuple[bool, ...] = ()
     parity: Parity | None = None

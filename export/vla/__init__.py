@@ -1,0 +1,1 @@
+"""From a LeRobot checkpoint of a vision-language-action policy to an artifact."""

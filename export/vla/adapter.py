@@ -1,0 +1,119 @@
+"""What differs between types of policies: how one is built, what its two graphs compute and what its library gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+
+from poco.errors import ArtifactError
+from poco.export.vla.checkpoint import Checkpoint
+from poco.vla import PolicyType, Schedule
+
+Case = Mapping[str, torch.Tensor]
+"""Tensors by their source: pixels [C, 3, H, W], image_mask [C], tokens [1, L], token_mask [1, L], state [1, W], noise [1, T, W]."""
+
+CACHE = ("key", "value", "pad")
+"""Outputs of the prefix graph that the step graph takes: keys and values f32 [layers, 1, heads, S, d], pad bool [1, S]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Sizes of a policy: images and their height and width (pixels), tokens of a prompt, steps of a chunk, padded width."""
+
+    cameras: tuple[str, ...]
+    height: int
+    width: int
+    tokens: int
+    chunk: int
+    padded: int
+
+
+class Adapter(Protocol):
+    """One type of policy. `prefix_inputs` and `step_inputs` are the arguments of the two modules, by their sources."""
+
+    type: PolicyType
+    padding: Literal["left_top", "centred"]
+    prefix_inputs: tuple[str, ...]
+    step_inputs: tuple[str, ...]
+
+    def build(self, checkpoint: Checkpoint, vlm: Path | None) -> torch.nn.Module:
+        """Return the policy as the library builds it, its weights still random, in float32 on the CPU."""
+
+    def sizes(self, policy: Any, tokens: int) -> Sizes:
+        """Return the sizes of `policy` whose prompts have `tokens` tokens."""
+
+    def schedule(self, policy: Any) -> Schedule:
+        """Return how `policy` goes from noise to actions."""
+
+    def set_steps(self, policy: Any, steps: int) -> None:
+        """Let the library take `steps` steps from noise to actions."""
+
+    def patch_positions(self, policy: Any) -> torch.nn.Embedding | None:
+        """Return the embedding of the positions of image patches where their ids are computed, None where they are fixed."""
+
+    def look(self, policy: Any, image: torch.Tensor) -> None:
+        """Let the vision part of `policy` look at `image` [1, 3, H, W]."""
+
+    def prefix(self, policy: Any) -> torch.nn.Module:
+        """Return the module of the prefix graph: `prefix_inputs` to key, value and pad."""
+
+    def step(self, policy: Any) -> torch.nn.Module:
+        """Return the module of the step graph: sample, time, key, value, pad (and more of `step_inputs`) to a velocity."""
+
+    def library(self, policy: Any, case: Case) -> torch.Tensor:
+        """Return the finished sample [1, T, W] that the library's own `sample_actions` gives for the unpadded prompt."""
+
+
+def config_of(checkpoint: Checkpoint, **changes: object) -> Any:
+    """Return the library's config of `checkpoint`, for the CPU and neither compiled nor guided; raises ArtifactError."""
+    from lerobot.configs.policies import PreTrainedConfig
+
+    try:
+        config = PreTrainedConfig.from_pretrained(checkpoint.folder, local_files_only=True)
+    except Exception as error:  # draccus and json raise what they like
+        reason = " ".join(str(error).split())[:200]
+        raise ArtifactError(
+            f"LeRobot {library_version()} cannot read the config of {checkpoint.folder} ({reason}): use the version that saved it"
+        ) from error
+    for name, value in {"device": "cpu", "compile_model": False, "rtc_config": None, **changes}.items():
+        if hasattr(config, name):
+            setattr(config, name, value)
+    return config
+
+
+def library_version() -> str:
+    """Return the version of LeRobot."""
+    from importlib.metadata import version
+
+    return version("lerobot")
+
+
+def stacked(cache: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return keys and values of a DynamicCache as two tensors [layers, 1, heads, S, d]."""
+    return torch.stack([layer.keys for layer in cache.layers]), torch.stack([layer.values for layer in cache.layers])
+
+
+def rebuilt(key: torch.Tensor, value: torch.Tensor) -> Any:
+    """Return the DynamicCache that `stacked` was made of."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    for layer in range(key.shape[0]):
+        cache.update(key[layer], value[layer], layer)
+    return cache
+
+
+def images_of(pixels: torch.Tensor, mask: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Return pixels [C, 3, H, W] and mask [C] as the library takes them, one of each a camera, [1, 3, H, W] and [1]."""
+    count = pixels.shape[0]
+    return [pixels[index : index + 1] for index in range(count)], [mask[index : index + 1] for index in range(count)]
+
+
+def unpadded(case: Case) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return tokens and token mask of `case` without the padding on the right."""
+    length = int(case["token_mask"].sum())
+    return case["tokens"][:, :length], case["token_mask"][:, :length]

@@ -1,0 +1,97 @@
+"""Proof that the graphs of an artifact give what the library gives, from observation and task to the finished sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from poco.artifact import Graph, GraphInput, Tensors
+from poco.errors import ArtifactError
+from poco.export.parity import open_graph
+from poco.export.vla.adapter import CACHE, Adapter
+from poco.export.vla.cases import Inputs, Raw
+from poco.vla import CHUNK, PREFIX, STEP, ParityCase, Vla
+from poco.vla_numbers import step_size, times
+
+Floats = npt.NDArray[np.float32]
+
+TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2}
+"""Largest difference from the library, relative to the range of its actions, by precision."""
+LEAST_SENSITIVITY_RATIO = 100.0
+
+
+class GraphPolicy:
+    """The graphs under ONNX Runtime on the CPU, weights bound, for the exporter only."""
+
+    def __init__(self, graphs: tuple[Graph, ...], payloads: Mapping[str, bytes], tensors: Tensors, vla: Vla) -> None:
+        self._graphs = {graph.name: graph for graph in graphs}
+        self._sessions = {graph.name: open_graph(payloads[graph.name]) for graph in graphs}
+        self._vla = vla
+        self._weights = {
+            name: {item.name: bound(item, tensors) for item in graph.inputs if item.source.startswith("tensor:")}
+            for name, graph in self._graphs.items()
+        }
+
+    def steps(self, inputs: Inputs) -> Floats:
+        """Return the finished sample [T, W] of prefix and step after step."""
+        cache = self._prefix(inputs)
+        sample = inputs.arrays["noise"].astype(np.float32)
+        move = np.float32(step_size(self._vla.schedule))
+        for time in times(self._vla.schedule):
+            given = {**inputs.arrays, **cache, "sample": sample, "time": np.array([time], np.float32)}
+            sample = sample + move * self._run(STEP, given)[0]
+        result: Floats = sample[0]
+        return result
+
+    def chunk(self, inputs: Inputs) -> Floats:
+        """Return the finished sample [T, W] of prefix and the graph of all steps."""
+        result: Floats = self._run(CHUNK, {**inputs.arrays, **self._prefix(inputs)})[0][0]
+        return result
+
+    def _prefix(self, inputs: Inputs) -> dict[str, npt.NDArray[np.generic]]:
+        return dict(zip(CACHE, self._run(PREFIX, inputs.arrays), strict=True))
+
+    def _run(self, name: str, given: Mapping[str, npt.NDArray[np.generic]]) -> list[Any]:
+        graph = self._graphs[name]
+        wanted = [item.name for item in graph.inputs if not item.source.startswith("tensor:")]
+        feed = {item: given[item] for item in wanted}
+        outputs: list[Any] = self._sessions[name].run(
+            [item.name for item in graph.outputs], {**feed, **self._weights[name]}
+        )
+        return outputs
+
+
+def bound(item: GraphInput, tensors: Tensors) -> npt.NDArray[np.generic]:
+    """Return the tensor that the input `item` reads, as the graph takes it."""
+    tensor = tensors[item.source.removeprefix("tensor:")]
+    return np.ascontiguousarray(tensor.T if item.transposed else tensor)
+
+
+def library_sample(adapter: Adapter, policy: torch.nn.Module, inputs: Inputs) -> Floats:
+    """Return the finished sample [T, W] of the library."""
+    case = {name: torch.from_numpy(np.array(array)) for name, array in inputs.arrays.items()}
+    with torch.no_grad():
+        sample: Floats = adapter.library(policy, case)[0].numpy()
+    return sample
+
+
+def compare(raw: Raw, vla: Vla, inputs: Inputs, expected: Floats, actual: Floats) -> ParityCase:
+    """Return how far `actual` is from `expected`, relative to the range of that."""
+    masked = [item.key for item, there in zip(vla.cameras, raw.image_mask, strict=True) if item.camera and not there]
+    spread = float(np.max(expected) - np.min(expected))
+    error = float(np.max(np.abs(actual - expected))) / spread if spread > 0 else float("inf")
+    return ParityCase(prompt_tokens=inputs.prompt_tokens, masked=masked[0] if masked else None, error=error)
+
+
+def demand(cases: list[ParityCase], tolerance: float) -> None:
+    """Raise ArtifactError if a case differs by more than `tolerance`."""
+    worst = max(cases, key=lambda case: case.error if case.error == case.error else float("inf"))
+    if not worst.error <= tolerance:
+        raise ArtifactError(
+            f"the exported graphs differ from the library by {worst.error:.2e} of the range of the actions (prompt of "
+            f"{worst.prompt_tokens} tokens, masked: {worst.masked}), the tolerance is {tolerance:.0e}: report it, it must not run"
+        )

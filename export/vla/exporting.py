@@ -1,0 +1,208 @@
+"""The stages of `poco-export vla`: read, build, export, compare, write. Nothing is written before everything has passed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from poco.artifact import Artifact, Graph
+from poco.errors import UsageError
+from poco.export.vla.adapter import Adapter, Sizes, library_version
+from poco.export.vla.cases import Inputs, Raw, flipped, inputs_of, raw_cases
+from poco.export.vla.check import (
+    LEAST_SENSITIVITY_RATIO,
+    TOLERANCES,
+    GraphPolicy,
+    compare,
+    demand,
+    library_sample,
+)
+from poco.export.vla.checkpoint import WEIGHTS, Checkpoint, fill, open_checkpoint
+from poco.export.vla.options import Progress, VlaOptions, camera_names
+from poco.export.vla.package import Golden, check_out, write_package
+from poco.export.vla.pi import Pi0, Pi05
+from poco.export.vla.policy_graphs import policy_graphs
+from poco.export.vla.positions import settle_positions
+from poco.export.vla.processors import Processing, read_processing
+from poco.export.vla.smolvla import SmolVla
+from poco.export.vla.tokens import Tokenizer, read_tokenizer
+from poco.observation import check_sources
+from poco.specification import Specification, read_specification
+from poco.vla import Parity, Vla, VlaCamera
+from poco.vla_numbers import actions
+
+ADAPTERS: dict[str, Adapter] = {"smolvla": SmolVla(), "pi0": Pi0(), "pi05": Pi05()}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A policy with its weights, and everything that an artifact says of it."""
+
+    adapter: Adapter
+    policy: torch.nn.Module
+    sizes: Sizes
+    tokenizer: Tokenizer
+    specification: Specification
+    vla: Vla
+
+
+def export_vla(options: VlaOptions, progress: Progress) -> Artifact:
+    """Export the checkpoint that `options` name and return the artifact read back.
+
+    Raises ArtifactError or UsageError with one sentence, before anything is written, for a checkpoint, specification or folder that
+    does not do, and for graphs that do not give what the library gives.
+    """
+    prepared = prepare(options, progress)
+    exported = policy_graphs(prepared.adapter, prepared.policy, prepared.sizes, prepared.vla, options.chunk, progress)
+    with progress.stage("open the graphs"):
+        policy = GraphPolicy(exported.graphs, exported.payloads, exported.tensors, prepared.vla)
+    with progress.stage("compare with the library") as facts:
+        parity, golden = check(prepared, policy, exported.graphs, progress)
+        facts["remark"] = f"largest difference {parity.error:.1e} of the range of the actions"
+    del policy
+    vla = msgspec.structs.replace(prepared.vla, parity=parity, golden_tasks=golden.tasks)
+    with progress.stage("write") as facts:
+        artifact = write_package(options.out, prepared.specification, vla, exported, golden, prepared.tokenizer.payload)
+        facts["bytes"] = sum(file.stat().st_size for file in artifact.path.iterdir())
+    return artifact
+
+
+def prepare(options: VlaOptions, progress: Progress) -> Prepared:
+    """Read and check everything, build the policy and fill it with the weights of the checkpoint."""
+    checkpoint = open_checkpoint(options.checkpoint)
+    adapter = ADAPTERS[checkpoint.type]
+    specification = read_specification(options.specification)
+    check_sources(specification)
+    check_out(options.out)
+    processing = read_processing(checkpoint)
+    _check_widths(processing, specification, checkpoint)
+    tokenizer = read_tokenizer(options.tokenizer)
+    with progress.stage(f"build {checkpoint.type}") as facts:
+        policy: Any = adapter.build(checkpoint, options.vlm)
+        facts["remark"] = f"{sum(item.numel() for item in policy.parameters()) / 1e6:,.1f} million parameters"
+    with progress.stage("read the weights") as facts:
+        facts["bytes"] = fill(policy, checkpoint.folder / WEIGHTS)
+    policy.requires_grad_(False)
+    sizes = adapter.sizes(policy, processing.prompt_length)
+    _check_times(sizes, specification)
+    schedule = adapter.schedule(policy)
+    if options.steps is not None:
+        schedule = msgspec.structs.replace(schedule, steps=options.steps)
+        adapter.set_steps(policy, options.steps)
+    names = camera_names(sizes.cameras, options.cameras)
+    blank = torch.zeros(1, 3, sizes.height, sizes.width)
+    positions = settle_positions(
+        adapter.patch_positions(policy), lambda: adapter.look(policy, blank), options.vision_positions
+    )
+    progress.remark(f"vision positions: {positions.found} found, {positions.asked} asked for")
+    vla = Vla(
+        type=adapter.type,
+        prompt=tokenizer.prompt(processing.template, processing.prompt_length),
+        cameras=tuple(
+            VlaCamera(camera=names[key], key=key, height=sizes.height, width=sizes.width, padding=adapter.padding)
+            for key in sizes.cameras
+        ),
+        state=processing.state,
+        action=processing.action,
+        width=sizes.padded,
+        chunk_length=sizes.chunk,
+        first_action=specification.delay_steps,
+        schedule=schedule,
+        versions=_versions(),
+        vision_positions=positions,
+        precision=options.precision,
+        golden_tasks=(),
+        relative=processing.relative,
+    )
+    return Prepared(adapter, policy, sizes, tokenizer, specification, vla)
+
+
+def check(
+    prepared: Prepared, policy: GraphPolicy, graphs: tuple[Graph, ...], progress: Progress
+) -> tuple[Parity, Golden]:
+    """Compare graphs and library on every case, and how far flipping each input moves the sample; return the golden vectors too."""
+    vla, specification = prepared.vla, prepared.specification
+    tolerance = TOLERANCES[vla.precision]
+    raws = raw_cases(vla, specification, prepared.sizes)
+    inputs = [inputs_of(raw, vla, specification, prepared.tokenizer) for raw in raws]
+    cases, samples = [], []
+    for raw, given in zip(raws, inputs, strict=True):
+        expected = library_sample(prepared.adapter, prepared.policy, given)
+        samples.append(policy.steps(given))
+        cases.append(compare(raw, vla, given, expected, samples[-1]))
+        if any(graph.name == "chunk" for graph in graphs):
+            cases.append(compare(raw, vla, given, expected, policy.chunk(given)))
+    demand(cases, tolerance)
+    spread = float(np.max(samples[1]) - np.min(samples[1]))
+    sensitivity = {
+        name: float(np.max(np.abs(policy.steps(inputs_of(other, vla, specification, prepared.tokenizer)) - samples[1])))
+        / spread
+        for name, other in flipped(raws[1]).items()
+    }
+    parity = Parity(cases=tuple(cases), tolerance=tolerance, sensitivity=sensitivity)
+    for name, moved in sensitivity.items():
+        if moved < LEAST_SENSITIVITY_RATIO * parity.error:
+            progress.remark(
+                f"warning: changing {name} moves the actions by only {moved:.1e} of their range, the error is {parity.error:.1e}"
+            )
+    return parity, _golden(raws, inputs, samples, prepared)
+
+
+def _golden(raws: list[Raw], inputs: list[Inputs], samples: list[Any], prepared: Prepared) -> Golden:
+    chunks = [
+        actions(prepared.vla, prepared.specification, sample, given.state)
+        for sample, given in zip(samples, inputs, strict=True)
+    ]
+    arrays: dict[str, npt.NDArray[np.generic]] = {
+        "observation": np.stack([raw.observation for raw in raws]),
+        "images": np.stack([raw.images for raw in raws]),
+        "image_mask": np.stack([raw.image_mask for raw in raws]),
+        "noise": np.stack([raw.noise for raw in raws]),
+        "tokens": np.concatenate([given.arrays["tokens"] for given in inputs]),
+        "token_mask": np.concatenate([given.arrays["token_mask"] for given in inputs]),
+        "sample": np.stack(samples),
+        "chunk": np.stack(chunks),
+    }
+    return Golden(arrays, tuple(raw.task for raw in raws))
+
+
+def _check_widths(processing: Processing, specification: Specification, checkpoint: Checkpoint) -> None:
+    for what, ours, theirs in (
+        ("observation", specification.observation_size, processing.state.size),
+        ("action", specification.action_size, processing.action.size),
+    ):
+        if ours != theirs:
+            raise UsageError(
+                f"the specification's {what} has {ours} elements, checkpoint {checkpoint.folder} has {theirs}: give each a field"
+            )
+    if specification.cameras:
+        raise UsageError(
+            "the specification observes what an encoder makes of images, a vision-language-action policy sees the images itself: "
+            "leave those fields out"
+        )
+
+
+def _check_times(sizes: Sizes, specification: Specification) -> None:
+    needed = specification.delay_steps + specification.chunk_steps
+    if needed > sizes.chunk:
+        raise UsageError(
+            f"the specification uses actions up to step {needed} after the observation (delay_steps + chunk_steps), the policy "
+            f"gives {sizes.chunk}: write a smaller chunk_steps"
+        )
+
+
+def _versions() -> dict[str, str]:
+    import onnx
+    import transformers
+
+    return {
+        "lerobot": library_version(),
+        "transformers": transformers.__version__,
+        "torch": str(torch.__version__),
+        "onnx": onnx.__version__,
+    }

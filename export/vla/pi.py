@@ -1,0 +1,153 @@
+"""pi0 and pi0.5: images and prompt are the prefix; the state is the step's first token (pi0) or words of the prompt (pi0.5)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from poco.export.vla.adapter import Case, Sizes, config_of, images_of, rebuilt, stacked, unpadded
+from poco.export.vla.checkpoint import Checkpoint
+from poco.vla import PolicyType, Schedule
+
+
+class Prefix(nn.Module):
+    """Images and prompt to keys and values of every layer."""
+
+    def __init__(self, policy: Any) -> None:
+        super().__init__()
+        self.model = policy.model
+
+    def forward(
+        self, pixels: Tensor, image_mask: Tensor, tokens: Tensor, token_mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return key, value and pad."""
+        from lerobot.policies.common.vla_utils import make_att_2d_masks, prepare_attention_masks_4d
+
+        model = self.model
+        images, masks = images_of(pixels, image_mask)
+        embeddings, pad, attention = model.embed_prefix(images, masks, tokens, token_mask)
+        model.paligemma_with_expert.paligemma.model.language_model.config._attn_implementation = "eager"
+        _, cache = model.paligemma_with_expert.forward(
+            attention_mask=prepare_attention_masks_4d(make_att_2d_masks(pad, attention)),
+            position_ids=torch.cumsum(pad, dim=1) - 1,
+            past_key_values=None,
+            inputs_embeds=[embeddings, None],
+            use_cache=True,
+        )
+        return *stacked(cache), pad
+
+
+class StateStep(nn.Module):
+    """The velocity of a chunk of pi0, whose expert reads the state."""
+
+    def __init__(self, policy: Any) -> None:
+        super().__init__()
+        self.model = policy.model
+
+    def forward(self, sample: Tensor, time: Tensor, key: Tensor, value: Tensor, pad: Tensor, state: Tensor) -> Tensor:
+        """Return the velocity."""
+        velocity: Tensor = self.model.denoise_step(
+            state=state, prefix_pad_masks=pad, past_key_values=rebuilt(key, value), x_t=sample, timestep=time
+        )
+        return velocity
+
+
+class Step(nn.Module):
+    """The velocity of a chunk of pi0.5."""
+
+    def __init__(self, policy: Any) -> None:
+        super().__init__()
+        self.model = policy.model
+
+    def forward(self, sample: Tensor, time: Tensor, key: Tensor, value: Tensor, pad: Tensor) -> Tensor:
+        """Return the velocity."""
+        velocity: Tensor = self.model.denoise_step(
+            prefix_pad_masks=pad, past_key_values=rebuilt(key, value), x_t=sample, timestep=time
+        )
+        return velocity
+
+
+class Pi:
+    """What the adapters of pi0 and pi0.5 share."""
+
+    padding: Literal["left_top", "centred"] = "centred"
+    prefix_inputs: tuple[str, ...] = ("pixels", "image_mask", "tokens", "token_mask")
+
+    def sizes(self, policy: Any, tokens: int) -> Sizes:
+        """Images have the size that the config says."""
+        config = policy.config
+        height, width = config.image_resolution
+        return Sizes(tuple(config.image_features), height, width, tokens, config.chunk_size, config.max_action_dim)
+
+    def schedule(self, policy: Any) -> Schedule:
+        """From 1 (noise) to 0."""
+        return Schedule(steps=policy.config.num_inference_steps, start=1.0, end=0.0)
+
+    def set_steps(self, policy: Any, steps: int) -> None:
+        """The config is read at every call."""
+        policy.config.num_inference_steps = policy.model.config.num_inference_steps = steps
+
+    def patch_positions(self, policy: Any) -> nn.Embedding | None:
+        """SigLIP keeps its ids as a buffer in raster order."""
+        return None
+
+    def look(self, policy: Any, image: Tensor) -> None:
+        """Embed one image."""
+        policy.model.paligemma_with_expert.embed_image(image)
+
+    def prefix(self, policy: Any) -> nn.Module:
+        """Return the prefix."""
+        return Prefix(policy)
+
+
+class Pi0(Pi):
+    """The adapter of pi0."""
+
+    type: PolicyType = "pi0"
+    step_inputs: tuple[str, ...] = ("sample", "time", "key", "value", "pad", "state")
+
+    def build(self, checkpoint: Checkpoint, vlm: Path | None) -> nn.Module:
+        """Build the policy; all its sizes are the library's."""
+        from lerobot.policies.pi0.modeling_pi0 import PI0Policy
+
+        policy: nn.Module = PI0Policy(config_of(checkpoint, dtype="float32", gradient_checkpointing=False))
+        return policy.float().eval()
+
+    def step(self, policy: Any) -> nn.Module:
+        """Return the step, which takes the state."""
+        return StateStep(policy)
+
+    def library(self, policy: Any, case: Case) -> Tensor:
+        """Ask the library."""
+        images, masks = images_of(case["pixels"], case["image_mask"])
+        sample: Tensor = policy.model.sample_actions(
+            images, masks, *unpadded(case), case["state"], noise=case["noise"].clone()
+        )
+        return sample
+
+
+class Pi05(Pi):
+    """The adapter of pi0.5."""
+
+    type: PolicyType = "pi05"
+    step_inputs: tuple[str, ...] = ("sample", "time", "key", "value", "pad")
+
+    def build(self, checkpoint: Checkpoint, vlm: Path | None) -> nn.Module:
+        """Build the policy; all its sizes are the library's."""
+        from lerobot.policies.pi05.modeling_pi05 import PI05Policy
+
+        policy: nn.Module = PI05Policy(config_of(checkpoint, dtype="float32", gradient_checkpointing=False))
+        return policy.float().eval()
+
+    def step(self, policy: Any) -> nn.Module:
+        """Return the step."""
+        return Step(policy)
+
+    def library(self, policy: Any, case: Case) -> Tensor:
+        """Ask the library."""
+        images, masks = images_of(case["pixels"], case["image_mask"])
+        sample: Tensor = policy.model.sample_actions(images, masks, *unpadded(case), noise=case["noise"].clone())
+        return sample

@@ -1,0 +1,44 @@
+"""Make the artifact of a tiny policy, as `make tiny-vla` does for the committed one.
+
+Usage: PYTHONPATH=tests python -m vla.tiny_artifact TYPE OUT
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from poco.artifact import Artifact
+from poco.export.vla.exporting import export_vla
+from poco.export.vla.options import Progress, VlaOptions
+from vla.tiny import SPECIFICATION, Made, make, tiny_sizes
+
+
+def options_of(made: Made, out: Path) -> VlaOptions:
+    """What a user would give for the checkpoint `made`."""
+    return VlaOptions(
+        checkpoint=made.checkpoint,
+        specification=SPECIFICATION,
+        out=out,
+        tokenizer=made.tokenizer,
+        vlm=made.vlm,
+    )
+
+
+def export(made: Made, options: VlaOptions) -> Artifact:
+    """Export with LeRobot's classes shrunk; prints the progress."""
+    with tiny_sizes(made):
+        return export_vla(options, Progress(lambda line: print(line, flush=True)))
+
+
+def main() -> None:
+    """Make checkpoint and artifact."""
+    kind, out = sys.argv[1], Path(sys.argv[2])
+    with tempfile.TemporaryDirectory() as folder:
+        made = make(kind, Path(folder))
+        export(made, options_of(made, out))
+
+
+if __name__ == "__main__":
+    main()

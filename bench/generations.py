@@ -8,8 +8,9 @@ that the run learns as one in real time does. Its critic comes warmed up. With 0
 about as fast as trials end.
 
 --folder (default runs/generations) holds one folder a seed, which is gone on with: a generation that was on trial when --minutes
-were over does not count. In the end it shows all seeds that are there, with the 95 % interval of the share refused; exit code 1
-if more than one in a hundred was, of a hundred or more.
+were over does not count, and the robot is told again how the episodes of those that were kept went. In the end it shows all
+seeds that are there, with the 95 % interval of the share refused; exit code 1 if more than one in a hundred was, of a hundred or
+more.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from simulated_robot import SimulatedRobot
 from poco.artifact import Artifact, read_artifact
 from poco.journal.records import Boot
 from poco.learner.recipe import read_training_settings
+from poco.runtime.actors import ChunkFigures
 from poco.runtime.demo_learn.sides import Side, make_keys
 from poco.runtime.entrance import Entrance
 from poco.runtime.gate import read_verdicts
@@ -64,10 +66,12 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Drove(msgspec.Struct, frozen=True, kw_only=True):
-    """One episode: which generation began it and whether it succeeded."""
+    """One episode: which generation began it, how it ended, and of each chunk whether it was slowed down and was held."""
 
     generation: int
     success: bool
+    fault: bool
+    chunks: tuple[tuple[bool, bool], ...]
 
 
 class LearningRun:
@@ -137,7 +141,17 @@ class LearningRun:
                 specification_hash=artifact.manifest.specification_hash,
             )
         )
+        self._tell_again(robot)
         return robot
+
+    def _tell_again(self, robot: SimulatedRobot) -> None:
+        """Let the robot know how the episodes of generations that became active went before it was broken off."""
+        kept = {1, *(one.generation for one in read(self.folder / DECISIONS, Decision) if not one.reason)}
+        for drove in read(self.folder / EPISODES, Drove):
+            if drove.generation in kept:
+                for slowed, held in drove.chunks:
+                    robot.actor.chunk(ChunkFigures(slowed, False, False, held))
+                robot.actor.episode(drove.success, drove.fault)
 
     @property
     def status(self) -> dict[str, Any]:
@@ -154,8 +168,10 @@ class LearningRun:
     def episode(self) -> None:
         """Run one episode, note what came of it and of the generations on trial, and wait for the learner."""
         robot, generation, before = self._robot, self._robot.actor.generation, len(self._robot.moves)
-        success = robot.episode() == "success"
-        append(self.folder / EPISODES, Drove(generation=generation, success=success))
+        outcome = robot.episode()
+        chunks = tuple((one.stretched or one.stopped_first, one.interrupted) for one in robot.figures)
+        drove = Drove(generation=generation, success=outcome == "success", fault=outcome == "fault", chunks=chunks)
+        append(self.folder / EPISODES, drove)
         for moved in robot.moves[before:]:
             if moved.after == SlotState.ACTIVE or (moved.after == SlotState.REJECTED and moved.reason != SUPERSEDED):
                 decision = Decision(generation=moved.generation, state=moved.before, reason=moved.reason)

@@ -48,6 +48,8 @@ class SimulatedRobot:
         self._robot, self._boot_epoch, self._seed, self._record = robot, boot_epoch, seed, record
         self.episodes = 0
         self.used_chunks_finite = True
+        self.figures: list[ChunkFigures] = []
+        """How the chunks of the last episode went."""
 
     def episode(self) -> Outcome:
         """Run one episode as the policy process does."""
@@ -64,6 +66,7 @@ class SimulatedRobot:
             episode_steps=EPISODE_STEPS,
         )
         observation, chunk = rollout.begin(0), 0
+        self.figures = []
         outcome: Outcome = "running"
         while outcome == "running":
             actions = self.actor.choose(Moment(self.episodes, chunk, observation, rollout.state, rollout.signal))
@@ -71,7 +74,8 @@ class SimulatedRobot:
             sequence.generation = self.actor.generation
             transition = rollout.step(actions, partial(self.actor.meanwhile, sequence.rehearse))
             plan = transition.plan
-            self.actor.chunk(ChunkFigures(plan.stretched, plan.stopped_first, False, transition.interrupted))
+            self.figures.append(ChunkFigures(plan.stretched, plan.stopped_first, False, transition.interrupted))
+            self.actor.chunk(self.figures[-1])
             for step in transition.steps:
                 self._record(Stepped(step=step))
             observation, chunk = transition.observation, chunk + 1

@@ -93,9 +93,8 @@ def _kills(flags: argparse.Namespace) -> Outcome:
 def _swap(flags: argparse.Namespace) -> Outcome:
     from poco.runtime.benchmarks import swaps
 
-    return swaps.run(
-        flags.host, flags.policy, flags.repeats, flags.block_s, flags.shadow_chunks, flags.busy, flags.beside
-    )
+    words = (flags.host, flags.policy, flags.repeats, flags.block_s, flags.shadow_chunks, flags.busy, flags.beside)
+    return swaps.run(*words, flags.pieces)
 
 
 def _seeing(flags: argparse.Namespace) -> Outcome:
@@ -190,6 +189,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--busy", type=int, default=0, metavar="N", help="busy processes beside the run (default 0)")
     what = "artifacts whose rebinding is timed as well, such as those of bench/wide_policy.py"
     command.add_argument("--beside", type=Path, nargs="+", default=[], metavar="PATH", help=what)
+    what = "folder of earlier runs, which this one is added to and told of with"
+    command.add_argument("--pieces", type=Path, metavar="DIR", help=what)
     return root
 
 

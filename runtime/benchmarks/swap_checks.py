@@ -103,13 +103,19 @@ def _differs(done: dict[int, Floats], chosen: Floats) -> bool:
     )
 
 
-def ways_us(offered_ns: dict[int, int], chunks: Sequence[ChunkRecord], received_ns: dict[int, int]) -> Samples:
-    """Return for each generation that drove how long it took from its offer to its first published chunk (us)."""
-    first = {chunk.generation: chunk for chunk in reversed(chunks)}
-    return np.array(
-        [
-            (received_ns[chunk.observation_tick] + chunk.total_ns - offered_ns[generation]) / 1e3
-            for generation, chunk in sorted(first.items())
-            if offered_ns.get(generation) and chunk.observation_tick in received_ns
-        ]
-    )
+def ways_us(
+    offered_ns: dict[int, int], chunks: Sequence[ChunkRecord], received_ns: dict[int, int]
+) -> tuple[Samples, Samples]:
+    """Return how long each generation that drove took from its offer to its first published chunk (us).
+
+    First those taken in while the arm was at its task, then those whose chunk begins an episode: they had to wait for the arm.
+    """
+    found: dict[bool, list[float]] = {True: [], False: []}
+    driven, episode = set[int](), -1
+    for chunk in chunks:
+        begins, episode = chunk.episode != episode, chunk.episode
+        first, offered = chunk.generation not in driven, offered_ns.get(chunk.generation)
+        driven.add(chunk.generation)
+        if first and offered and chunk.observation_tick in received_ns:
+            found[begins].append((received_ns[chunk.observation_tick] + chunk.total_ns - offered) / 1e3)
+    return np.array(found[False]), np.array(found[True])

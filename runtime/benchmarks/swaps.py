@@ -26,7 +26,7 @@ from poco.runtime.benchmarks.offers import OfferMaker
 from poco.runtime.benchmarks.outcome import Floats as Samples
 from poco.runtime.benchmarks.outcome import Measurement, Outcome
 from poco.runtime.benchmarks.swap_checks import Chooser, check_actions, check_names, episodes_of, ways_us
-from poco.runtime.misses import LATE_NS, turnaround_ns
+from poco.runtime.benchmarks.swap_pieces import SwapBlock, SwapPiece, join, read_pieces
 from poco.runtime.run_folder import ChunkRecord, RunFolder
 from poco.runtime.session import Session
 from poco.runtime.weights import map_tensors
@@ -48,13 +48,27 @@ def run(
     shadow_chunks: int,
     busy: int,
     beside: Sequence[Path],
+    pieces: Path | None,
 ) -> Outcome:
     """Alternate `repeats` blocks with and without swaps, an emulated arm at `host`, `busy` processes that never rest beside it.
 
-    Rebinding is timed for the artifacts `policy` and `beside`. Raises PocoError for a step that names a wrong generation.
+    Rebinding is timed for the artifacts `policy` and `beside`. With `pieces` the run is added to those in that folder, and all of
+    them are told of. Raises PocoError for a step that names a wrong generation.
     """
     artifact = read_artifact(policy)
     bindings = [binding_of(item) for item in (artifact, *map(read_artifact, beside))]
+    piece = measure(artifact, host, policy, repeats, block_s, shadow_chunks, busy)
+    together = [piece]
+    if pieces is not None:
+        piece.save(pieces)
+        together = read_pieces(pieces)
+    return outcome_of(join(together), len(together), bindings, block_s, shadow_chunks, busy)
+
+
+def measure(
+    artifact: Artifact, host: str, policy: Path, repeats: int, block_s: float, shadow_chunks: int, busy: int
+) -> SwapPiece:
+    """Make one run and hold every step and chunk of it to the generation that it names; raises PocoError."""
     with tempfile.TemporaryDirectory() as path:
         folder = Path(path)
         maker = OfferMaker(artifact, folder)
@@ -63,40 +77,66 @@ def run(
         ticks, chunks, episodes = recorded.ticks(), recorded.chunks(), episodes_of(recorded)
     steps = check_names(episodes, chunks)
     checked, told_apart = check_actions(Chooser(artifact, maker.weights, SEED), episodes, chunks)
-    received_ns = dict(zip(ticks["state"]["tick"].tolist(), ticks["state"]["received_ns"].tolist(), strict=True))
-    way_us = ways_us(maker.offered_ns, chunks, received_ns)
-    if not len(way_us):
+    received = ticks["state"]["received_ns"]
+    received_ns = dict(zip(ticks["state"]["tick"].tolist(), received.tolist(), strict=True))
+    moving_us, between_us = ways_us(maker.offered_ns, chunks, received_ns)
+    if not len(moving_us) + len(between_us):
         raise PocoError(f"no generation came to drive in blocks of {block_s:g} s: give --block-s more time")
     blocks = [
-        Block(struck, ticks[(ticks["state"]["received_ns"] >= first) & (ticks["state"]["received_ns"] < last)])
-        for struck, first, last in spans
+        SwapBlock(
+            swapping,
+            Block(swapping, ticks[(received >= first) & (received < last)]).turnaround_us(),
+            _inference_us(chunks, received_ns, first, last),
+        )
+        for swapping, first, last in spans
     ]
+    parameters = parameters_of(artifact)
+    return SwapPiece(parameters, blocks, moving_us, between_us, steps, len(chunks), checked, told_apart)
+
+
+def outcome_of(
+    piece: SwapPiece, runs: int, bindings: list[list[Measurement]], block_s: float, shadow_chunks: int, busy: int
+) -> Outcome:
+    """Return what `runs` runs, joined in `piece`, have shown; `bindings` is how long rebinding took."""
+    swapping, quiet = piece.of(True), piece.of(False)
     measurements = [
-        Measurement("swapping", [block.turnaround_us() for block in blocks if block.struck]),
-        Measurement("quiet", [block.turnaround_us() for block in blocks if not block.struck]),
-        *inference_of(spans, chunks, received_ns),
-        Measurement("offer_to_chunk", [way_us]),
+        Measurement("swapping", [block.turnaround_us for block in swapping]),
+        Measurement("quiet", [block.turnaround_us for block in quiet]),
+        Measurement("inference_swapping", [block.inference_us for block in swapping]),
+        Measurement("inference_quiet", [block.inference_us for block in quiet]),
+        Measurement("offer_to_chunk", [np.concatenate([piece.moving_us, piece.between_us])]),
+        *(
+            Measurement(name, [samples])
+            for name, samples in (("moving", piece.moving_us), ("between", piece.between_us))
+            if len(samples)
+        ),
         *(measurement for binding in bindings for measurement in binding),
     ]
-    rates = [np.array([block.miss_rate() for block in blocks if block.struck is struck]) for struck in (True, False)]
+    rates = [np.array([block.miss_rate for block in blocks]) for blocks in (swapping, quiet)]
     p = permutation_p(rates[0], rates[1], PERMUTATIONS)
     misses, ticked = (
-        [sum(count(block) for block in blocks if block.struck is struck) for struck in (True, False)]
-        for count in (_misses, lambda block: len(block.ticks))
+        [sum(count(block) for block in blocks) for blocks in (swapping, quiet)]
+        for count in (lambda block: block.misses, lambda block: len(block.turnaround_us))
     )
-    parameters = parameters_of(artifact)
     notes = [
-        f"{len(way_us)} swaps under {parameters} parameters, shadow over {shadow_chunks} chunks, {busy} busy processes beside it; "
-        f"{steps} steps, each names the generation of its chunk; {checked} of {len(chunks)} chunks chosen again with the weights "
-        f"of the generation they name, 0 different; {told_apart} would have been with those of the one before",
+        f"{piece.swaps} swaps in {runs} runs under {piece.parameters} parameters, shadow over {shadow_chunks} chunks, {busy} busy "
+        f"processes beside it; {piece.steps} steps, each names the generation of its chunk; {piece.checked} of {piece.chunks} "
+        f"chunks chosen again with the weights of the generation they name, 0 different; {piece.told_apart} would have been with "
+        "those of the one before",
         f"turnaround over 1 ms: {misses[0]} of {ticked[0]} ticks with swaps, {misses[1]} of {ticked[1]} without, p = {p:.3f} "
-        f"(one-sided permutation test of {repeats} + {repeats} blocks)",
-        "offer_to_chunk: from the offer in the gate's folder to the first published chunk of that generation",
+        f"(one-sided permutation test of {len(swapping)} + {len(quiet)} blocks)",
+        "offer_to_chunk: from the offer in the gate's folder to the first published chunk of that generation; moving: with the arm "
+        "at its task; between: the arm was on its way to the next episode",
         "rebind: the flip, one assignment; bind: weights in memory bound beside those in use; map: read from the store's file",
     ]
     pairs = [("swapping", "quiet"), ("inference_swapping", "inference_quiet")]
     pairs += [(binding[0].name, binding[-1].name) for binding in bindings]
-    more = {"swaps": float(len(way_us)), "misses_p": p, "parameters": float(parameters), "checked": float(checked)}
+    more = {
+        "swaps": float(piece.swaps),
+        "misses_p": p,
+        "parameters": float(piece.parameters),
+        "checked": float(piece.checked),
+    }
     return Outcome("swap", f"Replacing the policy of a run, blocks of {block_s:g} s", measurements, pairs, notes, more)
 
 
@@ -149,19 +189,10 @@ def _block(maker: OfferMaker | None, block_s: float) -> tuple[int, int]:
     return first, monotonic_ns()
 
 
-def _misses(block: Block) -> int:
-    return int((turnaround_ns(block.ticks) > LATE_NS).sum())
-
-
-def inference_of(
-    spans: Sequence[tuple[bool, int, int]], chunks: Sequence[ChunkRecord], received_ns: dict[int, int]
-) -> list[Measurement]:
-    """Return the inference time (us) of the chunks observed in blocks with swaps and in those without."""
-    found: dict[bool, list[Samples]] = {True: [], False: []}
-    for swapping, first, last in spans:
-        inside = [chunk for chunk in chunks if first <= received_ns.get(chunk.observation_tick, 0) < last]
-        found[swapping].append(np.array([chunk.inference_ns / 1e3 for chunk in inside]))
-    return [Measurement("inference_swapping", found[True]), Measurement("inference_quiet", found[False])]
+def _inference_us(chunks: Sequence[ChunkRecord], received_ns: dict[int, int], first: int, last: int) -> Samples:
+    """Return the inference time (us) of the chunks observed from `first` to `last` (ns)."""
+    inside = [chunk for chunk in chunks if first <= received_ns.get(chunk.observation_tick, 0) < last]
+    return np.array([chunk.inference_ns / 1e3 for chunk in inside])
 
 
 def parameters_of(artifact: Artifact) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,8 @@ from poco.errors import PocoError
 from poco.records import EpisodeEnd, Step, StepKey
 from poco.runtime.benchmarks.offers import OfferMaker
 from poco.runtime.benchmarks.swap_checks import Chooser, check_actions, check_names, ways_us
+from poco.runtime.benchmarks.swap_pieces import SwapBlock, SwapPiece, join, read_pieces
+from poco.runtime.benchmarks.swaps import outcome_of
 from poco.runtime.run_folder import ChunkRecord
 from synthetic_run import episode_chunks
 
@@ -25,12 +28,34 @@ def generations(*numbers: int) -> list[ChunkRecord]:
 
 
 def test_the_way_ends_with_the_first_chunk_of_a_generation() -> None:
-    """Observed and published at known times, offered before; a generation that was passed over has no way."""
+    """Observed and published at known times, offered before; passed over it has no way; the first of an episode had to wait."""
     chunks = generations(1, 2, 2, 4)
+    chunks[3] = msgspec.structs.replace(chunks[3], episode=1)
     received_ns = {chunk.observation_tick: 1_000_000 * chunk.observation_tick for chunk in chunks}
-    ways = ways_us({2: 1, 3: 1, 4: 1}, chunks, received_ns)
+    moving_us, between_us = ways_us({2: 1, 3: 1, 4: 1}, chunks, received_ns)
     expected = [received_ns[chunk.observation_tick] + chunk.total_ns - 1 for chunk in (chunks[1], chunks[3])]
-    assert np.allclose(ways, np.array(expected) / 1e3)
+    assert np.allclose([moving_us, between_us], np.array(expected)[:, None] / 1e3)
+
+
+def test_pieces_on_disk_make_one_statistic(tmp_path: Path) -> None:
+    """Two runs come back as they were saved, and joined their blocks, ways and counts are those of both; sizes do not mix."""
+    random = np.random.default_rng(0)
+    for misses in (0, 3):
+        slow = np.where(np.arange(50) < misses, 2000.0, 40.0)
+        blocks = [SwapBlock(True, slow, random.random(4)), SwapBlock(False, np.full(30, 50.0), random.random(2))]
+        SwapPiece(1000, blocks, random.random(5), random.random(misses), 100, 20, 19, 18).save(tmp_path)
+    first, second = read_pieces(tmp_path)
+    assert [block.swapping for block in first.blocks] == [True, False]
+    joined = join([first, second])
+    assert joined.swaps == 13
+    assert [block.misses for block in joined.of(True)] == [0, 3]
+    assert [len(block.inference_us) for block in joined.blocks] == [4, 2, 4, 2]
+    assert (joined.steps, joined.chunks, joined.checked, joined.told_apart) == (200, 40, 38, 36)
+    told = outcome_of(joined, 2, [], 30.0, 0, 0)
+    assert told.more["swaps"] == 13.0
+    assert "3 of 100 ticks with swaps, 0 of 60 without" in told.notes[1]
+    with pytest.raises(PocoError, match="different sizes"):
+        join([first, replace(second, parameters=7)])
 
 
 def test_generations_that_go_back_are_a_defect() -> None:

@@ -28,7 +28,7 @@ NATIVE := $(wildcard hw/native/*.cpp hw/native/*.hpp)
 TEST_FOLDERS := tests:tests/hw/native:tests/hw/emulator:bench
 BUILD_FILES := pyproject.toml constraints.txt CMakeLists.txt $(NATIVE)
 
-.PHONY: help venv demo demo-policy demo-learn demo-learn-start test check proof build bench soak clean
+.PHONY: polymetis-messages help venv demo demo-policy demo-learn demo-learn-start test check proof build bench soak clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -90,6 +90,10 @@ bench: $(VENV)/test.stamp ## run the benchmarks; each prints percentiles and wri
 soak: $(VENV)/robot.stamp ## run the task for MINUTES=30 with POLICY=operator and say whether anything grows, slows down or stops
 	$(BIN)/python -m poco.runtime.soak --minutes $(or $(MINUTES),30) --policy $(POLICY)
 
+polymetis-messages: ## make the Python messages of hw/polymetis/polymetis.proto again, in an environment of their own
+	$(PYTHON) -m venv build/protoc && build/protoc/bin/pip install --quiet grpcio-tools==1.85.1
+	build/protoc/bin/python -m grpc_tools.protoc -I hw/polymetis --python_out=hw/polymetis --pyi_out=hw/polymetis polymetis.proto
+
 clean: ## remove .venv, builds and caches; keeps runs/
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -114,5 +118,5 @@ $(VENV)/learner.stamp: $(VENV)/python.stamp $(BUILD_FILES)
 $(VENV)/test.stamp: $(VENV)/python.stamp $(BUILD_FILES)
 	@$(INSTALL_TORCH)
 	@echo "installing everything and compiling the native core"
-	@$(PIP) --editable .[$(ROBOT),$(LEARNER),ogbench,datasets,gamepad,spacemouse,test]
+	@$(PIP) --editable .[$(ROBOT),$(LEARNER),polymetis,ogbench,datasets,gamepad,spacemouse,test]
 	@touch $(VENV)/robot.stamp $(VENV)/learner.stamp $@

@@ -12,7 +12,13 @@ from pathlib import Path
 
 import poco
 
-NEEDS_TORCH = ("poco.learner", "poco.export")
+NEEDS_TORCH = (
+    "poco.learner",
+    "poco.export",
+    "poco.hw.polymetis",
+    "poco.hw.emulator.polymetis",
+    "poco.runtime.polymetis",
+)
 
 
 def modules() -> list[str]:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from poco.arm_settings import RobotSettings
 from poco.errors import ArmError
 from poco.limits import POSITION_MAX_RAD, POSITION_MIN_RAD
-from poco.settings import RobotSettings
 from poco.trouble import BY_NAME, Trouble
 
 SELF_TEST_STATES = 200

@@ -9,12 +9,13 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
+from poco.arm_settings import RobotSettings
 from poco.clock import TICKS_PER_SECOND
 from poco.errors import UsageError
 from poco.runtime import findings, network_path
 from poco.runtime.benchmarks import native_loop
 from poco.runtime.findings import Finding
-from poco.settings import RobotSettings, read_settings, settings_keys
+from poco.settings import read_settings, settings_keys
 
 DESCRIPTION = "Examine this computer and the way to the arm; nothing moves."
 EPILOG = """examples:

@@ -13,9 +13,9 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from poco.arm_settings import RealtimeSettings
 from poco.runtime.benchmarks.native_loop import NativeLoop
 from poco.runtime.memory_group import memory_limit
-from poco.settings import RealtimeSettings
 
 GOOD_LATE_US = 200.0
 BAD_LATE_US = 500.0

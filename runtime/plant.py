@@ -34,7 +34,7 @@ class RobotPlant:
     An emulated arm in lockstep does not pass a tick that is waited for until the next wait, nor the first one of a motion
     before the first wait, so a run is reproducible.
     The `*_ns` stamps of the last wait, signal and publication feed the latency report. `judge` may change the outcome in a
-    signal, `grip` fills in the width of a gripper. Policy process only.
+    signal, `grip` fills in the width of a gripper; commands are decided `lead_ticks` ahead of robot time. Policy process only.
     """
 
     def __init__(
@@ -44,8 +44,10 @@ class RobotPlant:
         state_age_max_s: float,
         judge: Judge | None = None,
         grip: Grip | None = None,
+        lead_ticks: int = 0,
     ) -> None:
         self._memory, self._judge, self._grip = memory, judge, grip
+        self._lead_ticks = lead_ticks
         self._state_age_max_ns = state_age_max_s * 1e9
         self._driver = driver
         self._parent = os.getppid()
@@ -89,10 +91,10 @@ class RobotPlant:
         return not self._driver.lockstep and self._age_ns > self._state_age_max_ns
 
     def publish(self, spline: State) -> None:
-        """Hand a CHUNK_SPLINE record to the servo; `late` tells whether its attach tick had passed."""
+        """Hand a CHUNK_SPLINE record to the servo; `late` tells whether its attach tick had been decided on."""
         self._memory.publish_chunk(spline)
         self.published_ns = monotonic_ns()
-        self.late = int(self._newest()["tick"]) >= int(spline["attach_tick"])
+        self.late = int(self._newest()["tick"]) + self._lead_ticks >= int(spline["attach_tick"])
         self._published[int(spline["chunk_id"])] = self.published_ns, self.late
         while len(self._published) > KEPT_PUBLICATIONS:
             del self._published[min(self._published)]

@@ -78,7 +78,8 @@ class PolicyProcess:
         needed = options.goes_by_target or sees_target(self.specification)
         driver = TaskDriver(task.sensors, task.outcome, task.reset, needed=needed)
         self.grip = Grip(memory, self.settings.gripper, self._gripper_told) if self.specification.grips else None
-        self.plant = RobotPlant(memory, driver, self.settings.servo.state_age_max_s, self.person.judge, self.grip)
+        age_max_s, lead_ticks = self.settings.servo.state_age_max_s, options.lead_ticks
+        self.plant = RobotPlant(memory, driver, age_max_s, self.person.judge, self.grip, lead_ticks)
         self.book = EpisodeBook(self.folder, self.journal, self.specification)
         self.recording = self._open_recording()
         newest = memory.read_chunk()
@@ -255,6 +256,7 @@ class PolicyProcess:
             speed=self.options.speed,
             generation=self.actor.generation,
             last_chunk_id=self.chunk_id,
+            lead_ticks=self.options.lead_ticks,
         )
         rollout = Rollout(
             self.plant,

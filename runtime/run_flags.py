@@ -34,7 +34,9 @@ class Parser(argparse.ArgumentParser):
 def add_run_flags(parser: argparse.ArgumentParser, episodes: str) -> None:
     """Add the flags of every run to `parser`; `episodes` says what --episodes counts."""
     parser.add_argument(
-        "--robot", choices=("sim", "franka"), help="sim starts the emulated arm; franka uses one that is there"
+        "--robot",
+        choices=("sim", "franka", "polymetis"),
+        help="sim starts the emulated arm; franka uses one that is there; polymetis one behind a Polymetis server",
     )
     parser.add_argument("--episodes", type=int, default=1, metavar="N", help=f"{episodes} (default 1)")
     parser.add_argument(
@@ -89,9 +91,14 @@ def options_of(flags: argparse.Namespace, overrides: dict[str, str]) -> RunOptio
     if flags.keys:
         overrides["link.keys"] = json.dumps(flags.keys)
     settings = read_settings(flags.config or PACKAGED_CONFIG, overrides)
-    if settings.robot.kind == "franka" and flags.config is None and "task.sensors" not in overrides:
+    if settings.robot.kind != "sim" and flags.config is None and "task.sensors" not in overrides:
         raise UsageError(
-            "--robot franka needs --sensors (or a --config of its own): who says where the task's objects are?"
+            f"--robot {settings.robot.kind} needs --sensors (or a --config of its own): who says where the task's objects are?"
+        )
+    if settings.robot.kind == "polymetis" and settings.robot.control != "position":
+        raise UsageError(
+            f"robot.control is {settings.robot.control}, must be position for --robot polymetis: the law there is that of the "
+            "section polymetis"
         )
     if settings.robot.kind == "sim" and not flags.sensors:
         address = f"emulator://{settings.robot.host}"

@@ -9,6 +9,7 @@ import msgspec
 
 import poco
 from poco.artifact import read_artifact
+from poco.clock import TICKS_PER_SECOND
 from poco.settings import Settings
 from poco.specification import Specification, read_specification
 
@@ -59,6 +60,12 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     def swaps(self) -> bool:
         """Whether the policy may be replaced while it drives."""
         return self.policy not in WITHOUT_ARTIFACT and not self.against and bool(self.settings.swap.trust)
+
+    @property
+    def lead_ticks(self) -> int:
+        """How far ahead of robot time (ticks) the arm's commands are decided."""
+        settings = self.settings
+        return round(settings.polymetis.lead_s * TICKS_PER_SECOND) if settings.robot.kind == "polymetis" else 0
 
     @property
     def goes_by_target(self) -> bool:

@@ -39,7 +39,7 @@ class Status:
         self._episodes = episodes
         self._console = console
         self._turnaround_us = np.zeros(WINDOW)
-        self._ticks = 0
+        self._answered = 0
         self._events: Counter[str] = Counter()
         self._outcomes: dict[int, str] = {}
         self._running = False
@@ -53,10 +53,10 @@ class Status:
 
     def add(self, ticks: npt.NDArray[np.void]) -> None:
         """Take in drained TICK records [n]."""
-        newest = ticks[-WINDOW:]
-        rows = (self._ticks + np.arange(len(newest))) % WINDOW
+        newest = ticks[ticks["sent_ns"] > 0][-WINDOW:]
+        rows = (self._answered + np.arange(len(newest))) % WINDOW
         self._turnaround_us[rows] = (newest["sent_ns"] - newest["state"]["received_ns"]) / 1e3
-        self._ticks += len(newest)
+        self._answered += len(newest)
         codes, counts = np.unique(ticks["command"]["event"], return_counts=True)
         for code, count in zip(codes, counts, strict=True):
             if code:
@@ -135,7 +135,7 @@ class Status:
         return f"{int(state['chunk_id'])}, {attached}"
 
     def _turnaround(self, percentile: float) -> float:
-        return float(np.percentile(self._turnaround_us[: self._ticks], percentile)) if self._ticks else 0.0
+        return float(np.percentile(self._turnaround_us[: self._answered], percentile)) if self._answered else 0.0
 
     def _table(self, memory: RunMemory) -> Table:
         state = memory.read_state()

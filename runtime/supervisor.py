@@ -105,7 +105,7 @@ class Supervisor:
         for camera in cameras_of(self.options.specification(), self.options.settings.cameras):
             self._start_camera(camera)
         self.status.note("starting servo and policy; the very first start compiles for about 20 s")
-        servo = self._start("servo")
+        servo = self._start("servo", module="polymetis.bridge" if self._behind_polymetis else "")
         silence_s = self.options.settings.servo.policy_silence_s
         policy = PolicyWatch(self._start, self.folder, self.memory, self.status, silence_s)
         self.status.realtime(servo.wait_for("ready", START_LIMIT_S, self._beat_or_leave))
@@ -121,6 +121,10 @@ class Supervisor:
         policy.go()
         self._manager.ready("the arm is in motion or held")
         return policy
+
+    @property
+    def _behind_polymetis(self) -> bool:
+        return self.options.settings.robot.kind == "polymetis"
 
     def _supervise(self, policy: PolicyWatch) -> None:
         while not self.interrupted and self._failure is None:
@@ -231,6 +235,8 @@ class Supervisor:
     def _silence_s(self) -> float:
         """Return how long the arm may be silent in a motion (s), 0 for an arm in lockstep, which waits for the policy."""
         patience = self.options.settings.servo
+        if self._behind_polymetis and self._emulator is None:
+            return self.options.settings.polymetis.silence_s
         match self._emulator and self._emulator.status().pacing:
             case "lockstep":
                 return 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,14 +30,18 @@ FOR_ALL = frozenset({"numpy", "numba", "yaml", "tyro", "msgspec", "safetensors",
 VOCABULARY = frozenset({"vocabulary"})
 LAYERS = {
     "vocabulary": Layer(ROOT / "src/poco", third_party=frozenset({"zmq"})),
+    "hw.polymetis": Layer(ROOT / "hw/polymetis", VOCABULARY, frozenset({"grpc", "google", "torch"})),
+    "hw.emulator.polymetis": Layer(
+        ROOT / "hw/emulator/polymetis", VOCABULARY | {"hw", "hw.polymetis"}, frozenset({"grpc", "torch"})
+    ),
     "hw": Layer(
         ROOT / "hw",
-        VOCABULARY,
+        VOCABULARY | {"hw.emulator.polymetis"},
         frozenset({"mujoco", "gymnasium", "pylibfranka", "pyrealsense2", "PIL", "pygame", "hid"}),
     ),
     "runtime": Layer(
         ROOT / "runtime",
-        VOCABULARY | {"hw"},
+        VOCABULARY | {"hw", "hw.polymetis"},
         frozenset({"onnxruntime", "onnx", "rich", "matplotlib", "PIL", "zmq"}),
         never=("poco.hw.emulator",),
     ),
@@ -64,9 +69,10 @@ FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "she
 
 
 def sources(folder: Path) -> list[Path]:
-    """Python files of `folder` itself; the links of src/poco lead to the other layers and are left to them."""
+    """Python files of `folder` itself; what lies in it and has a row of its own, or is a link to another layer, is left to that."""
     links = {folder / name for name in LINKED if (folder / name).is_symlink()}
-    return sorted(path for path in folder.rglob("*.py") if not links.intersection(path.parents))
+    rows = {row.folder for row in LAYERS.values() if row.folder != folder and folder in row.folder.parents}
+    return sorted(path for path in folder.rglob("*.py") if not (links | rows).intersection(path.parents))
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:
@@ -178,3 +184,24 @@ def test_files_stay_small() -> None:
         if (length := len(path.read_text().splitlines())) > 400
     }
     assert long == {}
+
+
+def test_torch_on_the_robots_side_is_in_two_files() -> None:
+    """Torch serves Polymetis' controllers, in one file for each end of that wire, and nothing else beside an arm."""
+    users = {
+        str(path.relative_to(ROOT))
+        for layer in ("vocabulary", "hw", "hw.polymetis", "hw.emulator.polymetis", "runtime")
+        for path in sources(LAYERS[layer].folder)
+        for _, name in imports(path)
+        if within(name, "torch")
+    }
+    assert users == {"hw/polymetis/controller.py", "hw/emulator/polymetis/host.py"}
+
+
+def test_the_policys_processes_import_no_torch() -> None:
+    """Supervisor, policy, servo and gripper import neither torch nor gRPC, whatever the arm is behind."""
+    modules = "supervisor policy servo gripper cli"
+    code = "import sys, importlib\nfor name in sys.argv[1:]: importlib.import_module(f'poco.runtime.{name}')\n"
+    code += "print(sorted({name.partition('.')[0] for name in sys.modules} & {'torch', 'grpc'}))"
+    done = subprocess.run([sys.executable, "-c", code, *modules.split()], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

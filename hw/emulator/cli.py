@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 import tyro
 
@@ -53,6 +53,8 @@ class Options:
     """What stands on the table; cube: one to pick and place, with a gripper on port 1338."""
     clearance_mm: float = EASY.clearance_m * 1000
     """Gap between peg and hole on each side."""
+    interface: Literal["franka", "polymetis"] = "franka"
+    """franka: the arm's own network interface. polymetis: the controller server on port 50051, needs poco-robot[polymetis]."""
     seed: int = 0
     """Where the hole is until the first `place`."""
     recovery_delay_s: float = 0.5
@@ -73,7 +75,35 @@ def _scene(options: Options) -> tuple[SimulatedArm, Task | None]:
     return peg.arm, peg
 
 
-def _parent_watch(server: EmulatorServer, parent: int | None) -> Callable[[], bool]:
+class Server(Protocol):
+    """An emulator of either interface."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether a client is connected."""
+
+    def run(self, keep_running: Callable[[], bool]) -> None:
+        """Serve until `keep_running`, asked once a tick, says no."""
+
+
+def _server(options: Options, arm: SimulatedArm, task: Task | None) -> Server:
+    """Return the emulator of the interface that was asked for; torch and gRPC are imported for that one only."""
+    faults = read_fault_script(options.faults) if options.faults else None
+    recovery_delay_ticks = round(options.recovery_delay_s * TICKS_PER_SECOND)
+    if options.interface == "franka":
+        return EmulatorServer(options.host, arm, Pacing(options.pacing), task, recovery_delay_ticks, faults)
+    if options.pacing == "strict":
+        raise UsageError(
+            "--pacing strict is for --interface franka: a Polymetis server never waits for its client anyway"
+        )
+    try:
+        from .polymetis.server import PolymetisEmulator
+    except ImportError as error:
+        raise UsageError(f"--interface polymetis needs {error.name}: pip install 'poco-robot[polymetis]'") from error
+    return PolymetisEmulator(options.host, arm, Pacing(options.pacing), task, recovery_delay_ticks, faults)
+
+
+def _parent_watch(server: Server, parent: int | None) -> Callable[[], bool]:
     """Return what says, once a tick, whether to go on; it looks after the parent about once a second."""
     ticks = 0
 
@@ -106,11 +136,9 @@ def serve(options: Options) -> None:
         raise UsageError(f"--seed is {options.seed}, must be 0 or more")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    faults = read_fault_script(options.faults) if options.faults else None
     started_ns = monotonic_ns()
     arm, task = _scene(options)
-    recovery_delay_ticks = round(options.recovery_delay_s * TICKS_PER_SECOND)
-    server = EmulatorServer(options.host, arm, Pacing(options.pacing), task, recovery_delay_ticks, faults)
+    server = _server(options, arm, task)
     print(
         f"poco-emulator ready on {options.host} ({options.task}, {options.pacing}), "
         f"{(monotonic_ns() - started_ns) / 1e6:.0f} ms; Ctrl-C ends it",

@@ -1,5 +1,7 @@
 // The shared memory of a run in Python.
+#include <nanobind/stl/array.h>
 #include <nanobind/stl/string.h>
+#include <unistd.h>
 
 #include "bindings.hpp"
 #include "record_view.hpp"
@@ -53,6 +55,14 @@ void bind_shared_run(nb::module_& module) {
       .def("recover", [](SharedRun& run) { run.control().recoveries.fetch_add(1); })
       .def("beat", [](SharedRun& run, int64_t now_ns) { run.control().supervisor_ns = now_ns; })
       .def("policy_beat", [](SharedRun& run, int64_t now_ns) { run.control().policy_ns = now_ns; })
+      .def("servo_signs",
+           [](SharedRun& run, int64_t now_ns, bool finished, const std::array<int64_t, kEventCodes>& event_counts) {
+             run.control().servo_pid = getpid();
+             for (int code = 0; code < kEventCodes; ++code) run.control().event_counts[code] = event_counts[code];
+             run.control().finished = finished;
+             run.control().servo_ns = now_ns;
+           })
+      .def("alarm", &SharedRun::alarm)
       .def("announce", &SharedRun::announce)
       .def("wait_tick", &SharedRun::wait_tick, nb::call_guard<nb::gil_scoped_release>());
 }

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poco._core import Servo, realtime_setup
+from poco.arm_settings import RobotSettings
 from poco.clock import monotonic_ns
 from poco.control import servo_law
 from poco.errors import guard
@@ -23,7 +24,7 @@ from poco.hw.bare_hold import hold
 from poco.hw.franka import FrankaArm
 from poco.limits import Guards, fr3_limits
 from poco.runtime.servo import follow
-from poco.settings import RobotSettings, read_settings
+from poco.settings import read_settings
 from poco.shm import RunMemory
 from poco.trouble import Request
 

@@ -54,6 +54,8 @@ class Memory:
     @property
     def event_counts(self) -> list[int]:
         """Return how often each code of `poco.trouble.TROUBLES` happened [EVENT_CODES]."""
+    def latch(self, trouble: int) -> None:
+        """Latch `trouble`, noticed outside of `step`, and forget chunks and commanded motion."""
     def reanchor(self) -> None:
         """Forget chunks and commanded motion: the next step starts from the arm's own state (reset, recovery)."""
 
@@ -125,6 +127,10 @@ class SharedRun:
     def recover(self) -> None: ...
     def beat(self, now_ns: int) -> None: ...
     def policy_beat(self, now_ns: int) -> None: ...
+    def servo_signs(self, now_ns: int, finished: bool, event_counts: list[int]) -> None:
+        """Give what the servo tells in the control block: this process, its sign of life, whether it has finished, its counters."""
+    def alarm(self) -> None:
+        """Wake everybody who waits for a tick, because none may come any more."""
     def announce(self, tick: int) -> None: ...
     def wait_tick(self, tick: int, timeout_s: float) -> bool: ...
 

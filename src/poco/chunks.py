@@ -53,8 +53,8 @@ class ChunkSequence:
 
     At `observation_tick` the policy observes; the chunk it then gives attaches at `attach_tick`. `speed` in (0, 1] stretches
     every control period. `generation`, `human` (whether a person chooses), `execute_steps` (more than delay_steps, at most
-    chunk_steps; the specification's at first) and speed may change between two chunks. Used by one thread of one process; never
-    raises during motion.
+    chunk_steps; the specification's at first) and speed may change between two chunks. `lead_ticks` is how far ahead of robot time
+    commands are decided. Used by one thread of one process; never raises during motion.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class ChunkSequence:
         speed: float = 1.0,
         generation: int = 0,
         last_chunk_id: int = 0,
+        lead_ticks: int = 0,
     ) -> None:
         self.specification = specification
         self.limits = limits
@@ -73,6 +74,7 @@ class ChunkSequence:
         self.human = False
         self.execute_steps = specification.execute_steps
         self.last_chunk_id = last_chunk_id
+        self._stop_delay_ticks = lead_ticks + STOP_DELAY_TICKS
         self.observation_tick = 0
         self.attach_tick = 0
         self._hold_q = np.array(specification.rest_q)
@@ -143,7 +145,7 @@ class ChunkSequence:
         """Plan a stop soon after robot tick `tick` in place of what the last chunk still holds; None if the arm holds."""
         if self._plan is None:
             return None
-        self.attach_tick = max(tick + STOP_DELAY_TICKS, int(self._plan.spline["attach_tick"]))
+        self.attach_tick = max(tick + self._stop_delay_ticks, int(self._plan.spline["attach_tick"]))
         at = self._attachment()
         self.last_chunk_id += 1
         return plan_stop(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from poco.arm_settings import Control, ImpedanceSettings
 from poco.clock import TICK_S
 from poco.limits import TORQUE_RATE_MAX_NM_S
 from poco.records import LAW
-from poco.settings import Control, ImpedanceSettings
 
 KINDS: dict[Control, int] = {"position": 0, "joint_impedance": 1, "cartesian_impedance": 2}
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from poco.arm_settings import RealtimeSettings
 from poco.errors import UsageError
 from poco.runtime import network_path
 from poco.runtime.benchmarks.native_loop import NativeLoop
@@ -26,7 +27,6 @@ from poco.runtime.findings import (
     memory_group,
     setup,
 )
-from poco.settings import RealtimeSettings
 
 PINNED = RealtimeSettings(priority=80, cpu=3, required=False)
 ROUTES = "Iface\tDestination\tGateway\neth0\t00000000\t0101A8C0\neth1\t000010AC\t00000000\n"

@@ -9,11 +9,12 @@ from following_arm import READY_RAD, wide_limits
 from torque_arm import SETTINGS, gains
 
 from poco import _core
+from poco.arm_settings import Control
 from poco.control import servo_law
 from poco.errors import SettingsError
 from poco.limits import TORQUE_MAX_NM
 from poco.records import ARM_STATE, COMMAND
-from poco.settings import Control, read_settings
+from poco.settings import read_settings
 
 Floats = npt.NDArray[np.float64]
 Record = npt.NDArray[np.void]

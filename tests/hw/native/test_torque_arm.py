@@ -8,11 +8,11 @@ import pytest
 from following_arm import READY_RAD, REST, make_chunk, random_chunk
 from torque_arm import TorqueArm, gains
 
+from poco.arm_settings import Control
 from poco.control import servo_law
 from poco.hw.emulator.protocol import Error
 from poco.limits import POSITION_MAX_RAD, POSITION_MIN_RAD, VELOCITY_MAX_RAD_S
 from poco.records import LAW
-from poco.settings import Control
 from poco.trouble import Mode
 
 Floats = npt.NDArray[np.float64]

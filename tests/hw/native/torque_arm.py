@@ -11,13 +11,14 @@ import numpy.typing as npt
 from following_arm import READY_RAD, wide_limits
 
 from poco import _core
+from poco.arm_settings import ImpedanceSettings
 from poco.clock import TICKS_PER_SECOND
 from poco.hw.emulator.arm import SimulatedArm
 from poco.hw.emulator.model import ROTOR_INERTIA_KG_M2, fr3_mjcf
 from poco.hw.emulator.protocol import COMMAND, MoveController
 from poco.hw.emulator.robot import EmulatedRobot
 from poco.limits import TORQUE_MAX_NM
-from poco.settings import ImpedanceSettings, read_settings
+from poco.settings import read_settings
 from poco.shm import RunMemory
 from poco.trouble import Mode, Request
 from programs import ROOT

@@ -1,0 +1,1 @@
+"""The bridge to a Polymetis server: stands where the servo process stands for an arm behind Franka's own interface."""

@@ -26,6 +26,7 @@ from poco.learner.learning import Run
 from poco.learner.recipe import read_training_settings
 from poco.learner.rollouts import Environment, make_environment
 from poco.learner.success_guard import GuardSettings
+from poco.learner.trained_policy import flow_policy
 from poco.learner.training import Learner
 
 FRESH_SEED = 1_000_000
@@ -36,11 +37,11 @@ class PlainLearner(Learner):
 
     def __init__(self, run: Run, environment: Environment) -> None:
         super().__init__(run, environment)
-        self._plain = PlainUpdate(self.policy, self.agent.critic, run.settings.agent, self.specification)
+        self._plain = PlainUpdate(flow_policy(self.policy), self.agent.critic, run.settings.agent, self.specification)
 
     def _update(self, phase: Phase) -> dict[str, float]:
         loss = self._plain.update(self._sample(), self.generator, phase)
-        self._plain.hand_over(self.policy, self.agent)
+        self._plain.hand_over(flow_policy(self.policy), self.agent)
         self._follow(phase)
         return {"loss": loss}
 

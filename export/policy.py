@@ -23,6 +23,7 @@ from poco.export.publish import (
 from poco.export.to_onnx import CHUNK, NOISE, OBSERVATION, flow_graph, graph_inputs, graph_output
 from poco.learner.checkpoint import Checkpoint, read_checkpoint
 from poco.learner.image_policy import ImageEncoder
+from poco.learner.trained_policy import flow_policy
 
 
 def export_policy(checkpoint: Path, out: Path) -> Artifact:
@@ -32,10 +33,11 @@ def export_policy(checkpoint: Path, out: Path) -> Artifact:
     inputs. Raises ArtifactError if the checkpoint is unsound or a graph does not reproduce what was trained.
     """
     loaded = read_checkpoint(checkpoint)
-    architecture = loaded.policy.architecture
-    tensors = {key: value.numpy() for key, value in loaded.policy.state_dict().items()}
+    policy = flow_policy(loaded.policy)
+    architecture = policy.architecture
+    tensors = {key: value.numpy() for key, value in policy.state_dict().items()}
     graph, inputs = flow_graph(architecture), graph_inputs(architecture)
-    parity = check_parity(loaded.policy, graph, tensors)
+    parity = check_parity(policy, graph, tensors)
     metrics = {**loaded.metrics, "parity_error": parity.error, "parity_sensitivity": parity.sensitivity}
     golden: dict[str, Golden] = {
         OBSERVATION: parity.observation[:GOLDEN_CASES],
@@ -70,7 +72,7 @@ def _exported_encoder(
     loaded: Checkpoint, encoder: ImageEncoder, graph: bytes, parity: Parity
 ) -> tuple[ExportedEncoder, dict[str, Golden], dict[str, float]]:
     """Return the encoder's graph, golden vectors from images to chunks, and figures; raises ArtifactError if they miss torch's."""
-    state_size = loaded.policy.architecture.observation_size - encoder.architecture.size
+    state_size = loaded.specification.observation_size - encoder.architecture.size
     exported = ExportedEncoder(
         encoder_graph(encoder, state_size), encoder_inputs(encoder, state_size), encoder_output(encoder, state_size)
     )

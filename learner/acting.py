@@ -7,14 +7,14 @@ import numpy.typing as npt
 import torch
 
 from poco.learner.agent import Agent
-from poco.learner.networks import FlowPolicy
 from poco.learner.rollouts import Actor, Floats
+from poco.learner.trained_policy import TrainedPolicy
 from poco.noise import NoiseSource
 from poco.specification import Specification, scale
 
 
 def chunk_actor(
-    policy: FlowPolicy, agent: Agent | None, specification: Specification, best_of: int, seed: int
+    policy: TrainedPolicy, agent: Agent | None, specification: Specification, best_of: int, seed: int
 ) -> Actor:
     """Return an actor that draws `best_of` chunks and executes the one the critic values most; 1, or no agent: a plain sample.
 
@@ -22,7 +22,8 @@ def chunk_actor(
     episode at a time.
     """
     source, delay, execute = NoiseSource(seed), specification.delay_steps, specification.execute_steps
-    shape = (1 if agent is None else best_of, specification.chunk_steps, specification.action_size)
+    one = policy.noise_shape or (specification.chunk_steps, specification.action_size)
+    shape = (1 if agent is None else best_of, *one)
     device = next(policy.parameters()).device
     still = np.tile(scale(specification.action, np.zeros(specification.action_size)), (delay, 1)).astype(np.float32)
     pending: npt.NDArray[np.float32] = still

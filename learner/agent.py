@@ -92,13 +92,15 @@ class Agent:
         self.policy, self.critic, self.settings = policy, critic, settings
         self.target = copy.deepcopy(critic).requires_grad_(False)
         self.refused = 0
-        self._threads, self._fixed_shapes = threads, fixed_shapes
+        self._threads, self.fixed_shapes = threads, fixed_shapes
         self.device = next(iter(policy.parameters())).device
         on_cpu = self.device.type == "cpu"
         self._block_rows, self._valued_rows = (BLOCK_ROWS, VALUED_ROWS) if on_cpu else (sys.maxsize, sys.maxsize)
+        self._block_rows = min(self._block_rows, policy.rows_max or sys.maxsize)
         self._workers = ThreadPoolExecutor(threads) if threads > 1 else None
         self._delay, self._execute = specification.delay_steps, specification.execute_steps
         self._shape = (specification.chunk_steps, specification.action_size)
+        self._noise_shape = policy.noise_shape or self._shape
         groups: list[dict[str, Any]] = [
             {"params": list(policy.parameters()), "lr": settings.actor_learning_rate},
             {"params": list(critic.parameters()), "lr": settings.critic_learning_rate},
@@ -251,7 +253,9 @@ class Agent:
         `seen` [B, ...] is what the critic sees, `pending` [B, D, A] the actions still to be executed, `noise` [B, N, T, A].
         """
         count = noise.shape[1]
-        chunks = self.policy.sample(context.repeat_interleave(count, dim=0), noise.flatten(0, 1)).view_as(noise)
+        chunks = self.policy.sample(context.repeat_interleave(count, dim=0), noise.flatten(0, 1)).reshape(
+            *noise.shape[:2], *self._shape
+        )
         values = self._values(self.target, seen, pending, chunks)
         if self.settings.method == "poco-noestep":
             weights = torch.full_like(values, 1.0 / count)
@@ -267,7 +271,7 @@ class Agent:
         """
         weights = posterior.weights
         everybody = torch.arange(weights.numel(), device=self.device)
-        rows = everybody if self._fixed_shapes else everybody[self._kept(weights).flatten()]
+        rows = everybody if self.fixed_shapes else everybody[self._kept(weights).flatten()]
         chunks, noise, time = (one.flatten(0, 1)[rows] for one in (posterior.chunks, noise, time))
         whole = torch.ones(chunks.shape[:2], dtype=chunks.dtype, device=chunks.device)
         found = self.policy.loss(context[rows // weights.shape[1]], chunks, noise, time, whole)
@@ -287,7 +291,7 @@ class Agent:
         """
         weights, values, clip = posterior.weights, posterior.values, self.settings.clip
         kept, trusted = self._kept(weights), values[:, :TRUST_CANDIDATES]
-        seen = losses if self._fixed_shapes or bool(kept.all()) else losses[:, :1]
+        seen = losses if self.fixed_shapes or bool(kept.all()) else losses[:, :1]
         figures = {
             "posterior_loss": clipped_loss(losses, weights, clip).mean(),
             "clipped_fraction": (seen > clip).float().mean(),
@@ -314,7 +318,7 @@ class Agent:
         """
         count = noise.shape[1]
         context = self.policy.encode(observation).repeat_interleave(count, dim=0)
-        chunks = self.policy.sample(context, noise.flatten(0, 1)).view_as(noise)
+        chunks = self.policy.sample(context, noise.flatten(0, 1)).view(*noise.shape[:2], *self._shape)
         return _pick(chunks, self._values(self.critic, self._seen(observation, step), pending, chunks))
 
     def _following(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -323,7 +327,9 @@ class Agent:
         The chunk comes from the first of `noise` [B, N, T, A], or is the best of N.
         """
         context, count = self.policy.encode(batch.following), noise.shape[1]
-        chunks = self.policy.sample(context.repeat_interleave(count, dim=0), noise.flatten(0, 1)).view_as(noise)
+        chunks = self.policy.sample(context.repeat_interleave(count, dim=0), noise.flatten(0, 1)).reshape(
+            *noise.shape[:2], *self._shape
+        )
         real = batch.known[:, self._execute :].unsqueeze(-1).bool()
         pending = torch.where(real, batch.actions[:, self._execute :], chunks[:, 0, : self._delay])
         chosen = chunks[:, 0]
@@ -340,7 +346,7 @@ class Agent:
         """
         executed = batch.actions[:, : self._execute].clone()
         cut = torch.arange(len(executed), device=self.device)
-        if not self._fixed_shapes:
+        if not self.fixed_shapes:
             cut = cut[batch.complete == 0.0]
         chunk = self.policy.sample(self.policy.encode(batch.observation[cut]), noise[cut])
         meant = torch.cat((batch.actions[cut, : self._delay], chunk), dim=1)[:, : self._execute]
@@ -350,10 +356,11 @@ class Agent:
 
     def _seen(self, observation: Tensor, step: Tensor) -> Tensor:
         """Return what the critic sees of `observation` [B, O] at step `step` [B]: with a clock it has one more entry, -1 to 1."""
+        seen = self.policy.for_critic(observation)
         if not self.settings.critic_clock_steps:
-            return observation
+            return seen
         clock = (2.0 * step / self.settings.critic_clock_steps - 1.0).clamp(max=1.0)
-        return torch.cat((observation, clock.unsqueeze(-1)), dim=-1)
+        return torch.cat((seen, clock.unsqueeze(-1)), dim=-1)
 
     def _values(self, critic: ChunkCritic, seen: Tensor, pending: Tensor, chunks: Tensor) -> Tensor:
         """Return the values [B, N] of `chunks` [B, N, T, A] that follow the actions `pending` [B, D, A]."""
@@ -364,8 +371,8 @@ class Agent:
         return torch.cat([critic.values(*block, self.settings.aggregate) for block in blocks])
 
     def _noise(self, rows: tuple[int, ...], precision: torch.dtype, generator: torch.Generator) -> Tensor:
-        """Return the noise [*rows, T, A] that chunks are made of."""
-        return self._drawn(torch.randn, (*rows, *self._shape), precision, generator)
+        """Return the noise [*rows, T, A], or of the shape that the policy wants, that chunks are made of."""
+        return self._drawn(torch.randn, (*rows, *self._noise_shape), precision, generator)
 
     def _draw(self, rows: tuple[int, ...], precision: torch.dtype, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return noise [*rows, T, A] and time [*rows] of the policy's loss."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 
 from poco.errors import ArtifactError
@@ -13,6 +15,7 @@ from poco.learner.image_policy import ImageEncoder
 from poco.learner.networks import FlowPolicy
 from poco.learner.ranks import ALONE, Ranks
 from poco.learner.remaining import Remaining
+from poco.learner.trained_policy import TrainedPolicy, build
 from poco.learner.training_state import Identity, Tensors, TrainingState
 
 ENCODER = "encoder."
@@ -30,14 +33,21 @@ def assemble(
     threads: int = 1,
     device: torch.device = CPU,
     ranks: Ranks = ALONE,
-) -> tuple[FlowPolicy, Agent]:
-    """Return a fresh policy and its agent with fresh critics on `device`; the same ones for the same identity.
+    start: TrainedPolicy | None = None,
+) -> tuple[TrainedPolicy, Agent]:
+    """Return a fresh policy, or a copy of `start`, and its agent with fresh critics on `device`; the same for the same identity.
 
-    With `bf16_sampling` the agent draws its candidates in bfloat16; `threads` share them out, `ranks` each batch.
+    With `bf16_sampling` the agent draws its candidates in bfloat16; `threads` share them out, `ranks` each batch. Raises what
+    building a vision-language-action policy raises.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(identity.seed)
-        policy = FlowPolicy(identity.architecture)
+        policy = (
+            build(identity.specification, identity.architecture, identity.network)
+            if start is None
+            else copy.deepcopy(start)
+        )
+        policy.to(device)
         settings = identity.settings.agent
         architecture = CriticArchitecture.of(
             identity.specification,
@@ -45,22 +55,29 @@ def assemble(
             settings.critic_heads,
             settings.critic_loss,
             clock=settings.critic_clock_steps > 0,
+            more=_critic_more(policy, identity, device),
         )
         remaining = Remaining(identity.specification) if settings.critic_reads == "remaining" else None
         critic = ChunkCritic(architecture, remaining)
     agent = Agent(
-        FastFlow(policy.to(device), bf16_sampling),
+        FastFlow(policy, bf16_sampling) if isinstance(policy, FlowPolicy) else policy,
         critic.to(device),
         settings,
         identity.specification,
         threads,
         ranks,
-        fixed_shapes=device.type != "cpu",
+        fixed_shapes=device.type != "cpu" and isinstance(policy, FlowPolicy),
     )
     return policy, agent
 
 
-def tensors_of(policy: FlowPolicy, agent: Agent) -> Tensors:
+def _critic_more(policy: TrainedPolicy, identity: Identity, device: torch.device) -> int:
+    """Return how many numbers a critic reads besides the observation."""
+    size = identity.specification.observation_size
+    return policy.for_critic(torch.zeros(1, size, device=device)).shape[1] - size
+
+
+def tensors_of(policy: TrainedPolicy, agent: Agent) -> Tensors:
     """Return everything of policy, critics and optimizer that a state must hold."""
     tensors = training_state.optimizer_tensors(agent.optimizer)
     for prefix, module in _modules(policy, agent).items():
@@ -68,7 +85,7 @@ def tensors_of(policy: FlowPolicy, agent: Agent) -> Tensors:
     return tensors
 
 
-def fill(policy: FlowPolicy, agent: Agent, state: TrainingState) -> None:
+def fill(policy: TrainedPolicy, agent: Agent, state: TrainingState) -> None:
     """Put weights, moments and the count of refused updates of `state` back; raises ArtifactError if they do not fit."""
     try:
         for prefix, module in _modules(policy, agent).items():
@@ -82,7 +99,7 @@ def fill(policy: FlowPolicy, agent: Agent, state: TrainingState) -> None:
     agent.refused = state.progress.refused
 
 
-def fill_average(acting: FlowPolicy, state: TrainingState) -> None:
+def fill_average(acting: TrainedPolicy, state: TrainingState) -> None:
     """Put the weights that act after `state` into `acting`: the average of the actor, or the actor where there is none."""
     acting.load_state_dict(
         training_state.under(AVERAGE, state.tensors) or training_state.under("actor.", state.tensors)
@@ -102,12 +119,12 @@ def encoder_of(state: TrainingState) -> ImageEncoder | None:
     return encoder.freeze()
 
 
-def forget_moments(policy: FlowPolicy, agent: Agent) -> None:
+def forget_moments(policy: TrainedPolicy, agent: Agent) -> None:
     """Make the optimizer treat the weights of `policy` as if it had never stepped them; its moments stay where they are."""
     for parameter in policy.parameters():
         for moment in agent.optimizer.state.get(parameter, {}).values():
             moment.zero_()
 
 
-def _modules(policy: FlowPolicy, agent: Agent) -> dict[str, torch.nn.Module]:
+def _modules(policy: TrainedPolicy, agent: Agent) -> dict[str, TrainedPolicy | torch.nn.Module]:
     return {"actor.": policy, "critic.": agent.critic, "target.": agent.target}

@@ -1,7 +1,8 @@
 """The checkpoint: a folder whose `policy.safetensors` holds the tensors and, in its header, what they belong to.
 
 Header and tensors are one file so that one rename replaces both. Other files of the folder are reports for people. A checkpoint is
-of the kind "flow", a policy of one observation vector, or "image", where a frozen encoder of images stands before that policy.
+of the kind "flow", a policy of one observation vector, "image", where a frozen encoder of images stands before that policy, or
+"vla", the expert of a vision-language-action policy whose frozen rest lies in a checkpoint of its library and is named by hash.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from safetensors.numpy import save
 from poco.episodes import write_durably
 from poco.errors import ArtifactError
 from poco.learner.image_policy import EncoderArchitecture, ImageEncoder, with_features, without_features
-from poco.learner.networks import Architecture, FlowPolicy
+from poco.learner.networks import Architecture
+from poco.learner.trained_policy import TrainedPolicy, architecture_of, build, network_of
+from poco.learner.vla.network import VlaNetwork
 from poco.specification import Specification
 
 FORMAT = "poco-checkpoint"
@@ -31,14 +34,15 @@ MAX_FILE_BYTES = 1 << 33
 _KEY = "poco"
 _ENCODER = "encoder."
 
-Kind = Literal["flow", "image"]
+Kind = Literal["flow", "image", "vla"]
 Tensors = dict[str, npt.NDArray[np.float32]]
 
 
 class CheckpointHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Typed header of a checkpoint; `tensors_sha256` covers names, shapes and contents of the tensors.
 
-    `specification` and `architecture` are those of the flow policy, whose observation begins with what `encoder` makes of images.
+    `specification` and `architecture` are those of the flow policy, whose observation begins with what `encoder` makes of images. A
+    vision-language-action policy has a `network` instead.
     """
 
     format: str
@@ -46,7 +50,8 @@ class CheckpointHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     kind: Kind = "flow"
     specification: Specification
     specification_hash: str
-    architecture: Architecture
+    architecture: Architecture | None = None
+    network: VlaNetwork | None = None
     encoder: EncoderArchitecture | None = None
     metrics: dict[str, float]
     tensors_sha256: str
@@ -65,24 +70,25 @@ class Checkpoint:
     """A policy with the specification it was trained under, the figures measured with it, and what encodes images for it."""
 
     specification: Specification
-    policy: FlowPolicy
+    policy: TrainedPolicy
     metrics: dict[str, float]
     encoder: ImageEncoder | None = None
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write `checkpoint` into `folder`, replacing an earlier one by a rename; the learner calls it."""
-    encoder = checkpoint.encoder
+    encoder, network = checkpoint.encoder, network_of(checkpoint.policy)
     tensors: Tensors = {key: value.numpy(force=True) for key, value in checkpoint.policy.state_dict().items()}
     if encoder is not None:
         tensors |= {_ENCODER + key: value.numpy(force=True) for key, value in encoder.weights().items()}
     header = CheckpointHeader(
         format=FORMAT,
         version=VERSION,
-        kind="flow" if encoder is None else "image",
+        kind="vla" if network is not None else "flow" if encoder is None else "image",
         specification=checkpoint.specification,
         specification_hash=checkpoint.specification.digest(),
-        architecture=checkpoint.policy.architecture,
+        architecture=architecture_of(checkpoint.policy),
+        network=network,
         encoder=None if encoder is None else encoder.architecture,
         metrics=checkpoint.metrics,
         tensors_sha256=_digest(tensors),
@@ -112,17 +118,21 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         header = msgspec.json.decode(document, type=CheckpointHeader)
     except (msgspec.MsgspecError, ArtifactError) as error:
         raise _unreadable(file, error) from error
-    _check(file, header, tensors)
-    policy = FlowPolicy(header.architecture)
+    _check_header(file, header)
+    if header.architecture is not None:
+        _check_tensors(file, header, tensors)
+    policy = build(header.specification, header.architecture, header.network)
+    if header.network is not None:
+        _check_tensors(file, header, tensors, policy)
     policy.load_state_dict({key: torch.from_numpy(tensors[key]) for key in policy.state_dict()})
     if header.encoder is None:
-        return Checkpoint(header.specification, policy.eval(), header.metrics)
+        return Checkpoint(header.specification, policy, header.metrics)
     encoder = ImageEncoder(header.encoder).freeze()
     encoder.load_state_dict({key: torch.from_numpy(tensors[_ENCODER + key]) for key in encoder.weights()}, strict=False)
     blind = without_features(header.specification, header.encoder)
     if with_features(blind, encoder) != header.specification:
         raise ArtifactError(f"checkpoint {file} holds another encoder than its specification names: train it again")
-    return Checkpoint(header.specification, policy.eval(), header.metrics, encoder)
+    return Checkpoint(header.specification, policy, header.metrics, encoder)
 
 
 def _unreadable(file: Path, error: Exception) -> ArtifactError:
@@ -136,21 +146,28 @@ def _check_origin(file: Path, origin: _Origin) -> None:
         )
     if origin.kind not in get_args(Kind):
         raise ArtifactError(
-            f"checkpoint {file} is of the kind {origin.kind!r}, this poco reads {' and '.join(get_args(Kind))}: read it with the "
+            f"checkpoint {file} is of the kind {origin.kind!r}, this poco reads {', '.join(get_args(Kind))}: read it with the "
             "poco that wrote it"
         )
 
 
-def _check(file: Path, header: CheckpointHeader, tensors: Tensors) -> None:
+def _check_header(file: Path, header: CheckpointHeader) -> None:
     if header.specification.digest() != header.specification_hash:
         raise ArtifactError(f"checkpoint {file} carries a specification that does not match its hash: train it again")
-    if header.architecture != Architecture.of(header.specification, header.architecture.hidden_sizes):
+    architecture = header.architecture
+    if architecture and architecture != Architecture.of(header.specification, architecture.hidden_sizes):
         raise ArtifactError(
             f"checkpoint {file} has an architecture that does not fit its specification: train it again"
         )
-    if (header.encoder is None) != (header.kind == "flow"):
-        raise ArtifactError(f"checkpoint {file} of the kind {header.kind} has or lacks an encoder: train it again")
-    expected = _expected(header)
+    has = (header.architecture is not None, header.encoder is not None, header.network is not None)
+    if has != (header.kind != "vla", header.kind == "image", header.kind == "vla"):
+        raise ArtifactError(
+            f"checkpoint {file} of the kind {header.kind} has or lacks an architecture, an encoder or a network: train it again"
+        )
+
+
+def _check_tensors(file: Path, header: CheckpointHeader, tensors: Tensors, policy: TrainedPolicy | None = None) -> None:
+    expected = _expected(header, policy)
     if set(tensors) != set(expected):
         odd = ", ".join(sorted(set(tensors) ^ set(expected))[:5])
         raise ArtifactError(f"checkpoint {file} does not hold the tensors of its architecture ({odd}): train it again")
@@ -166,10 +183,11 @@ def _check(file: Path, header: CheckpointHeader, tensors: Tensors) -> None:
         raise ArtifactError(f"checkpoint {file} is corrupted (its tensors do not match their sha256): copy it again")
 
 
-def _expected(header: CheckpointHeader) -> dict[str, tuple[int, ...]]:
-    """Return names and shapes of the tensors that the architecture in `header` has; allocates nothing of that size."""
+def _expected(header: CheckpointHeader, policy: TrainedPolicy | None) -> dict[str, tuple[int, ...]]:
+    """Return names and shapes of the tensors of `policy`, or of the architecture in `header`; allocates nothing of that size."""
     with torch.device("meta"):
-        shapes = {key: tuple(value.shape) for key, value in FlowPolicy(header.architecture).state_dict().items()}
+        made = policy or build(header.specification, header.architecture, None)
+        shapes = {key: tuple(value.shape) for key, value in made.state_dict().items()}
         if header.encoder is not None:
             weights = ImageEncoder(header.encoder).weights()
             shapes |= {_ENCODER + key: tuple(value.shape) for key, value in weights.items()}

@@ -14,6 +14,7 @@ from torch import Tensor
 from poco.errors import ArtifactError
 from poco.learner.demonstrations import Demonstrations, Windows, split, windows
 from poco.learner.networks import Architecture, FlowPolicy
+from poco.learner.trained_policy import TrainedPolicy
 
 CPU = torch.device("cpu")
 SMALLEST_STD = 0.01
@@ -47,7 +48,7 @@ class CurvePoint:
 class Cloned:
     """The policy with the lowest validation loss, the loss curve and the figures of the run."""
 
-    policy: FlowPolicy
+    policy: TrainedPolicy
     curve: tuple[CurvePoint, ...]
     metrics: dict[str, float]
 
@@ -74,15 +75,17 @@ def clone(
     settings: CloningSettings,
     on_step: Callable[[int, float], None] | None = None,
     device: torch.device = CPU,
+    start: TrainedPolicy | None = None,
 ) -> Cloned:
-    """Train a FlowPolicy on `demonstrations`; the same settings and data give the same policy bit for bit on a CPU.
+    """Train a fresh FlowPolicy, or `start`, on `demonstrations`; the same settings and data give the same one bit for bit on a CPU.
 
     `on_step(step, loss)` is called after every gradient step. Raises ArtifactError if there are fewer than two episodes
     or the loss stops being finite. Only a learner process may call it.
     """
     training, validation = (part.to(device) for part in _split(demonstrations, settings))
     generator = torch.Generator(device).manual_seed(settings.seed)
-    policy = _fresh_policy(demonstrations, settings, training).to(device)
+    policy: TrainedPolicy = _fresh_policy(demonstrations, settings, training) if start is None else copy.deepcopy(start)
+    policy.to(device)
     optimizer = torch.optim.AdamW(policy.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     best, best_loss, curve, recent = copy.deepcopy(policy.state_dict()), math.inf, [], []
@@ -112,7 +115,7 @@ def clone(
         "validation_windows": float(len(validation.observation)),
         "validation_loss": best_loss,
     }
-    return Cloned(policy.cpu().eval(), tuple(curve), metrics)
+    return Cloned(policy.cpu(), tuple(curve), metrics)
 
 
 def _split(demonstrations: Demonstrations, settings: CloningSettings) -> tuple[_Batch, _Batch]:
@@ -133,13 +136,14 @@ def _fresh_policy(demonstrations: Demonstrations, settings: CloningSettings, tra
     return policy
 
 
-def _loss(policy: FlowPolicy, batch: _Batch, generator: torch.Generator) -> Tensor:
-    noise = torch.randn(batch.chunk.shape, generator=generator, device=generator.device)
+def _loss(policy: TrainedPolicy, batch: _Batch, generator: torch.Generator) -> Tensor:
+    shape = (len(batch.chunk), *(policy.noise_shape or batch.chunk.shape[1:]))
+    noise = torch.randn(shape, generator=generator, device=generator.device)
     time = torch.rand(len(noise), generator=generator, device=generator.device)
     return policy.loss(policy.encode(batch.observation), batch.chunk, noise, time, batch.valid).mean()
 
 
 @torch.no_grad()
-def _validation_loss(policy: FlowPolicy, batch: _Batch, seed: int) -> float:
+def _validation_loss(policy: TrainedPolicy, batch: _Batch, seed: int) -> float:
     generator = torch.Generator(batch.observation.device).manual_seed(seed)
     return float(np.mean([_loss(policy, batch, generator).item() for _ in range(VALIDATION_DRAWS)]))

@@ -42,14 +42,20 @@ class CriticArchitecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
     @classmethod
     def of(
-        cls, specification: Specification, hidden_sizes: tuple[int, ...], heads: int, loss: CriticLoss, clock: bool
+        cls,
+        specification: Specification,
+        hidden_sizes: tuple[int, ...],
+        heads: int,
+        loss: CriticLoss,
+        clock: bool,
+        more: int = 0,
     ) -> CriticArchitecture:
         """Return the architecture that reads the delay_steps + execute_steps actions from an observation on.
 
-        With a clock the time that is over is one more entry of what it observes.
+        With a clock the time that is over is one more entry of what it observes; `more` are those that a policy adds to it.
         """
         return cls(
-            observation_size=specification.observation_size + clock,
+            observation_size=specification.observation_size + more + clock,
             steps=specification.delay_steps + specification.execute_steps,
             action_size=specification.action_size,
             hidden_sizes=hidden_sizes,

@@ -19,9 +19,9 @@ from poco.learner.checkpoint import read_checkpoint, write_checkpoint
 from poco.learner.environment_pool import EnvironmentPool
 from poco.learner.environment_process import EnvironmentProcess
 from poco.learner.image_policy import ImageEncoder
-from poco.learner.networks import FlowPolicy
 from poco.learner.recipe import TrainingSettings
 from poco.learner.rollouts import Actor, Environment, roll, specification_of, wilson
+from poco.learner.trained_policy import TrainedPolicy
 from poco.specification import Specification
 
 EVALUATIONS_FILE = "evaluations.json"
@@ -50,7 +50,7 @@ class Subject:
     """What is evaluated: a policy, its critic if it is a training run, and how far that had got."""
 
     folder: Path
-    policy: FlowPolicy
+    policy: TrainedPolicy
     specification: Specification
     agent: Agent | None = None
     settings: TrainingSettings | None = None

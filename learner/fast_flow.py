@@ -35,6 +35,13 @@ class FastFlow:
     def __init__(self, policy: FlowPolicy, bf16: bool = False) -> None:
         self.policy, self.bf16 = policy, bf16
 
+    noise_shape = None
+    rows_max = None
+
+    def for_critic(self, observation: Tensor) -> Tensor:
+        """Return `observation`; see FlowPolicy."""
+        return observation
+
     def encode(self, observation: Tensor) -> Tensor:
         """Return the context [B, H] of `observation` [B, O]."""
         return self.policy.encode(observation)

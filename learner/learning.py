@@ -32,6 +32,7 @@ from poco.learner.replay_mirror import ReplayMirror
 from poco.learner.replay_shards import ReplayShards, own_watermark, replay_folder
 from poco.learner.rollouts import task_label
 from poco.learner.success_guard import judge
+from poco.learner.trained_policy import architecture_of, network_of
 from poco.learner.training_state import Identity, Progress, Tensors, TrainingState
 from poco.learner.windows import Batch
 from poco.specification import Specification
@@ -90,14 +91,19 @@ class Learning:
         self._refused_before = self.progress.refused
         self._shards = None if run.ranks.count == 1 else ReplayShards(self.replay, run.ranks)
         self.policy, self.agent = assembly.assemble(
-            self.identity, self.progress.bf16_sampling, run.threads, self.device, run.ranks
+            self.identity,
+            self.progress.bf16_sampling,
+            run.threads,
+            self.device,
+            run.ranks,
+            None if run.start is None else run.start.policy,
         )
         self.acting = copy.deepcopy(self.policy) if run.settings.average_rate else self.policy
         if state is None:
             self._begin()
         else:
             self._restore(state)
-        mirrored = self.device.type != "cpu" and self._shards is None
+        mirrored = self.agent.fixed_shapes and self._shards is None
         self._mirror = ReplayMirror(self.replay, self.device) if mirrored else None
         self._captured = CapturedUpdate(self.agent, self._sample, self.generator, self._follow)
 
@@ -239,7 +245,7 @@ class Learning:
         state = TrainingState(self.identity, self.progress, watermark, tensors, self.position)
         training_state.write_state(self.run.out / "states", state)
         write_checkpoint(self.run.out, Checkpoint(self.specification, self.acting, self.metrics(), encoder))
-        best = FlowPolicy(self.policy.architecture)
+        best = copy.deepcopy(self.policy)
         best.load_state_dict(self.best)
         write_checkpoint(self.run.out / "best", Checkpoint(self.specification, best, self.metrics(), encoder))
 
@@ -258,11 +264,10 @@ class Learning:
     def _begin(self) -> None:
         """Start from what was learned before, if anything; normalisers of fresh networks come from the demonstrations."""
         networks: list[FlowPolicy | ChunkCritic] = [self.agent.critic, self.agent.target]
-        if self.run.start is None:
-            networks.append(self.policy)
-        else:
-            self.policy.load_state_dict(self.run.start.policy.state_dict())
+        if self.run.start is not None:
             self._expect(self.run.start)
+        elif isinstance(self.policy, FlowPolicy):
+            networks.append(self.policy)
         if self.run.warmed is not None:
             self._take_over(self.run.warmed)
         elif len(self._source) > 1:
@@ -316,18 +321,19 @@ class Learning:
         return replay
 
     def _bf16_sampling(self) -> bool:
-        settings = self.run.settings
-        if settings.bf16_sampling != "auto":
+        settings, architecture = self.run.settings, self.identity.architecture
+        if settings.bf16_sampling != "auto" or architecture is None:
             return settings.bf16_sampling == "on"
         rows = settings.batch * settings.agent.candidates // self.run.ranks.count
-        return self.run.ranks.agree(bf16_is_faster(self.identity.architecture, rows, self.device))
+        return self.run.ranks.agree(bf16_is_faster(architecture, rows, self.device))
 
     def _identity(self, state: TrainingState | None) -> Identity:
         settings = self.run.settings
+        network = None
         if self.run.start is not None:
-            architecture = self.run.start.policy.architecture
+            architecture, network = architecture_of(self.run.start.policy), network_of(self.run.start.policy)
         elif state is not None:
-            architecture = state.identity.architecture
+            architecture, network = state.identity.architecture, state.identity.network
         else:
             architecture = Architecture.of(self.specification, settings.actor_hidden_sizes)
         encoder = self.run.encoder
@@ -336,6 +342,7 @@ class Learning:
             seed=self.run.seed,
             specification=self.specification,
             architecture=architecture,
+            network=network,
             encoder=None if encoder is None else encoder.architecture,
         )
         if state is not None and state.identity.digest() != identity.digest():

@@ -74,6 +74,15 @@ class FlowPolicy(nn.Module):
         self.hidden_layers = nn.ModuleList(nn.Linear(size, following) for size, following in pairwise(hidden))
         self.velocity_layer = nn.Linear(hidden[-1], architecture.chunk_size)
 
+    noise_shape = None
+    """The noise has the shape of the chunk."""
+
+    rows_max = None
+
+    def for_critic(self, observation: Tensor) -> Tensor:
+        """Return `observation`, all that there is to see."""
+        return observation
+
     def encode(self, observation: Tensor) -> Tensor:
         """Return the context [B, H] of `observation` [B, O]: the observation half of the first layer."""
         context: Tensor = self.observation_layer((observation - self.mean) / self.std)

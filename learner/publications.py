@@ -15,8 +15,8 @@ import msgspec
 from poco.clock import monotonic_ns
 from poco.episodes import write_durably
 from poco.errors import ArtifactError
-from poco.learner.networks import FlowPolicy
 from poco.learner.publish import Publisher, Tensors, Withheld
+from poco.learner.trained_policy import TrainedPolicy
 from poco.offer import Offer, unpack_offer
 
 OFFER_FILE = "published.offer"
@@ -103,7 +103,7 @@ class Publications:
         late = self._updates > 0 and 0.0 < settings.interval_s <= time.monotonic() - self._looked_s
         return "learned" if enough or late else None
 
-    def make(self, policy: FlowPolicy, cause: Cause, floor: int, metrics: dict[str, float]) -> Offer | None:
+    def make(self, policy: TrainedPolicy, cause: Cause, floor: int, metrics: dict[str, float]) -> Offer | None:
         """Return the next generation, nothing of it written yet; None if it was withheld, which is counted."""
         self._updates, self._looked_s = 0, time.monotonic()
         self._roll_backs = int(metrics["roll_backs"])

@@ -18,6 +18,7 @@ from torch import Tensor
 from poco.artifact import MAX_WEIGHT, Artifact, Manifest
 from poco.errors import ArtifactError
 from poco.learner.networks import Architecture, FlowPolicy
+from poco.learner.trained_policy import TrainedPolicy
 from poco.offer import Offer
 from poco.succession import Floats, Successor, next_generation
 
@@ -92,7 +93,7 @@ class Publisher:
 
     def publish(
         self,
-        policy: FlowPolicy,
+        policy: TrainedPolicy,
         floor: int,
         now_unix_s: float,
         metrics: dict[str, float],
@@ -137,7 +138,7 @@ def _weights(tensors: Mapping[str, npt.NDArray[np.generic]]) -> Tensors:
 
 
 @torch.inference_mode()
-def chunks_of(policy: FlowPolicy, observation: Floats, noise: Floats) -> Floats:
+def chunks_of(policy: TrainedPolicy, observation: Floats, noise: Floats) -> Floats:
     """Return the chunks [N, T, A] of `policy` for `observation` [N, O] and `noise` [N, T, A], computed on the CPU as robots do."""
     chunks: Floats = copy.deepcopy(policy).cpu()(torch.from_numpy(observation), torch.from_numpy(noise)).numpy()
     return chunks

@@ -215,14 +215,15 @@ def _run(
 
 def _warmed(folder: Path, settings: TrainingSettings, begin: Checkpoint) -> TrainingState:
     """Return the newest state of the run in `folder`; raises ArtifactError if its networks are others than ours."""
+    from poco.learner.trained_policy import architecture_of, network_of
     from poco.learner.training_state import read_state
 
     state = read_state(folder / "states")
-    theirs, ours = state.identity.architecture, begin.policy.architecture
-    if theirs != ours:
+    identity = state.identity
+    if (identity.architecture, identity.network) != (architecture_of(begin.policy), network_of(begin.policy)):
         raise ArtifactError(
-            f"the run in {folder} has an actor of layers {list(theirs.hidden_sizes)}, the artifact of {list(ours.hidden_sizes)}: "
-            "start from a run that began with this policy"
+            f"the run in {folder} has another network than the artifact ({identity.architecture or identity.network}): start from "
+            "a run that began with this policy"
         )
     for name in ("critic_hidden_sizes", "critic_heads", "critic_loss", "critic_clock_steps"):
         before, wanted = (getattr(one.agent, name) for one in (state.identity.settings, settings))

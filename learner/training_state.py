@@ -22,6 +22,7 @@ from poco.learner.image_policy import EncoderArchitecture
 from poco.learner.networks import Architecture
 from poco.learner.recipe import TrainingSettings, endless
 from poco.learner.success_guard import GuardState
+from poco.learner.vla.network import VlaNetwork
 from poco.specification import Specification
 
 FORMAT = "poco-training"
@@ -64,13 +65,15 @@ class Progress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a run is: recipe, seed, specification, the architecture of its actor and of what encodes images for it, if it sees.
 
-    It is enough to build its networks again.
+    An actor that is the expert of a vision-language-action policy has a `network` instead of an architecture. It is enough to build
+    its networks again.
     """
 
     settings: TrainingSettings
     seed: int
     specification: Specification
-    architecture: Architecture
+    architecture: Architecture | None = None
+    network: VlaNetwork | None = None
     encoder: EncoderArchitecture | None = None
 
     def digest(self) -> str:

@@ -30,6 +30,13 @@ class GaussianPolicy(nn.Module):
         self.mean = nn.Parameter(torch.tensor(mean))
         self.log_std = nn.Parameter(torch.tensor(std).log())
 
+    noise_shape = None
+    rows_max = None
+
+    def for_critic(self, observation: Tensor) -> Tensor:
+        """Return what was observed."""
+        return observation
+
     def encode(self, observation: Tensor) -> Tensor:
         """Return what was observed."""
         return observation

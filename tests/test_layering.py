@@ -50,17 +50,20 @@ LAYERS = {
         VOCABULARY,
         frozenset(
             {"torch", "gymnasium", "matplotlib", "rich", "ogbench", "tensorboard", "pyarrow", "h5py", "mcap", "av"}
+            | {"lerobot", "transformers", "tokenizers"}
         ),
     ),
     "export": Layer(
         ROOT / "export",
         VOCABULARY,
-        frozenset({"torch", "onnx", "onnxscript", "onnxruntime", "google", "lerobot", "transformers", "tokenizers"}),
+        frozenset({"torch", "onnx", "onnxscript", "onnxruntime", "google", "transformers"}),
         modules=(
             "poco.learner.networks",
             "poco.learner.checkpoint",
             "poco.learner.image_policy",
             "poco.learner.resnet",
+            "poco.learner.trained_policy",
+            "poco.learner.vla",
         ),
     ),
 }

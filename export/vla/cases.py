@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from poco.export.parity import SEED
-from poco.export.vla.adapter import Sizes
-from poco.export.vla.tokens import Tokenizer
+from poco.learner.vla.adapter import Sizes
+from poco.learner.vla.tokens import Tokenizer
 from poco.specification import Specification
 from poco.vla import Vla
 from poco.vla_numbers import normalise, padded, physical_state, prompt_text

@@ -12,8 +12,8 @@ import torch
 from poco.artifact import Graph, GraphInput, Tensors
 from poco.errors import ArtifactError
 from poco.export.parity import open_graph
-from poco.export.vla.adapter import CACHE, Adapter
 from poco.export.vla.cases import Inputs, Raw
+from poco.learner.vla.adapter import CACHE, Adapter
 from poco.vla import CHUNK, PREFIX, STEP, ParityCase, Vla
 from poco.vla_numbers import step_size, times
 

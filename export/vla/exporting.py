@@ -12,7 +12,6 @@ import torch
 
 from poco.artifact import Artifact, Graph
 from poco.errors import UsageError
-from poco.export.vla.adapter import Adapter, Sizes, library_version
 from poco.export.vla.cases import Inputs, Raw, flipped, inputs_of, raw_cases
 from poco.export.vla.check import (
     LEAST_SENSITIVITY_RATIO,
@@ -22,21 +21,19 @@ from poco.export.vla.check import (
     demand,
     library_sample,
 )
-from poco.export.vla.checkpoint import WEIGHTS, Checkpoint, fill, open_checkpoint
 from poco.export.vla.options import Progress, VlaOptions, camera_names
 from poco.export.vla.package import Golden, check_out, write_package
-from poco.export.vla.pi import Pi0, Pi05
 from poco.export.vla.policy_graphs import policy_graphs
-from poco.export.vla.positions import settle_positions
-from poco.export.vla.processors import Processing, read_processing
-from poco.export.vla.smolvla import SmolVla
-from poco.export.vla.tokens import Tokenizer, read_tokenizer
+from poco.learner.vla.adapter import Adapter, Sizes, library_version
+from poco.learner.vla.checkpoint import WEIGHTS, fill, open_checkpoint
+from poco.learner.vla.opening import ADAPTERS, check_widths
+from poco.learner.vla.positions import settle_positions
+from poco.learner.vla.processors import read_processing
+from poco.learner.vla.tokens import Tokenizer, read_tokenizer
 from poco.observation import check_sources
 from poco.specification import Specification, read_specification
 from poco.vla import Parity, Vla, VlaCamera
 from poco.vla_numbers import actions
-
-ADAPTERS: dict[str, Adapter] = {"smolvla": SmolVla(), "pi0": Pi0(), "pi05": Pi05()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +77,7 @@ def prepare(options: VlaOptions, progress: Progress) -> Prepared:
     check_sources(specification)
     check_out(options.out)
     processing = read_processing(checkpoint)
-    _check_widths(processing, specification, checkpoint)
+    check_widths(processing, specification, checkpoint.folder)
     tokenizer = read_tokenizer(options.tokenizer)
     with progress.stage(f"build {checkpoint.type}") as facts:
         policy: Any = adapter.build(checkpoint, options.vlm)
@@ -169,22 +166,6 @@ def _golden(raws: list[Raw], inputs: list[Inputs], samples: list[Any], prepared:
         "chunk": np.stack(chunks),
     }
     return Golden(arrays, tuple(raw.task for raw in raws))
-
-
-def _check_widths(processing: Processing, specification: Specification, checkpoint: Checkpoint) -> None:
-    for what, ours, theirs in (
-        ("observation", specification.observation_size, processing.state.size),
-        ("action", specification.action_size, processing.action.size),
-    ):
-        if ours != theirs:
-            raise UsageError(
-                f"the specification's {what} has {ours} elements, checkpoint {checkpoint.folder} has {theirs}: give each a field"
-            )
-    if specification.cameras:
-        raise UsageError(
-            "the specification observes what an encoder makes of images, a vision-language-action policy sees the images itself: "
-            "leave those fields out"
-        )
 
 
 def _check_times(sizes: Sizes, specification: Specification) -> None:

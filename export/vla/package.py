@@ -25,7 +25,7 @@ from poco.artifact import (
 from poco.errors import ArtifactError
 from poco.export.publish import GOLDEN_FILE, GOLDEN_TOLERANCE, TRAINED_FILE, check_folder
 from poco.export.vla.policy_graphs import PolicyGraphs
-from poco.export.vla.tokens import FILE
+from poco.learner.vla.tokens import FILE
 from poco.specification import Specification
 from poco.vla import CHUNK, PREFIX, STEP, Vla
 

@@ -11,13 +11,13 @@ import onnx
 import torch
 
 from poco.artifact import Graph, GraphInput, GraphOutput, Tensors, sha256
-from poco.export.vla.adapter import CACHE, Adapter, Sizes
 from poco.export.vla.graphs import export_module
 from poco.export.vla.half import halved
 from poco.export.vla.options import Progress
 from poco.export.vla.promote import TYPE_NAMES, promote
 from poco.export.vla.tidy import optimised, tidied
 from poco.export.vla.unroll import unroll
+from poco.learner.vla.adapter import CACHE, Adapter, Sizes
 from poco.vla import CHUNK, PREFIX, STEP, Vla
 
 VELOCITY = "velocity"

@@ -17,6 +17,7 @@ from poco.export.policy import export_policy
 from poco.export.to_onnx import IR_VERSION, OPSET, flow_graph, graph_inputs
 from poco.learner.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from poco.learner.networks import Architecture, FlowPolicy
+from poco.learner.trained_policy import flow_policy
 from poco.specification import Specification
 
 
@@ -38,7 +39,7 @@ def test_graph_equals_the_policy(specification: Specification, hidden_sizes: tup
 
 def test_every_trained_tensor_and_statistic_is_a_graph_input(checkpoint_folder: Path) -> None:
     """Inputs are observation, noise and the tensors of the checkpoint by name; constants are a few numbers of the integration."""
-    policy = read_checkpoint(checkpoint_folder).policy
+    policy = flow_policy(read_checkpoint(checkpoint_folder).policy)
     model = onnx.load_model_from_string(flow_graph(policy.architecture))
     assert {item.name for item in model.graph.input} == {"observation", "noise", *policy.state_dict()}
     assert sum(int(np.prod(item.dims)) for item in model.graph.initializer) < 40
@@ -64,7 +65,7 @@ def test_declared_inputs_are_those_of_the_graph(specification: Specification) ->
 
 def test_a_graph_that_differs_is_refused(checkpoint_folder: Path) -> None:
     """Feeding the graph one slightly different weight is noticed, with error and tolerance in the sentence."""
-    policy = read_checkpoint(checkpoint_folder).policy
+    policy = flow_policy(read_checkpoint(checkpoint_folder).policy)
     tensors = tensors_of(policy)
     tensors["velocity_layer.bias"][0] += 1e-3
     with pytest.raises(ArtifactError, match=r"differs from the policy by .*e-0[34], the tolerance is 1e-05"):
@@ -75,7 +76,7 @@ def test_a_policy_blind_to_its_observation_is_refused(checkpoint_folder: Path, t
     """Without weights on the observation the export stops and writes nothing."""
     loaded = read_checkpoint(checkpoint_folder)
     with torch.no_grad():
-        loaded.policy.observation_layer.weight.zero_()
+        flow_policy(loaded.policy).observation_layer.weight.zero_()
     write_checkpoint(tmp_path / "blind", Checkpoint(loaded.specification, loaded.policy, {}))
     with pytest.raises(ArtifactError, match="ignores what it sees"):
         export_policy(tmp_path / "blind", tmp_path / "out")
@@ -90,7 +91,7 @@ def test_the_artifact_carries_what_the_runtime_needs(artifact: Artifact, checkpo
     assert manifest.specification_hash == loaded.specification.digest()
     assert manifest.metrics["success_easy"] == 0.875
     assert manifest.metrics["parity_error"] <= TOLERANCE
-    for key, tensor in tensors_of(loaded.policy).items():
+    for key, tensor in tensors_of(flow_policy(loaded.policy)).items():
         np.testing.assert_array_equal(artifact.tensors[key], tensor)
     observation, noise, chunk = (
         torch.from_numpy(artifact.golden[name].copy()) for name in ("observation", "noise", "chunk")

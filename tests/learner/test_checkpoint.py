@@ -17,6 +17,7 @@ from poco.errors import ArtifactError
 from poco.learner.checkpoint import FILE, Checkpoint, read_checkpoint, write_checkpoint
 from poco.learner.image_policy import EncoderArchitecture, ImageEncoder, with_features, without_features
 from poco.learner.networks import Architecture, FlowPolicy
+from poco.learner.trained_policy import flow_policy
 from poco.specification import Specification
 
 Document = dict[str, object]
@@ -43,7 +44,7 @@ def test_round_trip_is_exact(folder: Path, tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "again", first)
     second = read_checkpoint(tmp_path / "again")
     assert (second.specification, second.metrics) == (first.specification, {"success_easy": 0.875})
-    assert second.policy.architecture == first.policy.architecture
+    assert flow_policy(second.policy).architecture == flow_policy(first.policy).architecture
     for key, value in first.policy.state_dict().items():
         assert torch.equal(value, second.policy.state_dict()[key]), key
     assert [item.name for item in (tmp_path / "again").iterdir()] == [FILE]
@@ -102,8 +103,8 @@ def huge_architecture(header: Document, arrays: Arrays) -> None:
         (damage("version", 2), "this poco reads poco-checkpoint v1"),
         (damage("format", "other"), "this poco reads poco-checkpoint v1"),
         (damage("surplus", 1), "not readable"),
-        (damage("kind", "vla"), "of the kind 'vla', this poco reads flow and image"),
-        (damage("kind", "image"), "has or lacks an encoder"),
+        (damage("kind", "gaussian"), "of the kind 'gaussian', this poco reads flow, image, vla"),
+        (damage("kind", "image"), "has or lacks an architecture"),
         (damage("specification_hash", "0" * 64), "does not match its hash"),
         (drop_tensor, "tensors of its architecture"),
         (add_tensor, "tensors of its architecture"),
@@ -199,8 +200,8 @@ def no_variance(header: Document, arrays: Arrays) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (damage("kind", "flow"), "has or lacks an encoder"),
-        (damage("encoder", None), "has or lacks an encoder"),
+        (damage("kind", "flow"), "has or lacks an architecture"),
+        (damage("encoder", None), "has or lacks an architecture"),
         (lose_encoder, "tensors of its architecture"),
         (no_variance, "not finite"),
         (other_camera, "another encoder than its specification names"),

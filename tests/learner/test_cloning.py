@@ -11,6 +11,7 @@ from poco.episodes import Episode
 from poco.errors import ArtifactError
 from poco.learner.cloning import Cloned, CloningSettings, clone
 from poco.learner.demonstrations import Demonstrations, Recorded, windows
+from poco.learner.trained_policy import flow_policy
 from poco.specification import Specification
 
 SETTINGS = CloningSettings(steps=600, hidden_sizes=(64, 64), learning_rate=1e-2, validation_interval=150)
@@ -52,7 +53,9 @@ def test_same_seed_same_policy(data: Demonstrations, cloned: Cloned) -> None:
     for key, value in cloned.policy.state_dict().items():
         assert torch.equal(value, again.policy.state_dict()[key]), key
     other = clone(data, replace(SETTINGS, seed=1, steps=1))
-    assert not torch.equal(other.policy.velocity_layer.weight, cloned.policy.velocity_layer.weight)
+    assert not torch.equal(
+        flow_policy(other.policy).velocity_layer.weight, flow_policy(cloned.policy).velocity_layer.weight
+    )
 
 
 def test_validation_holds_out_whole_episodes(cloned: Cloned) -> None:
@@ -63,8 +66,8 @@ def test_validation_holds_out_whole_episodes(cloned: Cloned) -> None:
 
 def test_normaliser_comes_from_the_training_windows_and_is_bounded(cloned: Cloned) -> None:
     """Statistics follow the data; an observation that never changes keeps a usable scale."""
-    assert float(cloned.policy.std.min()) >= 0.01
-    assert float(cloned.policy.mean.abs().max()) < 0.5
+    assert float(flow_policy(cloned.policy).std.min()) >= 0.01
+    assert float(flow_policy(cloned.policy).mean.abs().max()) < 0.5
 
 
 def test_progress_is_reported_for_every_step(data: Demonstrations) -> None:

@@ -32,6 +32,7 @@ from poco.learner.replay import Replay
 from poco.learner.service import FLOOR_SPAN, Service, floor_of
 from poco.learner.service_status import status_of
 from poco.learner.success_guard import GuardSettings
+from poco.learner.trained_policy import flow_policy
 from poco.offer import unpack_offer
 from poco.runtime.gate import judge
 from poco.runtime.store import ArtifactStore
@@ -231,7 +232,7 @@ def test_what_must_not_leave_and_what_comes_back(artifact: Artifact, tmp_path: P
         service.turn()
         assert (service.publications.generation, service.publications.withheld) == (2, 0)
         with torch.no_grad():
-            learning.policy.velocity_layer.bias.add_(3.0)
+            flow_policy(learning.policy).velocity_layer.bias.add_(3.0)
         assert drive(2, "failure") == "go_on"
         service.turn()
         assert (service.publications.generation, service.publications.withheld) == (2, 1)

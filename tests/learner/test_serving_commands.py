@@ -23,6 +23,7 @@ from poco.learner.learning import Run
 from poco.learner.link_server import LinkServer
 from poco.learner.rollouts import make_environment
 from poco.learner.serving_commands import serve
+from poco.learner.trained_policy import flow_policy
 from poco.learner.training import Learner
 from poco.learner.training_state import read_state, write_state
 from poco.trust import write_private_key
@@ -145,6 +146,6 @@ def test_a_run_begins_with_the_critic_of_another(
         Run(msgspec.structs.replace(recipe, actor_hidden_sizes=(8, 8)), 1, tmp_path / "narrow"),
         make_environment(recipe.task),
     )
-    assert narrow.policy.architecture.hidden_sizes == (8, 8)
+    assert flow_policy(narrow.policy).architecture.hidden_sizes == (8, 8)
     with pytest.raises(ArtifactError, match="start from a run that began with this policy"):
         serve(**{**flags, "out": tmp_path / "new", "start": tmp_path / "narrow"})

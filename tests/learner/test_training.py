@@ -27,6 +27,7 @@ from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.recipe import TrainingSettings, read_training_settings
 from poco.learner.rollouts import Environment
 from poco.learner.success_guard import GuardSettings, GuardState, judge
+from poco.learner.trained_policy import flow_policy
 from poco.learner.training import Learner
 from poco.learner.training_commands import TASK, train
 from poco.learner.training_state import Identity, Progress, TrainingState, read_state, write_state
@@ -177,7 +178,10 @@ def test_the_average_acts_and_the_actor_learns(
     learner = Learner(Run(msgspec.structs.replace(settings, average_rate=0.25), 0, tmp_path, start=start), environment)
     learner.admit(next(rollouts.roll(environment, learner.actor(1, 0), range(1), learner.first_seed)))
     learner.update("frozen")
-    weight, average = learner.policy.velocity_layer.weight, learner.acting.velocity_layer.weight
+    weight, average = (
+        flow_policy(learner.policy).velocity_layer.weight,
+        flow_policy(learner.acting).velocity_layer.weight,
+    )
     assert torch.equal(average, weight)
     expected = average.detach().clone()
     for _ in range(3):
@@ -187,15 +191,15 @@ def test_the_average_acts_and_the_actor_learns(
     assert not torch.allclose(average, weight)
     learner.checkpoint()
     subject = read_subject(tmp_path)
-    assert torch.equal(subject.policy.velocity_layer.weight, average)
-    assert torch.equal(read_checkpoint(tmp_path).policy.velocity_layer.weight, average)
+    assert torch.equal(flow_policy(subject.policy).velocity_layer.weight, average)
+    assert torch.equal(flow_policy(read_checkpoint(tmp_path).policy).velocity_layer.weight, average)
     observation, noise = torch.zeros(1, learner.specification.observation_size), NoiseSource(4)
     shape = (1, learner.specification.chunk_steps, learner.specification.action_size)
     with torch.no_grad():
         meant = learner.acting(observation, torch.from_numpy(noise.sample(0, 0, shape)))[0].numpy()
     assert np.array_equal(learner.actor(1, 4)(observation[0].numpy(), 0, 0), meant)
     learner._roll_back()
-    assert torch.equal(weight, start.policy.velocity_layer.weight)
+    assert torch.equal(weight, flow_policy(start.policy).velocity_layer.weight)
     assert torch.equal(average, weight)
 
 

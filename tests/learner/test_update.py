@@ -22,6 +22,7 @@ from poco.learner.fast_flow import FastFlow
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.recipe import read_training_settings
 from poco.learner.replay import Replay
+from poco.learner.trained_policy import flow_policy
 from poco.learner.windows import Batch
 from poco.specification import Specification
 from programs import ROOT
@@ -172,7 +173,7 @@ def test_the_tuned_recipe_is_the_plain_update_too(peg_replay: Replay) -> None:
     policy.load_state_dict(training_state.under("actor.", start.tensors))
     for critic in (ours.critic, ours.target):
         critic.load_state_dict(training_state.under("critic.", start.tensors))
-    oracle = PlainUpdate(policy, ours.critic, settings, identity.specification)
+    oracle = PlainUpdate(flow_policy(policy), ours.critic, settings, identity.specification)
     begun, rows = weights(ours, identity.specification), torch.Generator().manual_seed(0)
     draws, same = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
     cut_off = left_out = 0.0

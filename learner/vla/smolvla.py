@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from poco.errors import ArtifactError, UsageError
-from poco.export.vla.adapter import Case, Sizes, config_of, images_of, rebuilt, stacked, unpadded
-from poco.export.vla.checkpoint import Checkpoint, read_object
+from poco.learner.vla.adapter import Case, Sizes, config_of, images_of, rebuilt, stacked, unpadded
+from poco.learner.vla.checkpoint import Checkpoint, read_object
 from poco.vla import PolicyType, Schedule
 
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from poco.errors import ArtifactError
-from poco.export.vla.checkpoint import AFTER, BEFORE, Checkpoint
+from poco.learner.vla.checkpoint import AFTER, BEFORE, Checkpoint
 from poco.vla import STATISTICS, Normalisation
 
 STATE, ACTION = "observation.state", "action"

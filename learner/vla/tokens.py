@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from poco.artifact import sha256
 from poco.errors import ArtifactError, UsageError
-from poco.export.vla.checkpoint import read_object
+from poco.learner.vla.checkpoint import read_object
 from poco.vla import Prompt
 
 FILE = "tokenizer.json"

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from poco.export.vla.adapter import Case, Sizes, config_of, images_of, rebuilt, stacked, unpadded
-from poco.export.vla.checkpoint import Checkpoint
+from poco.learner.vla.adapter import Case, Sizes, config_of, images_of, rebuilt, stacked, unpadded
+from poco.learner.vla.checkpoint import Checkpoint
 from poco.vla import PolicyType, Schedule
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from poco.errors import ArtifactError
-from poco.export.vla.checkpoint import Checkpoint
+from poco.learner.vla.checkpoint import Checkpoint
 from poco.vla import PolicyType, Schedule
 
 Case = Mapping[str, torch.Tensor]

@@ -1,0 +1,98 @@
+"""From a LeRobot checkpoint to a policy that learns, read as strictly as for an export."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from poco.errors import ArtifactError, UsageError
+from poco.learner.vla import flow
+from poco.learner.vla.adapter import Adapter, library_version
+from poco.learner.vla.checkpoint import WEIGHTS, fill, open_checkpoint
+from poco.learner.vla.network import VlaNetwork
+from poco.learner.vla.pi import Pi0, Pi05
+from poco.learner.vla.policy import VlaPolicy
+from poco.learner.vla.positions import settle_positions
+from poco.learner.vla.processors import Processing, read_processing
+from poco.learner.vla.smolvla import SmolVla
+from poco.learner.vla.tokens import read_tokenizer
+from poco.specification import Specification
+from poco.vla import Vla, VlaCamera
+
+ADAPTERS: dict[str, Adapter] = {"smolvla": SmolVla(), "pi0": Pi0(), "pi05": Pi05()}
+
+
+def open_vla(network: VlaNetwork, specification: Specification) -> VlaPolicy:
+    """Return the policy of `network` with the weights of its checkpoint; it knows its network with the hash of what stays frozen.
+
+    Raises ArtifactError or UsageError with one sentence if the checkpoint is unsound, another one or does
+    not fit `specification`.
+    """
+    checkpoint = open_checkpoint(Path(network.checkpoint))
+    adapter, processing = ADAPTERS[checkpoint.type], read_processing(checkpoint)
+    tokenizer = read_tokenizer(Path(network.tokenizer))
+    check_widths(processing, specification, checkpoint.folder)
+    library: Any = adapter.build(checkpoint, None if network.vlm is None else Path(network.vlm))
+    fill(library, checkpoint.folder / WEIGHTS)
+    sizes = adapter.sizes(library, processing.prompt_length)
+    blank = torch.zeros(1, 3, sizes.height, sizes.width)
+    positions = settle_positions(
+        adapter.patch_positions(library), lambda: adapter.look(library, blank), network.vision_positions
+    )
+    vla = Vla(
+        type=adapter.type,
+        prompt=tokenizer.prompt(processing.template, processing.prompt_length),
+        cameras=tuple(
+            VlaCamera(camera=None, key=key, height=sizes.height, width=sizes.width, padding=adapter.padding)
+            for key in sizes.cameras
+        ),
+        state=processing.state,
+        action=processing.action,
+        width=sizes.padded,
+        chunk_length=sizes.chunk,
+        first_action=specification.delay_steps,
+        schedule=adapter.schedule(library),
+        versions={"lerobot": library_version(), "torch": torch.__version__},
+        vision_positions=positions,
+        precision="fp32",
+        golden_tasks=(),
+        relative=processing.relative,
+    )
+    named = msgspec.structs.replace(network, frozen_sha256=frozen_hash(library))
+    if network.frozen_sha256 not in ("", named.frozen_sha256):
+        raise ArtifactError(
+            f"the checkpoint {checkpoint.folder} has another frozen part ({named.frozen_sha256[:12]}) than the one that was "
+            f"learned on ({network.frozen_sha256[:12]}): put that one back"
+        )
+    return VlaPolicy(library, vla, specification, tokenizer, named)
+
+
+def check_widths(processing: Processing, specification: Specification, folder: Path) -> None:
+    """Raise UsageError if state or action of the checkpoint in `folder` are not those of `specification`."""
+    for what, ours, theirs in (
+        ("observation", specification.observation_size, processing.state.size),
+        ("action", specification.action_size, processing.action.size),
+    ):
+        if ours != theirs:
+            raise UsageError(
+                f"the specification's {what} has {ours} elements, checkpoint {folder} has {theirs}: write fields for each"
+            )
+    if specification.cameras:
+        raise UsageError(
+            "the specification observes what an encoder makes of images, a vision-language-action policy sees the images itself: "
+            "leave those fields out"
+        )
+
+
+def frozen_hash(library: Any) -> str:
+    """Return the sha256 over names, types, shapes and contents of the tensors of the library's policy that do not learn."""
+    learning, digest = {name for name, _ in flow.trained(library)}, hashlib.sha256()
+    for name, tensor in sorted(library.state_dict().items()):
+        if name not in learning:
+            digest.update(f"{name}:{tensor.dtype}{tuple(tensor.shape)};".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

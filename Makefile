@@ -16,8 +16,12 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 INSTALL_TORCH = echo "installing torch$(if $(TORCH_INDEX), from $(TORCH_INDEX))" && \
 	$(PIP) torch $(if $(TORCH_INDEX),--no-deps --index-url $(TORCH_INDEX))
 ROBOT := robot,franka,sim
+VLA := .venv-vla
+VLA_NEEDS := transformers tokenizers draccus einops gymnasium termcolor requests pillow jsonlines pytest pytest-timeout
+VLA_PIP := $(VLA)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --constraint constraints-vla.txt
 LEARNER := learner,export
 ARTIFACT := artifacts/peg_in_hole
+TINY_VLA := artifacts/tiny_smolvla
 DEMONSTRATIONS := runs/peg_in_hole/demonstrations
 CHECKPOINT := runs/peg_in_hole/checkpoint
 START := artifacts/peg_in_hole_start
@@ -28,7 +32,7 @@ NATIVE := $(wildcard hw/native/*.cpp hw/native/*.hpp)
 TEST_FOLDERS := tests:tests/hw/native:tests/hw/emulator:bench
 BUILD_FILES := pyproject.toml constraints.txt CMakeLists.txt $(NATIVE)
 
-.PHONY: polymetis-messages help venv demo demo-policy demo-learn demo-learn-start test check proof build bench soak clean
+.PHONY: polymetis-messages help venv demo demo-policy demo-learn demo-learn-start test test-vla tiny-vla check proof build bench soak clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -72,6 +76,13 @@ check: $(VENV)/test.stamp ## format, lint and types only
 	$(BIN)/mypy
 	MYPYPATH=$(TEST_FOLDERS) $(BIN)/mypy --explicit-package-bases --exclude conftest.py tests bench .ci/installed.py
 
+test-vla: $(VLA)/test.stamp ## export tiny LeRobot checkpoints and run them, in an environment of its own (.venv-vla, 2 GB)
+	$(VLA)/bin/pytest -o addopts="--import-mode=importlib -ra --strict-markers --durations=10 --timeout=600" tests/vla
+
+tiny-vla: $(VLA)/test.stamp ## make the committed artifact of a tiny SmolVLA again
+	rm -rf $(TINY_VLA)
+	PYTHONPATH=tests $(VLA)/bin/python -m vla.tiny_artifact smolvla $(TINY_VLA)
+
 proof: $(VENV)/test.stamp ## the long proofs: 100,000 chunks and seams, 100 episodes on both paths, an arm that gets better, and more
 	$(BIN)/pytest -m proof --timeout 3600 -s
 
@@ -95,7 +106,7 @@ polymetis-messages: ## make the Python messages of hw/polymetis/polymetis.proto 
 	build/protoc/bin/python -m grpc_tools.protoc -I hw/polymetis --python_out=hw/polymetis --pyi_out=hw/polymetis polymetis.proto
 
 clean: ## remove .venv, builds and caches; keeps runs/
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VLA) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/python.stamp:
@@ -120,3 +131,16 @@ $(VENV)/test.stamp: $(VENV)/python.stamp $(BUILD_FILES)
 	@echo "installing everything and compiling the native core"
 	@$(PIP) --editable .[$(ROBOT),$(LEARNER),polymetis,ogbench,datasets,gamepad,spacemouse,test]
 	@touch $(VENV)/robot.stamp $(VENV)/learner.stamp $@
+
+$(VLA)/test.stamp: $(BUILD_FILES) constraints-vla.txt .ci/older_syntax.py
+	@PYTHON=$(PYTHON) .ci/prerequisites
+	@echo "making $(VLA)"
+	@$(PYTHON) -m venv $(VLA)
+	@echo "installing torch$(if $(TORCH_INDEX), from $(TORCH_INDEX))"
+	@$(VLA_PIP) torch $(if $(TORCH_INDEX),--no-deps --index-url $(TORCH_INDEX))
+	@echo "installing robot side, learner, export and what LeRobot's policies compute with"
+	@$(VLA_PIP) --editable .[robot,sim,learner,export] $(VLA_NEEDS)
+	@$(VLA_PIP) --no-deps --ignore-requires-python lerobot
+	@$(VLA_PIP) --no-deps tensorrt-rtx-cu13-bindings tensorrt-rtx-cu13-libs
+	@$(VLA)/bin/python .ci/older_syntax.py $$($(VLA)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/lerobot
+	@touch $@

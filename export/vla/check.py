@@ -18,6 +18,7 @@ from poco.vla import CHUNK, PREFIX, STEP, ParityCase, Vla
 from poco.vla_numbers import step_size, times
 
 Floats = npt.NDArray[np.float32]
+Cache = dict[str, npt.NDArray[np.generic]]
 
 TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2}
 """Largest difference from the library, relative to the range of its actions, by precision."""
@@ -36,9 +37,16 @@ class GraphPolicy:
             for name, graph in self._graphs.items()
         }
 
+    def prefix(self, inputs: Inputs) -> Cache:
+        """Return keys, values and padding."""
+        return dict(zip(CACHE, self._run(PREFIX, inputs.arrays), strict=True))
+
     def steps(self, inputs: Inputs) -> Floats:
         """Return the finished sample [T, W] of prefix and step after step."""
-        cache = self._prefix(inputs)
+        return self.steps_from(inputs, self.prefix(inputs))
+
+    def steps_from(self, inputs: Inputs, cache: Cache) -> Floats:
+        """Return the finished sample [T, W] of step after step."""
         sample = inputs.arrays["noise"].astype(np.float32)
         move = np.float32(step_size(self._vla.schedule))
         for time in times(self._vla.schedule):
@@ -49,11 +57,12 @@ class GraphPolicy:
 
     def chunk(self, inputs: Inputs) -> Floats:
         """Return the finished sample [T, W] of prefix and the graph of all steps."""
-        result: Floats = self._run(CHUNK, {**inputs.arrays, **self._prefix(inputs)})[0][0]
-        return result
+        return self.chunk_from(inputs, self.prefix(inputs))
 
-    def _prefix(self, inputs: Inputs) -> dict[str, npt.NDArray[np.generic]]:
-        return dict(zip(CACHE, self._run(PREFIX, inputs.arrays), strict=True))
+    def chunk_from(self, inputs: Inputs, cache: Cache) -> Floats:
+        """Return the finished sample [T, W] of the graph of all steps."""
+        result: Floats = self._run(CHUNK, {**inputs.arrays, **cache})[0][0]
+        return result
 
     def _run(self, name: str, given: Mapping[str, npt.NDArray[np.generic]]) -> list[Any]:
         graph = self._graphs[name]

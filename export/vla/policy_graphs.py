@@ -45,7 +45,7 @@ def policy_graphs(
     with progress.stage("export prefix") as facts:
         prefix = adapter.prefix(policy)
         arguments = {name: given[name] for name in adapter.prefix_inputs}
-        model = optimised(export_module(prefix, arguments, CACHE, optimise=True))
+        model = export_module(prefix, arguments, CACHE, optimise=True)
         payloads[PREFIX] = tidied(halved(model, ()) if half else model)
         facts["bytes"] = len(payloads[PREFIX])
     graphs.append(_graph(PREFIX, model, payloads[PREFIX], (), _sources(adapter.prefix_inputs)))
@@ -65,7 +65,7 @@ def policy_graphs(
     graphs.append(_graph(STEP, step, payloads[STEP], weights, sources))
     if with_chunk:
         with progress.stage("compose all steps") as facts:
-            unrolled = optimised(unroll(model, vla.schedule))
+            unrolled = unroll(model, vla.schedule)
             unrolled = halved(unrolled, weights) if half else unrolled
             payloads[CHUNK] = tidied(unrolled)
             facts["bytes"] = len(payloads[CHUNK])

@@ -32,6 +32,69 @@ WIDTH = 32
 
 
 @dataclass(frozen=True)
+class VlmSizes:
+    """Sizes of a SmolVLA: of its vision and text models as in a config.json, layers used, steps of a chunk."""
+
+    vision: dict[str, int]
+    text: dict[str, int]
+    scale_factor: int
+    layers: int
+    chunk: int
+
+    @property
+    def side(self) -> int:
+        """Pixels each way of an image."""
+        return self.vision["image_size"]
+
+
+TINY = VlmSizes(
+    vision={
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
+        "image_size": 64,
+        "patch_size": 16,
+    },
+    text={
+        "hidden_size": WIDTH,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "vocab_size": VOCABULARY,
+    },
+    scale_factor=2,
+    layers=2,
+    chunk=CHUNK,
+)
+TRUE = VlmSizes(
+    vision={
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "image_size": 512,
+        "patch_size": 16,
+    },
+    text={
+        "hidden_size": 960,
+        "intermediate_size": 2560,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 15,
+        "num_key_value_heads": 5,
+        "head_dim": 64,
+        "vocab_size": 49280,
+    },
+    scale_factor=4,
+    layers=16,
+    chunk=50,
+)
+"""Those of a SmolVLA as it is published, around SmolVLM2 with 500 million parameters."""
+
+
+@dataclass(frozen=True)
 class Made:
     """Where a checkpoint, the VLM's config and the tokenizer lie."""
 
@@ -40,14 +103,14 @@ class Made:
     tokenizer: Path
 
 
-def make(kind: str, folder: Path, seed: int = 0) -> Made:
+def make(kind: str, folder: Path, seed: int = 0, sizes: VlmSizes = TINY) -> Made:
     """Make a checkpoint of the type `kind` with its processors below `folder`."""
     stand_ins.install()
     torch.manual_seed(seed)
     made = Made(folder / "checkpoint", folder / "vlm", folder / "tokenizer")
     _write_tokenizer(made.tokenizer)
     with tiny_sizes(made):
-        policy = _policy(kind, made)
+        policy = _policy(kind, made, sizes)
         _jitter(policy)
         policy.save_pretrained(made.checkpoint)
         for processor in _processors(kind, policy.config):
@@ -88,25 +151,25 @@ def _features() -> tuple[dict[str, Any], dict[str, Any]]:
     return inputs, {"action": PolicyFeature(FeatureType.ACTION, (told.action_size,))}
 
 
-def _policy(kind: str, made: Made) -> Any:
+def _policy(kind: str, made: Made, sizes: VlmSizes) -> Any:
     inputs, outputs = _features()
     common = {
         "input_features": inputs,
         "output_features": outputs,
         "device": "cpu",
-        "chunk_size": CHUNK,
-        "n_action_steps": CHUNK,
+        "chunk_size": sizes.chunk,
+        "n_action_steps": sizes.chunk,
     }
     if kind == "smolvla":
         from lerobot.policies.smolvla.modeling_smolvla import SmolVLAConfig, SmolVLAPolicy
 
-        _write_vlm(made)
+        _write_vlm(made, sizes)
         return SmolVLAPolicy(
             SmolVLAConfig(
                 **common,
                 vlm_model_name=str(made.vlm),
-                num_vlm_layers=2,
-                resize_imgs_with_padding=(64, 64),
+                num_vlm_layers=sizes.layers,
+                resize_imgs_with_padding=(sizes.side, sizes.side),
                 tokenizer_max_length=48,
             )
         )
@@ -149,25 +212,13 @@ def _write_tokenizer(folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>").save_pretrained(folder)
 
 
-def _write_vlm(made: Made) -> None:
-    vision = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
-    text = {
-        "model_type": "llama",
-        "hidden_size": WIDTH,
-        "intermediate_size": 48,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 16,
-        "vocab_size": VOCABULARY,
-        "pad_token_id": 0,
-    }
+def _write_vlm(made: Made, sizes: VlmSizes) -> None:
     config = {
         "model_type": "smolvlm",
-        "scale_factor": 2,
+        "scale_factor": sizes.scale_factor,
         "image_token_id": 2,
-        "vision_config": {"model_type": "smolvlm_vision", "image_size": 64, "patch_size": 16, **vision},
-        "text_config": text,
+        "vision_config": {"model_type": "smolvlm_vision", **sizes.vision},
+        "text_config": {"model_type": "llama", "pad_token_id": 0, **sizes.text},
     }
     made.vlm.mkdir(parents=True)
     (made.vlm / "config.json").write_text(json.dumps(config, indent=2))

@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 INSTALL_TORCH = echo "installing torch$(if $(TORCH_INDEX), from $(TORCH_INDEX))" && \
 	$(PIP) torch $(if $(TORCH_INDEX),--no-deps --index-url $(TORCH_INDEX))
-ROBOT := robot,franka,sim
+ROBOT := robot,prompt,franka,sim
 VLA := .venv-vla
 VLA_NEEDS := transformers tokenizers draccus einops gymnasium termcolor requests pillow jsonlines pytest pytest-timeout
 VLA_PIP := $(VLA)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --constraint constraints-vla.txt

@@ -20,8 +20,10 @@ from poco.motion import Plan
 from poco.noise import NoiseSource
 from poco.observation import check_sources, scene, wrap
 from poco.records import TaskSignal
+from poco.runtime.backends.backend import Backend
+from poco.runtime.chunk_session import Pixels
 from poco.runtime.encoder import Encoder, encoder_of
-from poco.runtime.session import Session
+from poco.runtime.opening import open_session
 from poco.specification import Specification
 
 Floats = npt.NDArray[np.float64]
@@ -32,7 +34,8 @@ Actions = npt.NDArray[np.float32]
 class Moment:
     """One observation tick: the observation [O] as a model sees it, and the ROBOT_STATE and task signal it was made from.
 
-    `chunk` counts the chunks of the episode.
+    `chunk` counts the chunks of the episode; `frames` [H, W, 3] are what cameras show to a policy that takes them whole, valid
+    until they are looked through again.
     """
 
     episode: int
@@ -40,6 +43,7 @@ class Moment:
     observation: npt.NDArray[np.float32]
     state: npt.NDArray[np.void]
     signal: TaskSignal
+    frames: tuple[Pixels, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +74,13 @@ class Actor(Protocol):
         """Which policy chose the newest chunk, 0 for none."""
 
     @property
+    def cameras(self) -> tuple[str, ...]:
+        """The cameras that are looked through, in order; the same for all generations."""
+        return self.specification.cameras
+
+    @property
     def encoder(self) -> Encoder | None:
-        """What makes observations of images, the same for all generations; None for who sees nothing."""
+        """What makes observations of images, the same for all generations; None for who sees nothing or takes frames whole."""
         return None
 
     @property
@@ -118,12 +127,12 @@ class Actor(Protocol):
 class PolicyActor(Actor):
     """A policy artifact under its session, with the seeded noise of each chunk."""
 
-    def __init__(self, artifact: Artifact, seed: int) -> None:
-        """Open and warm up the session; raises ArtifactError."""
+    def __init__(self, artifact: Artifact, seed: int, task: str = "", backend: Backend | None = None) -> None:
+        """Open the session under `backend` (None: the CPU), told `task`, and warm it up; raises ArtifactError."""
         self._artifact = artifact
         check_sources(self.specification)
-        self._encoder = encoder_of(artifact)
-        self._session = Session(artifact)
+        self._encoder = encoder_of(artifact, backend)
+        self._session = open_session(artifact, task, backend)
         self._session.warm_up()
         self._noise = NoiseSource(seed)
 
@@ -138,14 +147,19 @@ class PolicyActor(Actor):
         return self._artifact.manifest.generation
 
     @property
+    def cameras(self) -> tuple[str, ...]:
+        """Those of the artifact."""
+        return self._artifact.cameras
+
+    @property
     def encoder(self) -> Encoder | None:
         """That of the artifact."""
         return self._encoder
 
     def choose(self, moment: Moment) -> Actions:
-        """Run the graph on the observation."""
+        """Run the policy on what is observed."""
         noise = self._noise.sample(moment.episode, moment.chunk, self._session.noise_shape)
-        return self._session.run(moment.observation, noise)
+        return self._session.run(moment.observation, noise, moment.frames)
 
 
 class Lookout:

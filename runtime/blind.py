@@ -46,6 +46,11 @@ class BlindActor(Actor):
         return self._acting.generation
 
     @property
+    def cameras(self) -> tuple[str, ...]:
+        """Those of all of them."""
+        return self._policies[0].cameras
+
+    @property
     def encoder(self) -> Encoder | None:
         """That of all of them: its hash stands in their specification."""
         return self._policies[0].encoder

@@ -60,6 +60,7 @@ def options_of(words: Sequence[str]) -> RunOptions:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("policies", nargs="+", metavar="ARTIFACT", help="two policies or more, of one specification")
     parser.add_argument("--trials", type=int, default=30, metavar="N", help="episodes of each policy (default 30)")
+    run_flags.add_task_flag(parser)
     run_flags.add_run_flags(parser, "follows from --trials")
     flags, overrides = run_flags.parse_with(parser, words)
     if not 2 <= len(flags.policies) <= len(LETTERS):
@@ -80,6 +81,7 @@ def options_of(words: Sequence[str]) -> RunOptions:
         options,
         against=tuple(str(Path(policy).resolve()) for policy in flags.policies[1:]),
         settings=msgspec.structs.replace(settings, journal=journal, link=link),
+        task=flags.task,
     )
 
 
@@ -90,6 +92,11 @@ def check_alike(first: Artifact, others: Sequence[Artifact]) -> None:
         if ours != theirs:
             raise ArtifactError(
                 f"{other.path} has specification {theirs[:12]}, {first.path} {ours[:12]}: compare policies of one specification"
+            )
+        if other.cameras != first.cameras:
+            raise ArtifactError(
+                f"{other.path} sees through {', '.join(other.cameras) or 'nothing'}, {first.path} through "
+                f"{', '.join(first.cameras) or 'nothing'}: compare policies with the same cameras"
             )
 
 

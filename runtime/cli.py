@@ -23,8 +23,9 @@ from poco.runtime.blind_evaluation import check_alike, contestants_of, show_eval
 from poco.runtime.console import terminal_keys
 from poco.runtime.contact_sheet import show_demonstrations
 from poco.runtime.eyes import cameras_of
+from poco.runtime.prompt import check_task
 from poco.runtime.report import print_summary, write_report
-from poco.runtime.run_flags import PACKAGED_CONFIG, Parser, add_run_flags, options_of, parse_with
+from poco.runtime.run_flags import PACKAGED_CONFIG, Parser, add_run_flags, add_task_flag, options_of, parse_with
 from poco.runtime.run_folder import RunFacts, RunFolder, host_facts
 from poco.runtime.run_options import HANDS, WITHOUT_ARTIFACT, RunOptions
 from poco.runtime.status import Status
@@ -44,6 +45,7 @@ EPILOG = """examples:
   poco-runtime --robot sim --policy artifacts/peg_in_hole --link tcp://127.0.0.1:7766
   poco-runtime --robot sim --policy artifacts/peg_in_hole --link tcp://10.0.0.5:7766 --keys ~/.config/poco/keys
   poco-runtime --robot sim --policy artifacts/peg_in_hole --hands spacemouse --episodes 20
+  poco-runtime --robot sim --policy runs/smolvla --task "put the peg into the hole"
   poco-runtime record --robot sim --task peg_in_hole --hands keyboard --episodes 30 --out runs/demonstrations
   poco-runtime evaluate artifacts/peg_in_hole artifacts/peg_in_hole_start/policy --robot sim --trials 30
   poco-runtime veto --store runs/store-fr3
@@ -80,6 +82,7 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
         metavar="DEVICE",
         help=f"who moves it takes over from the policy: {', '.join(HELPING)}",
     )
+    add_task_flag(parser)
     add_run_flags(parser, "how many episodes to run")
     flags, overrides = parse_with(parser, words)
     if flags.policy is None:
@@ -137,19 +140,24 @@ def stock(store: ArtifactStore, artifact: Artifact) -> Artifact:
             f"{held.manifest.specification_hash[:12]}, --policy has {artifact.manifest.specification_hash[:12]}: "
             "give --swap.store another folder"
         )
+    if held.cameras != artifact.cameras:
+        raise ArtifactError(
+            f"the store {store.folder} holds a policy that sees through {', '.join(held.cameras) or 'nothing'}, --policy through "
+            f"{', '.join(artifact.cameras) or 'nothing'}: give --swap.store another folder"
+        )
     return held
 
 
 def check_cameras(artifact: Artifact, settings: Settings, console: Console) -> None:
     """Raise PocoError unless `settings` have the cameras of `artifact`, with frames large enough; say what is not journaled."""
     side = artifact.image_side
-    for camera in cameras_of(artifact.specification, settings.cameras):
+    for camera in cameras_of(artifact.cameras, settings.cameras):
         window_of(camera.crop, camera.height, camera.width, side, camera.name)
-    if side > VIEWED_SIDE_MAX:
-        console.print(
-            f"images have {side} x {side} pixels, the journal takes up to {VIEWED_SIDE_MAX}: they are not kept",
-            highlight=False,
+    if side > VIEWED_SIDE_MAX or (artifact.cameras and not side):
+        pixels = (
+            f"{side} x {side} pixels, the journal takes up to {VIEWED_SIDE_MAX}" if side else "no size of their own"
         )
+        console.print(f"images have {pixels}: they are not kept", highlight=False)
 
 
 def ask(words: Sequence[str]) -> int:
@@ -169,7 +177,8 @@ def asked_for(words: Sequence[str]) -> RunOptions:
         return record.options_of(words[1:])
     if words[:1] == ["evaluate"]:
         return blind_evaluation.options_of(words[1:])
-    return options_of(*parse(words))
+    flags, overrides = parse(words)
+    return msgspec.structs.replace(options_of(flags, overrides), task=flags.task)
 
 
 def run(words: Sequence[str], console: Console) -> int:
@@ -182,8 +191,11 @@ def run(words: Sequence[str], console: Console) -> int:
         return ask(words)
     options = asked_for(words)
     artifact = open_artifact(options.policy)
+    contestants = contestants_of(options)
     if artifact is not None and options.against:
-        check_alike(artifact, contestants_of(options))
+        check_alike(artifact, contestants)
+    for told in (artifact, *contestants):
+        check_task(told, options.task)
     if artifact is not None and options.swaps:
         artifact = stock(ArtifactStore(options.store), artifact)
     if artifact is not None:

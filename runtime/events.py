@@ -12,6 +12,7 @@ from poco.runtime.run_events import (
     GripperReady,
     GripperStale,
     GripperTold,
+    InferenceOpened,
 )
 from poco.runtime.run_folder import (
     Event,
@@ -58,6 +59,8 @@ def noted(event: Event, generation: int) -> Noted | None:
             kind, text = "hold", reason
         case CameraFresh(camera=camera):
             kind, text = "note", f"camera {camera} may be acted on again"
+        case InferenceOpened(facts=facts, remark=remark):
+            kind, text = "note", f"computed by {', '.join(facts.values())}" + (f" ({remark})" if remark else "")
         case GripperReady(facts=facts):
             kind, text = "note", "gripper: " + ", ".join(f"{name} {value}" for name, value in facts.items())
         case GripperTold(order=order, width_m=width_m):

@@ -1,4 +1,4 @@
-"""What a policy sees: newest frames of all its cameras, cut to size, encoded, and whether they may be acted on."""
+"""What a policy sees: newest frames of all its cameras, cut to size, encoded or whole, and whether they may be acted on."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from poco.clock import monotonic_ns
 from poco.errors import CameraError
-from poco.frames import Frame, FrameRing, ring_name
-from poco.images import as_seen, window_of
+from poco.frames import Frame, FrameRing, Pixels, ring_name
+from poco.images import Crop, as_seen, window_of
 from poco.observation import observe
 from poco.records import TaskSignal
 from poco.runtime.encoder import Encoder
@@ -30,15 +30,15 @@ LOCKSTEP_PATIENCE_S = 1.5
 LOCKSTEP_STALE_NS = 10_000_000_000
 
 
-def cameras_of(specification: Specification, cameras: Sequence[CameraSettings]) -> tuple[CameraSettings, ...]:
-    """Return the settings of the cameras that `specification` sees through, in order; raises CameraError naming a missing one."""
+def cameras_of(names: Sequence[str], cameras: Sequence[CameraSettings]) -> tuple[CameraSettings, ...]:
+    """Return the settings of the cameras `names` that a policy sees through, in order; raises CameraError naming a missing one."""
     known = {camera.name: camera for camera in cameras}
-    missing = [name for name in specification.cameras if name not in known]
+    missing = [name for name in names if name not in known]
     if missing:
         raise CameraError(
             f"the policy sees through the camera {missing[0]}, the settings have {', '.join(known) or 'none'}: add it under cameras"
         )
-    return tuple(known[name] for name in specification.cameras)
+    return tuple(known[name] for name in names)
 
 
 @dataclass(slots=True)
@@ -54,12 +54,20 @@ class Glance:
 class _Eye:
     ring: FrameRing
     stream: Stream
-    window: tuple[int, int, int]
+    window: Crop | None
     frame: Frame | None = field(default=None)
+
+    @property
+    def pixels(self) -> Pixels:
+        pixels = np.zeros((*self.ring.size, 3), np.uint8) if self.frame is None else self.frame.pixels
+        if self.window is None:
+            return pixels
+        top, left, length = self.window
+        return pixels[top : top + length, left : left + length]
 
 
 class Eyes:
-    """The cameras of a run with the encoder behind them; policy process only, one thread.
+    """The cameras of a run with the encoder behind them, or without one: then frames go whole to who chooses. Policy process only.
 
     Of an arm in lockstep, whose time stands still meanwhile, they wait for the frames of the very tick; else the newest are taken.
     `told` hears of every camera whose frames may no longer be acted on, and, with "", of one whose frames may be again.
@@ -67,7 +75,7 @@ class Eyes:
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: Encoder | None,
         cameras: Sequence[CameraSettings],
         run_name: str,
         lockstep: bool,
@@ -77,12 +85,18 @@ class Eyes:
         """Map the frames of `cameras`; raises PocoError if they are not there, SettingsError if they are too small."""
         self._encoder, self._lockstep, self._told, self._clock = encoder, lockstep, told, clock
         self._eyes: list[_Eye] = []
+        self.cameras = tuple(camera.name for camera in cameras)
+        self.side = 0 if encoder is None else encoder.side
         for camera in cameras:
             ring = FrameRing(ring_name(run_name, camera.name))
-            window = window_of(camera.crop, *ring.size, encoder.side, camera.name)
+            window = (
+                None
+                if encoder is None and camera.crop is None
+                else window_of(camera.crop, *ring.size, self.side, camera.name)
+            )
             self._eyes.append(_Eye(ring, Stream(camera), window))
         self._seen: dict[int, Glance] = {}
-        self.glance = Glance(np.zeros((len(self._eyes), 3, encoder.side, encoder.side), np.uint8))
+        self.glance = Glance(np.zeros((len(self._eyes), 3, self.side, self.side), np.uint8))
 
     @property
     def clear(self) -> bool:
@@ -90,14 +104,10 @@ class Eyes:
         return not any(eye.stream.trouble for eye in self._eyes)
 
     @property
-    def cameras(self) -> tuple[str, ...]:
-        """Their names, in the order of their images."""
-        return self._encoder.cameras
-
-    @property
-    def side(self) -> int:
-        """Pixels of their images each way."""
-        return self._encoder.side
+    def frames(self) -> tuple[Pixels, ...]:
+        """The frames [H, W, 3] of the newest observation, cut where the settings say so, black before the first; empty with an
+        encoder. Valid until the next `look`."""
+        return () if self._encoder is not None else tuple(eye.pixels for eye in self._eyes)
 
     def images_at(self, tick: int) -> Images:
         """Return the images of the newest observation made until `tick`, as far as the last KEPT_LOOKS reach back."""
@@ -118,9 +128,12 @@ class Eyes:
             now_ns = self._now_ns(eye, tick)
             self._judge(eye, tick, now_ns)
             if eye.frame is not None:
-                as_seen(eye.frame.pixels, *eye.window, image)
+                if eye.window is not None and self.side:
+                    as_seen(eye.frame.pixels, *eye.window, image)
                 ages_ns.append(now_ns - int(eye.frame.head["t_ns"]))
-        observation = self._encoder.run(images, observe(state, signal, specification.told))
+        observation = observe(state, signal, specification.told)
+        if self._encoder is not None:
+            observation = self._encoder.run(images, observation)
         self.glance = self._seen[tick] = Glance(images, max(ages_ns), self._clock() - began_ns)
         while len(self._seen) > KEPT_LOOKS:
             del self._seen[min(self._seen)]

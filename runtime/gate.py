@@ -26,8 +26,8 @@ from poco.offer import Offer, unpack_offer
 from poco.refusal import Reason, Refused
 from poco.runtime.encoder import encoder_of
 from poco.runtime.incoming import newest_offer
+from poco.runtime.opening import open_session
 from poco.runtime.run_options import RunOptions
-from poco.runtime.session import Session
 from poco.runtime.store import ArtifactStore
 from poco.trust import Publisher, Trust
 
@@ -94,7 +94,7 @@ def examine(offer: Offer, store: ArtifactStore, trust: Trust, rules: GateRules, 
         check_graph(offer.manifest, files)
     try:
         encoder_of(artifact)
-        Session(artifact)
+        open_session(artifact)
     except Refused:
         raise
     except ArtifactError as error:

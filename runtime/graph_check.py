@@ -88,14 +88,14 @@ def main() -> None:
     """Examine the artifact in the folder that is the only argument."""
     _confine()
     from poco.runtime.encoder import encoder_of
-    from poco.runtime.session import Session
+    from poco.runtime.opening import open_session
 
     try:
         artifact = read_artifact(Path(sys.argv[1]))
         for graph in artifact.graphs.values():
             check_operators(graph)
         encoder_of(artifact)
-        Session(artifact).warm_up()
+        open_session(artifact).warm_up()
     except ArtifactError as error:
         reason = error.reason if isinstance(error, Refused) else Reason.GRAPH
         print(json.dumps({"reason": reason, "sentence": str(error)}), flush=True)

@@ -37,6 +37,11 @@ class InterveningActor(Actor):
         return 0 if self._human else self._policy.generation
 
     @property
+    def cameras(self) -> tuple[str, ...]:
+        """Those of the policy."""
+        return self._policy.cameras
+
+    @property
     def encoder(self) -> Encoder | None:
         """That of the policy."""
         return self._policy.encoder

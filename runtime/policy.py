@@ -28,7 +28,9 @@ from poco.observation import observe, sees_target
 from poco.records import ROBOT_STATE, Step
 from poco.rollout import Outcome, Rollout, Transition
 from poco.runtime.actors import Actor, ChunkFigures, CubeOperatorActor, Moment, OperatorActor, PolicyActor
+from poco.runtime.backends.choice import Chosen, choose_backend
 from poco.runtime.blind import BlindActor, blind_order
+from poco.runtime.chunk_session import Pixels
 from poco.runtime.episode_book import EpisodeBook
 from poco.runtime.eyes import Eyes, Glance, cameras_of
 from poco.runtime.grip import Grip
@@ -40,7 +42,7 @@ from poco.runtime.person import DISCARDS, Person
 from poco.runtime.plant import RobotPlant, Stopped
 from poco.runtime.recording import Recording
 from poco.runtime.reset import ATTACH_DELAY_TICKS, SETTLE_TICKS, plan_reset
-from poco.runtime.run_events import CameraFresh, CameraStale, GripperFresh, GripperStale
+from poco.runtime.run_events import CameraFresh, CameraStale, GripperFresh, GripperStale, InferenceOpened
 from poco.runtime.run_folder import ChunkRecord, EpisodeStarted, GenerationMoved, HandsLost, RunFolder
 from poco.runtime.run_options import HANDS, OPERATOR, RunOptions
 from poco.runtime.store import ArtifactStore
@@ -66,6 +68,7 @@ class PolicyProcess:
         self.folder = RunFolder.open(Path(options.folder))
         self.person = Person(lines.lines)
         self.person.listens = False  # the first line is the supervisor's word to begin
+        self.chosen: Chosen | None = None
         self.actor = self._open_actor()
         self.specification = self.actor.specification
         self.limits = fr3_limits(PLANNING_MARGINS, self.settings.guards.guards(), self.specification.tip)
@@ -74,6 +77,9 @@ class PolicyProcess:
             options.run_name, self.settings.robot.name, boot_epoch, self.actor.generation, self.specification
         )
         self.folder = replace(self.folder, events_to=self.journal.note)
+        if self.chosen is not None:
+            facts, remark = self.chosen.backend.facts, self.chosen.remark
+            self.folder.append_event(InferenceOpened(tick=0, facts=facts, remark=remark))
         task = self.settings.task
         needed = options.goes_by_target or sees_target(self.specification)
         driver = TaskDriver(task.sensors, task.outcome, task.reset, needed=needed)
@@ -105,20 +111,21 @@ class PolicyProcess:
             return (
                 CubeOperatorActor(specification) if specification.grips else OperatorActor(specification, options.seed)
             )
+        self.chosen = choose_backend(self.settings.inference)
+        opened = partial(PolicyActor, seed=options.seed, task=options.task, backend=self.chosen.backend)
         if options.against:
-            policies = [
-                PolicyActor(read_artifact(Path(one)), options.seed) for one in (options.policy, *options.against)
-            ]
+            policies = [opened(read_artifact(Path(one))) for one in (options.policy, *options.against)]
             return BlindActor(policies, blind_order(len(policies), options.episodes // len(policies), options.seed))
         if options.swaps:
-            return SwappingActor(ArtifactStore(options.store), self.settings.swap, options.seed, self._moved)
-        return PolicyActor(read_artifact(Path(options.policy)), options.seed)
+            store, swap = ArtifactStore(options.store), self.settings.swap
+            return SwappingActor(store, swap, options.seed, self._moved, options.task, self.chosen.backend)
+        return opened(read_artifact(Path(options.policy)))
 
     def _open_eyes(self, lockstep: bool) -> Eyes | None:
         """Return the cameras of a policy that sees; raises PocoError if they are not there."""
-        if self.actor.encoder is None:
+        if not self.actor.cameras:
             return None
-        cameras = cameras_of(self.specification, self.settings.cameras)
+        cameras = cameras_of(self.actor.cameras, self.settings.cameras)
         return Eyes(self.actor.encoder, cameras, self.options.run_name, lockstep, self._camera_told)
 
     def _camera_told(self, tick: int, camera: str, trouble: str) -> None:
@@ -170,7 +177,7 @@ class PolicyProcess:
         signal = self.plant.signal()
         look = observe if self.eyes is None else self.eyes.look
         observation = look(state, signal, self.specification)
-        actions = self.actor.choose(Moment(0, 0, observation, state, signal))
+        actions = self.actor.choose(Moment(0, 0, observation, state, signal, self._frames))
         sequence = ChunkSequence(self.specification, self.limits)
         sequence.begin(0, rest)
         sequence.plan(actions)
@@ -283,7 +290,8 @@ class PolicyProcess:
                 continue
             observed_tick, woken_ns, sensed_ns = self.plant.tick, self.plant.woken_ns, self.plant.sensed_ns
             glance = None if self.eyes is None else self.eyes.glance
-            actions = self.actor.choose(Moment(episode, chunk, observation, rollout.state, rollout.signal))
+            moment = Moment(episode, chunk, observation, rollout.state, rollout.signal, self._frames)
+            actions = self.actor.choose(moment)
             inferred_ns = monotonic_ns()
             sequence.generation, sequence.human = self.actor.generation, self.actor.human
             sequence.execute_steps = self.actor.execute_steps
@@ -307,6 +315,11 @@ class PolicyProcess:
         failed = outcome != "success" and self.options.hands is not None and self.options.hands.only_successes
         if failed or self.person.verdict in DISCARDS:
             self.book.discard()
+
+    @property
+    def _frames(self) -> tuple[Pixels, ...]:
+        """What cameras show to a policy that takes it whole."""
+        return () if self.eyes is None else self.eyes.frames
 
     def _clear(self) -> bool:
         """Tell whether what was seen last may be acted on."""
@@ -363,7 +376,7 @@ def main() -> None:
         boot_epoch = time.time_ns() // 1_000_000 if restarted else options.boot_epoch
         process = PolicyProcess(options, memory, boot_epoch, lines)
         memory.policy_beat()
-        print("ready", flush=True)
+        print("ready" if process.chosen is None else f"ready {process.chosen.sentence}", flush=True)
         if not lines.line():
             return
         gc.freeze()

@@ -40,6 +40,13 @@ class CameraFresh(RunEvent, frozen=True, kw_only=True, tag="camera_fresh"):
     camera: str
 
 
+class InferenceOpened(RunEvent, frozen=True, kw_only=True, tag="inference_open"):
+    """The policy process computes with the backend that `facts` name; `remark` says so where it is not the one asked for."""
+
+    facts: dict[str, str]
+    remark: str
+
+
 class GripperReady(RunEvent, frozen=True, kw_only=True, tag="gripper_ready"):
     """The gripper answers; `facts` say what it is and what homing found."""
 

@@ -58,6 +58,13 @@ def add_run_flags(parser: argparse.ArgumentParser, episodes: str) -> None:
     )
 
 
+def add_task_flag(parser: argparse.ArgumentParser) -> None:
+    """Add the task in words, for policies that are told it."""
+    parser.add_argument(
+        "--task", default="", metavar="TEXT", help='what a policy that takes words is told, such as "pick up the peg"'
+    )
+
+
 def parse_with(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     """Return the flags of `parser` and the dotted overrides in `words`; raises UsageError naming the nearest flag."""
     flags, rest = parser.parse_known_args(words)

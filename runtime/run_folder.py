@@ -41,6 +41,7 @@ from poco.runtime.run_events import (
     GripperReady,
     GripperStale,
     GripperTold,
+    InferenceOpened,
     RunEvent,
 )
 from poco.specification import Specification
@@ -232,6 +233,7 @@ Event: TypeAlias = (
     | GripperDone
     | GripperStale
     | GripperFresh
+    | InferenceOpened
 )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 import poco
-from poco.artifact import read_artifact
+from poco.artifact import read_manifest
 from poco.clock import TICKS_PER_SECOND
 from poco.settings import Settings
 from poco.specification import Specification, read_specification
@@ -41,7 +41,8 @@ class HandsOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """One run: its settings, policy (an artifact's folder, OPERATOR or HANDS), number of episodes, speed, seed, memory, folder, how
-    many minutes of ticks to keep at least, whose hands, and the artifacts that take turns with the policy in a blind order."""
+    many minutes of ticks to keep at least, whose hands, the artifacts that take turns with the policy in a blind order, and for a
+    policy that is told it the task in words."""
 
     settings: Settings
     policy: str
@@ -55,6 +56,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     keep_minutes: int
     hands: HandsOptions | None = None
     against: tuple[str, ...] = ()
+    task: str = ""
 
     @property
     def swaps(self) -> bool:
@@ -85,4 +87,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         if self.policy == OPERATOR:
             cube = self.settings.emulator.task == "cube"
             return read_specification(CUBE_SPECIFICATION if cube else OPERATOR_SPECIFICATION)
-        return read_artifact(Path(self.policy)).specification
+        return read_manifest(Path(self.policy)).specification
+
+    def cameras(self) -> tuple[str, ...]:
+        """Return the cameras that the policy looks through; raises ArtifactError. Any process, before motion."""
+        return () if self.policy in WITHOUT_ARTIFACT else read_manifest(Path(self.policy)).cameras

@@ -102,14 +102,15 @@ class Supervisor:
             self._companions.append(gate)
         if self.options.specification().grips:
             self._start_gripper()
-        for camera in cameras_of(self.options.specification(), self.options.settings.cameras):
+        for camera in cameras_of(self.options.cameras(), self.options.settings.cameras):
             self._start_camera(camera)
         self.status.note("starting servo and policy; the very first start compiles for about 20 s")
         servo = self._start("servo", module="polymetis.bridge" if self._behind_polymetis else "")
         silence_s = self.options.settings.servo.policy_silence_s
         policy = PolicyWatch(self._start, self.folder, self.memory, self.status, silence_s)
         self.status.realtime(servo.wait_for("ready", START_LIMIT_S, self._beat_or_leave))
-        policy.child.wait_for("ready", START_LIMIT_S, self._beat_or_leave)
+        if computed_by := policy.child.wait_for("ready", START_LIMIT_S, self._beat_or_leave):
+            self.status.note(f"the policy is computed by {computed_by}")
         if self.options.settings.task.sensors.startswith(EMULATOR):
             address = self.options.settings.task.sensors.removeprefix(EMULATOR)
             self._emulator = EmulatorSignals(address, DILATION_REPLY_S)

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from poco.artifact import MANIFEST, Artifact, parse_manifest, read_artifact
+from poco.artifact import MANIFEST, Artifact, Manifest, parse_manifest, read_artifact
 from poco.errors import ArtifactError
 from poco.motion import Plan
 from poco.noise import NoiseSource
 from poco.observation import check_sources
 from poco.runtime.actors import Actions, Actor, ChunkFigures, Moment, Rehearse
+from poco.runtime.backends.backend import Backend
 from poco.runtime.encoder import Encoder, encoder_of
-from poco.runtime.session import Session
+from poco.runtime.opening import open_session
 from poco.runtime.store import ArtifactStore
 from poco.runtime.swap import Bound, Moved, Slot, SlotState, Swap
 from poco.runtime.weights import map_generation
@@ -29,14 +30,23 @@ class SwappingActor(Actor):
     Raises ArtifactError at the start if nothing in the store can run. Later on a generation that cannot be loaded is rejected.
     """
 
-    def __init__(self, store: ArtifactStore, settings: SwapSettings, seed: int, moved: Callable[[Moved], None]) -> None:
+    def __init__(
+        self,
+        store: ArtifactStore,
+        settings: SwapSettings,
+        seed: int,
+        moved: Callable[[Moved], None],
+        task: str = "",
+        backend: Backend | None = None,
+    ) -> None:
         artifact = store.boot()
         if artifact is None:
             raise ArtifactError(f"the store {store.folder} holds no whole policy: give --policy ARTIFACT to begin with")
         check_sources(artifact.specification)
         self._store, self._tell, self._noise = store, moved, NoiseSource(seed)
-        self._encoder = encoder_of(artifact)
-        bound = _bind(artifact)
+        self._task, self._backend = task, backend
+        self._encoder = encoder_of(artifact, backend)
+        bound = self._bind(artifact)
         self._session = bound.session
         self.swap = Swap(settings, Slot(artifact.manifest.generation, artifact.path, bound), self._use, self._moved)
         self._moment: Moment
@@ -51,6 +61,11 @@ class SwappingActor(Actor):
     def generation(self) -> int:
         """The generation that drives."""
         return self.swap.driver.generation
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Those of all generations."""
+        return self.swap.active.bound.artifact.cameras
 
     @property
     def encoder(self) -> Encoder | None:
@@ -90,7 +105,7 @@ class SwappingActor(Actor):
 
     def _run(self, moment: Moment) -> Actions:
         noise = self._noise.sample(moment.episode, moment.chunk, self._session.noise_shape)
-        return self._session.run(moment.observation, noise)
+        return self._session.run(moment.observation, noise, moment.frames)
 
     def _turn(self, resting: bool) -> None:
         """Obey the operator and take in an offer; a graph that is not the running one only while the arm rests."""
@@ -115,14 +130,24 @@ class SwappingActor(Actor):
     def _load(self, folder: Path, resting: bool) -> Slot | None:
         """Return the generation in `folder` with its weights bound, None where it has to wait for the arm to rest."""
         manifest, active = parse_manifest((folder / MANIFEST).read_bytes(), str(folder)), self.swap.active.bound
-        if manifest.graph_hash == active.artifact.manifest.graph_hash:
+        if manifest.vla is not None and manifest.vla.cameras_used != self.cameras:
+            raise ArtifactError(
+                f"it sees {', '.join(manifest.vla.cameras_used)}, this run {', '.join(self.cameras)}: begin another"
+            )
+        if _runs_alike(manifest, active.artifact.manifest):
             tensors = map_generation(folder, manifest, active.artifact)
             bound = Bound(active.session, active.session.prepare(tensors), active.artifact)
         elif resting:
-            bound = _bind(read_artifact(folder))
+            bound = self._bind(read_artifact(folder))
         else:
             return None
         return Slot(manifest.generation, folder, bound)
+
+    def _bind(self, artifact: Artifact) -> Bound:
+        """Return `artifact` under a session of its own, warmed up; raises ArtifactError."""
+        session = open_session(artifact, self._task, self._backend)
+        session.warm_up()
+        return Bound(session, session.prepare(artifact.tensors), artifact)
 
     def _use(self, bound: Bound) -> None:
         self._session = bound.session
@@ -142,8 +167,7 @@ class SwappingActor(Actor):
         self.swap.episode(success, fault)
 
 
-def _bind(artifact: Artifact) -> Bound:
-    """Return `artifact` under a session of its own, warmed up; raises ArtifactError."""
-    session = Session(artifact)
-    session.warm_up()
-    return Bound(session, session.prepare(artifact.tensors), artifact)
+def _runs_alike(one: Manifest, other: Manifest) -> bool:
+    """Tell whether the one's tensors may be bound where the other runs."""
+    rules = [None if manifest.vla is None else manifest.vla.rules for manifest in (one, other)]
+    return one.graph_hash == other.graph_hash and rules[0] == rules[1]

@@ -172,7 +172,7 @@ def _signals(settings: Settings, specification: Specification) -> Iterator[Findi
 
 def _cameras(settings: Settings, specification: Specification) -> Iterator[Finding]:
     try:
-        cameras = cameras_of(specification, settings.cameras)
+        cameras = cameras_of(specification.cameras, settings.cameras)
     except CameraError as error:
         yield Finding(what="cameras", grade="fail", seen=str(error), remedy="add the camera to the settings")
         return

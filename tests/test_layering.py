@@ -42,7 +42,7 @@ LAYERS = {
     "runtime": Layer(
         ROOT / "runtime",
         VOCABULARY | {"hw", "hw.polymetis"},
-        frozenset({"onnxruntime", "onnx", "rich", "matplotlib", "PIL", "zmq"}),
+        frozenset({"onnxruntime", "onnx", "rich", "matplotlib", "PIL", "zmq", "tokenizers"}),
         never=("poco.hw.emulator",),
     ),
     "learner": Layer(

@@ -9,7 +9,7 @@ import msgspec
 from poco.runtime.incoming import leave_offer
 from poco.runtime.run_folder import ChunkRecord, GenerationMoved, RunFolder
 from poco.succession import Floats
-from programs import ARTIFACT, Program
+from programs import Program
 from workshop import Workshop
 
 MANY = 100_000
@@ -23,7 +23,8 @@ class Watched:
         options = workshop.options.settings.swap
         where = ["--swap.trust", options.trust, "--swap.store", options.store, "--robot.host", host]
         flags = (*flags, "--emulator.pacing", "lockstep", "--episodes", str(MANY))
-        self.program = Program("poco-runtime", "--policy", ARTIFACT, "--out", folder, *where, *flags, folder=folder)
+        policy = workshop.artifact.path
+        self.program = Program("poco-runtime", "--policy", policy, "--out", folder, *where, *flags, folder=folder)
         self.path = folder
         self.until(lambda: (folder / "run.json").is_file() and bool(self.chunks()))
         self.first = workshop.artifact.manifest.generation

@@ -109,6 +109,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     network: dict[str, int | str | tuple[int, ...]] | None = None
     vla: Vla | None = None
 
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The cameras that the policy looks through, in the order of their images; none for one that sees nothing."""
+        return self.specification.cameras if self.vla is None else self.vla.cameras_used
+
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
@@ -125,6 +130,11 @@ class Artifact:
     def specification(self) -> Specification:
         """The specification the policy was trained under."""
         return self.manifest.specification
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The cameras that it looks through, in the order of their images; none for a policy that sees nothing."""
+        return self.manifest.cameras
 
     @property
     def image_side(self) -> int:
@@ -164,6 +174,14 @@ def read_artifact(path: Path) -> Artifact:
 
     Order: sizes, manifest schema and version, hash of every file, no unnamed files, tensors against graph inputs, finiteness.
     """
+    manifest = read_manifest(path)
+    payloads = {name: _read_file(path, name) for name in named_files(manifest)}
+    payloads |= {item.name: b"" for item in path.iterdir() if item.name not in (*payloads, MANIFEST, SIGNATURE)}
+    return assemble(path, manifest, payloads)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read only the manifest of the artifact in folder `path`, consistent in itself; raises ArtifactError."""
     file = path / MANIFEST
     if not path.is_dir() or file.is_symlink() or not file.is_file():
         raise ArtifactError(f"no artifact at {path}: give a folder that holds {MANIFEST}, as `poco-export` makes it")
@@ -171,10 +189,7 @@ def read_artifact(path: Path) -> Artifact:
         raise Refused(
             Reason.TOO_LARGE, f"manifest {file} has {file.stat().st_size} bytes, the limit is {MAX_MANIFEST_BYTES}"
         )
-    manifest = parse_manifest(file.read_bytes(), str(path))
-    payloads = {name: _read_file(path, name) for name in named_files(manifest)}
-    payloads |= {item.name: b"" for item in path.iterdir() if item.name not in (*payloads, MANIFEST, SIGNATURE)}
-    return assemble(path, manifest, payloads)
+    return parse_manifest(file.read_bytes(), str(path))
 
 
 def parse_manifest(payload: bytes, where: str) -> Manifest:

@@ -150,6 +150,18 @@ class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     when_full: Literal["wait", "drop_autonomous"]
 
 
+BackendName = Literal["onnxruntime-cpu", "onnxruntime-cuda"]
+
+
+class InferenceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What computes the policy: `backend`, on the CPU with so many `threads`; another one only if `fall_back` lets the CPU take its
+    place where it is not there."""
+
+    backend: BackendName
+    threads: Annotated[int, msgspec.Meta(ge=1, le=64)]
+    fall_back: bool
+
+
 class LinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The way to the learner: its address, such as tcp://127.0.0.1:7766 (empty: none), and the folder of the keys (empty: none)."""
 
@@ -216,6 +228,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     journal: JournalSettings
     link: LinkSettings
     emulator: EmulatorSettings
+    inference: InferenceSettings
     swap: SwapSettings
     gripper: GripperSettings
     cameras: tuple[CameraSettings, ...]

@@ -172,3 +172,8 @@ class Vla(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def cameras_used(self) -> tuple[str, ...]:
         """Names of the robot's cameras that the policy looks through, in the order of its images."""
         return tuple(item.camera for item in self.cameras if item.camera is not None)
+
+    @property
+    def rules(self) -> Vla:
+        """What decides how it is run, without what was found out at export; generations that share it share a session."""
+        return msgspec.structs.replace(self, golden_tasks=(), parity=None, versions={})

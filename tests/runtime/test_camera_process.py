@@ -56,7 +56,7 @@ class Cameras:
             options, settings=settings, folder=str(folder), run_name=name
         )
         self.folder = prepare(self.options, SEEING)
-        self.cameras = cameras_of(SEEING.specification, cameras)
+        self.cameras = cameras_of(SEEING.specification.cameras, cameras)
         self.rings = [FrameRing(ring_name(name, camera.name), (camera.height, camera.width)) for camera in cameras]
         words = [sys.executable, "-m", "poco.runtime.camera", "--options", str(folder / "options.json"), "--camera"]
         self.processes = [

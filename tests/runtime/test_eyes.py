@@ -155,8 +155,8 @@ def test_in_lockstep_it_waits_for_the_very_tick() -> None:
 def test_what_is_missing_is_named(world: World) -> None:
     """A camera the settings lack, and frames that are smaller than what the policy sees."""
     with pytest.raises(CameraError, match="sees through the camera wrist, the settings have near"):
-        cameras_of(SPECIFICATION, CAMERAS[:1])
-    assert cameras_of(SPECIFICATION, CAMERAS[::-1]) == CAMERAS
+        cameras_of(SPECIFICATION.cameras, CAMERAS[:1])
+    assert cameras_of(SPECIFICATION.cameras, CAMERAS[::-1]) == CAMERAS
     small = tuple(msgspec.structs.replace(camera, crop=(0, 0, 32)) for camera in CAMERAS)
     world.cameras = small
     with pytest.raises(SettingsError, match="the policy sees 64 x 64"):

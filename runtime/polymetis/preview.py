@@ -51,18 +51,20 @@ class Preview:
     def advance(self, tick: int, q: Floats, newest: Record | None, request: Request, recoveries: int) -> list[Piece]:
         """Decide up to `lead_ticks` after robot tick `tick`, where the joints are at `q`; returns what is new to the controller.
 
-        The newest chunk is looked at in the last of these ticks, so that one which came too late for them is late.
+        The newest chunk is looked at in the last of these ticks, so that one which came too late for them is late. How far the
+        arm is behind its command now is taken for how far it will be behind then.
         """
         if newest is not None:
             self._chunks[int(newest["chunk_id"])] = newest
             while len(self._chunks) > KEPT_CHUNKS:
                 del self._chunks[min(self._chunks)]
         pieces = []
-        self._state["q"] = q
+        lag = q - (self.command(tick)["q"] if tick <= self.tick else self._command["q"])
         last = tick + self._lead_ticks
         while self.tick < last:
             before = self._command.copy()
             self.tick += 1
+            self._state["q"] = before["q"] + lag
             self._step(newest if self.tick == last else None, request, recoveries)
             piece = self._news(before, request, recoveries)
             if piece is not None:

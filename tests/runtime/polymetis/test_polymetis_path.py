@@ -17,7 +17,7 @@ from poco.runtime.report import REPORT
 from poco.runtime.run_folder import RunFolder
 from programs import ARTIFACT, Program
 
-EPISODES = 3
+EPISODES = 2
 SPEED_MAX_M_S = 0.25
 ROBOT = Share()
 UPDATES_PER_CHUNK = 1

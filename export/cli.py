@@ -5,6 +5,7 @@ Examples:
   poco-export wrap act.onnx --spec configs/peg_in_hole_specification.yaml --out artifacts/act
   poco-export wrap diffusion.onnx --spec my_arm.yaml --out artifacts/diffusion --observation obs --noise sample
   poco-export vla smolvla_finetuned --specification my_arm.yaml --tokenizer SmolVLM2 --vlm SmolVLM2 --out artifacts/smolvla
+  poco-export engine artifacts/tiny_smolvla --backend tensorrt-rtx
 """
 
 from __future__ import annotations
@@ -110,6 +111,29 @@ def vla(
     _announce(artifact, f"largest difference from LeRobot {error:.1e} of the range of the actions")
 
 
+def engine(
+    artifact: Annotated[Path, tyro.conf.Positional],
+    backend: Literal["tensorrt", "tensorrt-rtx"] = "tensorrt-rtx",
+    engines: str = "",
+) -> None:
+    """Build the engines of an artifact on this computer, so that a run with that backend finds them.
+
+    Args:
+        artifact: Folder of the artifact.
+        backend: The library that the run will use, as its --inference.backend.
+        engines: Folder of engines, as the run's --inference.engines; empty for ~/.cache/poco/engines.
+    """
+    from poco.artifact import read_artifact
+    from poco.engines.build_all import build_engines
+
+    for facts in build_engines(read_artifact(artifact), backend, engines, lambda line: print(line, flush=True)):
+        target = facts.target
+        print(
+            f"engine of {facts.graph}: {facts.plan_bytes / 1e6:.1f} MB, built in {facts.built_s:.1f} s by {target.library} "
+            f"{target.version} for GPU {target.device.name}, driver {target.device.driver}"
+        )
+
+
 def _announce(artifact: Artifact, remark: str) -> None:
     size_kib = sum(file.stat().st_size for file in artifact.path.iterdir()) / 1024
     specification = artifact.specification
@@ -121,7 +145,7 @@ def _announce(artifact: Artifact, remark: str) -> None:
 
 def main() -> None:
     """Run `poco-export`."""
-    commands: dict[str, Callable[..., None]] = {"policy": policy, "wrap": wrap, "vla": vla}
+    commands: dict[str, Callable[..., None]] = {"policy": policy, "wrap": wrap, "vla": vla, "engine": engine}
     guard(lambda: run_command(commands, "poco-export", __doc__))
 
 

@@ -19,6 +19,7 @@ from poco.errors import ArtifactError, PocoError, UsageError, guard
 from poco.images import window_of
 from poco.journal.records import VIEWED_SIDE_MAX
 from poco.runtime import blind_evaluation, doctor, record, task_check
+from poco.runtime.backends.choice import build_missing
 from poco.runtime.blind_evaluation import check_alike, contestants_of, show_evaluation
 from poco.runtime.console import terminal_keys
 from poco.runtime.contact_sheet import show_demonstrations
@@ -200,6 +201,8 @@ def run(words: Sequence[str], console: Console) -> int:
         artifact = stock(ArtifactStore(options.store), artifact)
     if artifact is not None:
         check_cameras(artifact, options.settings, console)
+        for one in (artifact, *contestants):
+            build_missing(one, options.settings.inference, lambda line: console.print(line, highlight=False))
     judged = options.hands is not None or bool(options.against)
     keys = terminal_keys(None if options.hands is None else options.hands.device) if judged else None
     sweep()

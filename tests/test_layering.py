@@ -29,7 +29,10 @@ class Layer:
 FOR_ALL = frozenset({"numpy", "numba", "yaml", "tyro", "msgspec", "safetensors", "cryptography"})
 VOCABULARY = frozenset({"vocabulary"})
 LAYERS = {
-    "vocabulary": Layer(ROOT / "src/poco", third_party=frozenset({"zmq"})),
+    "vocabulary": Layer(
+        ROOT / "src/poco",
+        third_party=frozenset({"zmq", "tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings", "cuda"}),
+    ),
     "hw.polymetis": Layer(ROOT / "hw/polymetis", VOCABULARY, frozenset({"grpc", "google", "torch"})),
     "hw.emulator.polymetis": Layer(
         ROOT / "hw/emulator/polymetis", VOCABULARY | {"hw", "hw.polymetis"}, frozenset({"grpc", "torch"})
@@ -150,6 +153,17 @@ def test_sockets_of_the_link_are_in_one_place() -> None:
         if within(name, "zmq")
     }
     assert users == {"src/poco/link/sockets.py", "src/poco/link/keys.py"}
+
+
+def test_gpu_libraries_are_in_one_place() -> None:
+    """In the vocabulary only the building of engines touches TensorRT and CUDA."""
+    users = {
+        str(path.relative_to(ROOT))
+        for path in sources(LAYERS["vocabulary"].folder)
+        for _, name in imports(path)
+        if name.partition(".")[0] in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings", "cuda")
+    }
+    assert users == {"src/poco/engines/build.py", "src/poco/engines/device.py"}
 
 
 def test_nothing_runs_a_strangers_bytes() -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from poco.artifact import Artifact
+from poco.engines.build_all import build_engines
+from poco.engines.device import cuda_runtime, device_of
 from poco.errors import ArtifactError
 from poco.runtime.backends.backend import Backend
 from poco.runtime.backends.onnx_runtime import OnnxRuntimeCpu, OnnxRuntimeCuda
+from poco.runtime.backends.tensor_rt import TensorRt
 from poco.settings import InferenceSettings
 
 
@@ -34,9 +39,26 @@ def choose_backend(settings: InferenceSettings) -> Chosen:
         return Chosen(OnnxRuntimeCpu(settings.threads), f"in place of {settings.backend}: {error}")
 
 
+def build_missing(artifact: Artifact, settings: InferenceSettings, told: Callable[[str], None]) -> None:
+    """Build the engines that a run of `artifact` needs and does not find, if `settings` have it so; before any process starts.
+
+    Raises ArtifactError where one cannot be built and nothing may take the place of the backend.
+    """
+    if settings.backend not in ("tensorrt", "tensorrt-rtx") or not settings.build_engines:
+        return
+    try:
+        device_of(cuda_runtime())
+        build_engines(artifact, settings.backend, settings.engines, told)
+    except ArtifactError:
+        if not settings.fall_back:
+            raise
+
+
 def _open(settings: InferenceSettings) -> Backend:
     match settings.backend:
         case "onnxruntime-cpu":
             return OnnxRuntimeCpu(settings.threads)
         case "onnxruntime-cuda":
             return OnnxRuntimeCuda()
+        case "tensorrt" | "tensorrt-rtx" as library:
+            return TensorRt(library, settings.engines)

@@ -150,16 +150,19 @@ class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     when_full: Literal["wait", "drop_autonomous"]
 
 
-BackendName = Literal["onnxruntime-cpu", "onnxruntime-cuda"]
+BackendName = Literal["onnxruntime-cpu", "onnxruntime-cuda", "tensorrt", "tensorrt-rtx"]
 
 
 class InferenceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What computes the policy: `backend`, on the CPU with so many `threads`; another one only if `fall_back` lets the CPU take its
-    place where it is not there."""
+    place where it is not there. `engines` is the folder of what TensorRT has built (empty: ~/.cache/poco/engines); with
+    `build_engines` a run builds what is missing before it begins, else it is refused."""
 
     backend: BackendName
     threads: Annotated[int, msgspec.Meta(ge=1, le=64)]
     fall_back: bool
+    engines: str
+    build_engines: bool
 
 
 class LinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -16,11 +16,12 @@ from poco.runtime.gate import read_verdicts
 from poco.runtime.run_events import CameraOpened, CameraStale, InferenceOpened
 from poco.runtime.run_folder import EpisodeEnded, Fault, RunFolder
 from poco.succession import Floats
-from programs import StartProgram, is_sentence
+from programs import ROOT, StartProgram, is_sentence
 from toy_vla import TASKS, Toy
 from watched import Watched
 from workshop import Workshop
 
+TINY = ROOT / "artifacts" / "tiny_smolvla"
 TOLERANCE = 1e-4
 SWAPS = 8
 
@@ -33,11 +34,10 @@ needs_rendering = pytest.mark.skipif(
 @needs_rendering
 def test_it_sees_is_told_and_drives(start: StartProgram, tmp_path: Path) -> None:
     """From the command line to the end of an episode, through two cameras, in processes with neither torch nor transformers."""
-    Toy("pi05").write(tmp_path / "artifact")
     program = start(
         "poco-runtime",
         *("--robot", "sim", "--robot.host", "127.0.45.1", "--emulator.pacing", "lockstep"),
-        *("--policy", tmp_path / "artifact", "--task", TASKS[1], "--task.episode_steps", "30"),
+        *("--policy", TINY, "--task", "pick up the object", "--task.episode_steps", "30"),
         *("--out", tmp_path / "run"),
     )
     program.until(lambda: (tmp_path / "run" / "chunks.jsonl").is_file())

@@ -43,10 +43,10 @@ def update(piece: Piece, inertia: Floats) -> bytes:
     return UpdateWriter().bytes_of(piece, inertia)
 
 
-def chunk(attach_tick: int, start: Floats, *offsets: float) -> npt.NDArray[np.void]:
+def chunk(attach_tick: int, start: Floats, *offsets: float, speed: float = 1.0) -> npt.NDArray[np.void]:
     """A chunk from rest at `start` through poses that differ by `offsets` (rad) in every joint, ending at rest."""
     waypoints = np.stack([start + offset for offset in offsets])
-    return plan_path(start, waypoints, attach_tick, 1, 0, 0, LIMITS).spline
+    return plan_path(start, waypoints, attach_tick, 1, 0, 0, LIMITS, speed).spline
 
 
 def at_rest(spline: npt.NDArray[np.void]) -> Floats:
@@ -55,6 +55,16 @@ def at_rest(spline: npt.NDArray[np.void]) -> Floats:
     seconds = (int(spline["knots"][last + 1]) - int(spline["knots"][last])) / TICKS_PER_SECOND
     end: Floats = np.power(seconds, np.arange(6)) @ spline["coefficients"][last]
     return end
+
+
+def stamped(tick: float, q: npt.ArrayLike, dq: npt.ArrayLike) -> dict[str, torch.Tensor]:
+    """What the server passes to a controller at robot tick `tick`."""
+    stamp = [int(tick // TICKS_PER_SECOND), round(tick % TICKS_PER_SECOND * 1e6)]
+    return {
+        "timestamp": torch.tensor(stamp, dtype=torch.int32),
+        "joint_positions": torch.from_numpy(np.asarray(q, np.float32)),
+        "joint_velocities": torch.from_numpy(np.asarray(dq, np.float32)),
+    }
 
 
 class Told:
@@ -72,12 +82,7 @@ class Told:
 
     def torque(self, tick: float) -> Floats:
         """The controller's torques at robot tick `tick`."""
-        stamp = [int(tick // TICKS_PER_SECOND), round(tick % TICKS_PER_SECOND * 1e6)]
-        state = {
-            "timestamp": torch.tensor(stamp, dtype=torch.int32),
-            "joint_positions": torch.from_numpy(self.q),
-            "joint_velocities": torch.from_numpy(self.dq),
-        }
+        state = stamped(tick, self.q, self.dq)
         torques: Floats = self.controller(state)["joint_torques"].numpy().astype(np.float64)
         return torques
 

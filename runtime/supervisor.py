@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poco.clock import monotonic_ns
-from poco.errors import ArmError, FaultError, PocoError
+from poco.errors import ArmError, FaultError, PocoError, UsageError
 from poco.frames import FrameRing, ring_name
 from poco.hw.task_driver import EMULATOR
 from poco.hw.task_signals import EmulatorSignals
@@ -101,6 +101,10 @@ class Supervisor:
             gate = Companion(lambda: self._start("gate"), self.status.note, "no new policy is taken")
             self._companions.append(gate)
         if self.options.specification().grips:
+            if self._behind_polymetis:
+                raise UsageError(
+                    "a policy with a gripper needs --robot sim or franka: Polymetis' gripper server is not spoken to"
+                )
             self._start_gripper()
         for camera in cameras_of(self.options.cameras(), self.options.settings.cameras):
             self._start_camera(camera)

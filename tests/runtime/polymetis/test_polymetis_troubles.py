@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from poco.errors import FaultError
+from poco.errors import FaultError, UsageError
 from poco.hw.fault_script import Entry, Fault, Reflex, Silence
 from poco.hw.polymetis.wire import ControllerServer
 from poco.hw.task_signals import EmulatorSignals
@@ -105,3 +105,19 @@ def test_nobody_there(start: StartProgram, tmp_path: Path) -> None:
     program = start("poco-runtime", *words, "--out", str(tmp_path / "run"))
     assert program.wait() != 0
     assert is_sentence(program.err)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--emulator.task", "cube"], "gripper"),
+        (["--robot.control", "joint_impedance"], "robot.control"),
+    ],
+)
+def test_what_is_not_there_is_refused(start: StartProgram, tmp_path: Path, words: list[str], says: str) -> None:
+    """A policy with a gripper and the servo's own laws are refused in one sentence before anything moves."""
+    addresses = ["--robot", "polymetis", "--robot.host", "127.0.5.9", "--sensors", "none", "--task.outcome", "none"]
+    program = start("poco-runtime", *addresses, "--policy", "operator", "--out", str(tmp_path / "run"), *words)
+    assert program.wait() == UsageError.exit_code
+    assert is_sentence(program.err)
+    assert says in program.err

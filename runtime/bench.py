@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 from rich.console import Console
@@ -22,12 +23,14 @@ from poco.runtime.benchmarks.outcome import (
     parse_budgets,
     report_of,
 )
+from poco.settings import BackendName, read_settings
 
 DESCRIPTION = "Measure a part of poco against a bare competitor in the same run."
 EPILOG = """examples:
   poco-bench loop --cpu 1                                        native 1 kHz loop against cyclictest
   poco-bench inference --policy artifacts/peg_in_hole            session against raw ONNX Runtime
   poco-bench inference --policy artifacts/peg_in_hole --torch bench/torch_eager.py     and torch eager
+  poco-bench vla --policy artifacts/tiny_smolvla --task "pick up the peg"     stages of a policy that is told its task
   poco-bench observe-to-chunk --chunks 1000                      frames and state to a published chunk
   poco-bench kills --policy artifacts/peg_in_hole                servo while processes are killed, stopped and starved
   poco-bench journal --folder runs --group-steps 20              durable steps, against SQLite
@@ -52,6 +55,8 @@ LIMITS: dict[str, tuple[float, float, str]] = {
     "busy": (0, 64, ""),
     "priority": (1, 98, ""),
     "pairs": (1, 1_000_000, ""),
+    "calls": (1, 1_000_000, ""),
+    "threads": (1, 64, ""),
     "chunks": (1, 1_000_000, ""),
     "groups": (1, 1_000_000, ""),
     "group_steps": (1, 10_000, ""),
@@ -109,6 +114,14 @@ def _observe_to_chunk(flags: argparse.Namespace) -> Outcome:
     return observe_to_chunk.run(flags.repeats, flags.chunks, flags.rate_hz)
 
 
+def _vla(flags: argparse.Namespace) -> Outcome:
+    from poco.runtime.benchmarks import vla
+
+    frame = flags.frame[1], flags.frame[0]
+    settings = read_settings(CONFIG, {"inference.backend": flags.backend, "inference.threads": str(flags.threads)})
+    return vla.run(flags.policy, flags.task, flags.repeats, flags.calls, frame, settings.inference)
+
+
 def _journal(flags: argparse.Namespace) -> Outcome:
     from poco.runtime.benchmarks import durable
 
@@ -138,6 +151,29 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--policy", type=Path, required=True, metavar="PATH", help="artifact folder")
     command.add_argument("--pairs", type=int, default=500, metavar="N", help="interleaved pairs a repeat (default 500)")
     command.add_argument("--torch", type=Path, metavar="PROGRAM", help="bench/torch_eager.py: measure torch eager too")
+
+    what = (
+        "stages of a vision-language-action policy from frames to actions, with a new prefix and with one that is there"
+    )
+    command = _add(commands, "vla", _vla, what)
+    command.add_argument("--policy", type=Path, required=True, metavar="PATH", help="artifact folder")
+    command.add_argument("--task", required=True, metavar="TEXT", help="what the policy is told")
+    command.add_argument("--calls", type=int, default=50, metavar="N", help="calls a repeat (default 50)")
+    command.add_argument(
+        "--frame",
+        type=int,
+        nargs=2,
+        default=(640, 480),
+        metavar=("W", "H"),
+        help="pixels of the frames (default 640 480)",
+    )
+    command.add_argument(
+        "--backend",
+        choices=get_args(BackendName),
+        default="onnxruntime-cpu",
+        help="what computes (default onnxruntime-cpu)",
+    )
+    command.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the CPU (default 1)")
 
     what = "everything but the model, from frames to chunk, against bare round trips of the same bytes"
     command = _add(commands, "observe-to-chunk", _observe_to_chunk, what)

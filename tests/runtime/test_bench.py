@@ -31,6 +31,7 @@ from poco.runtime.benchmarks.outcome import (
 )
 from poco.runtime.session import Session
 from poco.trouble import Mode
+from programs import ARTIFACT, ROOT
 
 HISTOGRAM = """# Histogram
 000000 000000
@@ -257,3 +258,18 @@ def test_link_with_and_without_keys() -> None:
     outcome = link.run(repeats=2, batches=5, batch_bytes=10_000)
     assert [m.name for m in outcome.measurements] == ["curve", "plain"]
     assert all(samples.shape == (5,) and (samples > 0).all() for m in outcome.measurements for samples in m.repeats)
+
+
+def test_stages_of_a_policy_that_is_told_its_task(tmp_path: Path) -> None:
+    """Every stage is timed in every call, the JSON says what computes; a policy that is told nothing is refused."""
+    flags = ["--task", "pick up the object", "--repeats", "2", "--calls", "3", "--out", str(tmp_path)]
+    run(["vla", "--policy", str(ROOT / "artifacts" / "tiny_smolvla"), *flags], Console())
+    report = msgspec.json.decode((tmp_path / "vla.json").read_bytes(), type=OutcomeReport)
+    stages = {"preprocess", "prefix", "steps", "postprocess"}
+    assert set(report.subjects) == {"end_to_end", "prefix_there"} | stages
+    assert all(subject.samples == [3, 3] for subject in report.subjects.values())
+    assert sum(report.figures[f"{stage}.p50"] for stage in stages) < 1.5 * report.figures["end_to_end.max"]
+    assert report.figures["peak_memory_mb"] > 10
+    assert "onnxruntime-cpu" in report.notes[0]
+    with pytest.raises(UsageError, match="poco-bench inference"):
+        run(["vla", "--policy", str(ARTIFACT), *flags], Console())

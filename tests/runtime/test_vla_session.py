@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 
 import toy_vla
 from poco.artifact import Artifact
@@ -15,6 +19,7 @@ from poco.errors import ArtifactError, UsageError
 from poco.runtime.prompt import Prompts, check_task
 from poco.runtime.vla_session import MISSING, VlaSession
 from poco.vla import PolicyType
+from programs import ROOT
 from toy_vla import LENGTH, TASKS, Toy, Weights, altered, tokens_of
 
 KINDS: tuple[PolicyType, ...] = ("smolvla", "pi0", "pi05")
@@ -257,3 +262,27 @@ def test_what_the_policy_cannot_be_told_is_said_before_motion(artifacts: dict[Po
     check_task(None, "")
     with pytest.raises(UsageError, match="not told a task"):
         check_task(None, "pick up the peg")
+
+
+def test_the_robot_side_needs_neither_torch_nor_transformers() -> None:
+    """What pip installs for robot and prompt names neither, all the way down; a process that runs the policy loads neither."""
+    seen, waiting = set[str](), [("poco-robot", {"robot", "prompt", "franka", "sim"})]
+    while waiting:
+        name, extras = waiting.pop()
+        for line in metadata.requires(name) or ():
+            needed = Requirement(line)
+            wanted = needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in ("", *extras))
+            if wanted and needed.name.lower() not in seen:
+                seen.add(needed.name.lower())
+                waiting.append((needed.name, set(needed.extras)))
+    assert {"tokenizers", "onnxruntime"} <= seen
+    assert not {"torch", "transformers", "lerobot", "tensorrt"} & seen
+    tiny = ROOT / "artifacts" / "tiny_smolvla"
+    program = (
+        "import sys, time; from pathlib import Path; import numpy as np; from poco.artifact import read_artifact;"
+        "from poco.runtime.vla_session import VlaSession;"
+        f"session = VlaSession(read_artifact(Path({str(tiny)!r})), 'pick up the object'); session.warm_up();"
+        "print(sorted({'torch', 'transformers', 'huggingface_hub', 'onnx', 'poco.export'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -13,6 +13,8 @@ Examples:
   poco-learner train --config configs/cpu/peg_in_hole.yaml --data runs/demonstrations --start runs/checkpoint --out runs/online
   poco-learner train --out runs/online --resume
   poco-learner evaluate --checkpoint runs/online --best-of 8
+  poco-learner adopt CHECKPOINT --specification SPEC.yaml --task "put the peg in" --tokenizer DIR --out runs/adopted
+  poco-learner clone --data runs/demonstrations --start runs/adopted --out runs/checkpoint --steps 3000 --batch 64
   poco-learner serve --artifact artifacts/peg_in_hole --config configs/cpu/peg_in_hole.yaml --out runs/served
   poco-learner compare --configs configs/cpu/peg_in_hole.yaml --start runs/checkpoint --out runs/compared
 """
@@ -23,6 +25,7 @@ from collections.abc import Callable
 
 from poco.command_line import run_command
 from poco.errors import guard
+from poco.learner.adopting_commands import adopt
 from poco.learner.cloning_commands import clone
 from poco.learner.data_commands import export_data, import_data, make_data
 from poco.learner.serving_commands import serve
@@ -35,6 +38,7 @@ def main() -> None:
         "make-data": make_data,
         "import-data": import_data,
         "export-data": export_data,
+        "adopt": adopt,
         "clone": clone,
         "train": train,
         "evaluate": evaluate,

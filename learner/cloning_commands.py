@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from poco.learner.demonstrations import Demonstrations
     from poco.learner.image_cloning import ImageCloningSettings
     from poco.learner.image_policy import ImagePolicy
+    from poco.learner.trained_policy import TrainedPolicy
+    from poco.specification import Specification
 
 LINES = {
     "training": "training",
@@ -29,6 +31,7 @@ LINES = {
 def clone(
     data: Path,
     out: Path,
+    start: Path | None = None,
     steps: int = 20_000,
     seed: int = 0,
     batch: int = 256,
@@ -48,6 +51,7 @@ def clone(
     Args:
         data: Folder of episode files, or of a run of train that has ended: the successful episodes of its replay.
         out: Folder of the checkpoint; also gets the loss curve (loss.png) and figures (training.json).
+        start: Folder of a checkpoint to go on from, such as an adopted one; without it a fresh policy is trained.
         steps: Gradient steps.
         seed: Seed of split, initialisation and batches; the same seed gives the same policy.
         batch: Windows in one gradient step.
@@ -70,6 +74,10 @@ def clone(
     place = chosen_device(device)
     loaded = own_successes(data) if is_run(data) else demonstrations.read_demonstrations(data)
     seeing = loaded.episodes[0].views is not None
+    if seeing and start is not None:
+        raise UsageError(
+            f"--start is {start}, but {data} holds images, from which a fresh policy is cloned: leave it out"
+        )
     if seeing and place.type != "cpu":
         raise UsageError(f"--device is {device}, but {data} holds images, which are cloned on the cpu: leave it out")
     if image_weights is not None and not seeing:
@@ -99,12 +107,27 @@ def clone(
             settings = cloning.CloningSettings(
                 steps=steps, seed=seed, batch=batch, hidden_sizes=hidden_sizes, learning_rate=learning_rate
             )
-            cloned = cloning.clone(loaded, settings, on_step, place)
+            begun = None if start is None else _begun(start, loaded.specification)
+            cloned = cloning.clone(loaded, settings, on_step, place, begun)
             made = checkpoint.Checkpoint(loaded.specification, cloned.policy, cloned.metrics)
             curve = [asdict(point) for point in cloned.curve]
     checkpoint.write_checkpoint(out, made)
     _write_report(made.metrics, curve, out)
     print(json.dumps({"out": str(out), **made.metrics}))
+
+
+def _begun(start: Path, specification: Specification) -> TrainedPolicy:
+    """Return the policy of the checkpoint in `start`; raises ArtifactError if it is of another specification or sees images."""
+    from poco.errors import ArtifactError
+    from poco.learner.checkpoint import read_checkpoint
+
+    loaded = read_checkpoint(start)
+    if loaded.encoder is not None or loaded.specification.digest() != specification.digest():
+        raise ArtifactError(
+            f"--start {start} has specification {loaded.specification.digest()[:12]}, the data {specification.digest()[:12]}: give "
+            "a checkpoint for these data"
+        )
+    return loaded.policy
 
 
 def _from_images(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,14 +103,14 @@ class Made:
     tokenizer: Path
 
 
-def make(kind: str, folder: Path, seed: int = 0, sizes: VlmSizes = TINY) -> Made:
-    """Make a checkpoint of the type `kind` with its processors below `folder`."""
+def make(kind: str, folder: Path, seed: int = 0, sizes: VlmSizes = TINY, **config: object) -> Made:
+    """Make a checkpoint of the type `kind` with its processors below `folder`; `config` replaces values of pi0's or pi0.5's."""
     stand_ins.install()
     torch.manual_seed(seed)
     made = Made(folder / "checkpoint", folder / "vlm", folder / "tokenizer")
     _write_tokenizer(made.tokenizer)
     with tiny_sizes(made):
-        policy = _policy(kind, made, sizes)
+        policy = _policy(kind, made, sizes, config)
         _jitter(policy)
         policy.save_pretrained(made.checkpoint)
         for processor in _processors(kind, policy.config):
@@ -151,9 +151,9 @@ def _features() -> tuple[dict[str, Any], dict[str, Any]]:
     return inputs, {"action": PolicyFeature(FeatureType.ACTION, (told.action_size,))}
 
 
-def _policy(kind: str, made: Made, sizes: VlmSizes) -> Any:
+def _policy(kind: str, made: Made, sizes: VlmSizes, changes: Mapping[str, object]) -> Any:
     inputs, outputs = _features()
-    common = {
+    common: dict[str, Any] = {
         "input_features": inputs,
         "output_features": outputs,
         "device": "cpu",
@@ -177,7 +177,7 @@ def _policy(kind: str, made: Made, sizes: VlmSizes) -> Any:
     from lerobot.policies.pi05.modeling_pi05 import PI05Config, PI05Policy
 
     config, policy = {"pi0": (PI0Config, PI0Policy), "pi05": (PI05Config, PI05Policy)}[kind]
-    return policy(config(**common, image_resolution=(28, 28)))
+    return policy(config(**common | {"image_resolution": (28, 28)} | changes))
 
 
 def _processors(kind: str, config: Any) -> tuple[Any, Any]:

@@ -155,8 +155,11 @@ class VlaPolicy:
         point = torch.lerp(clean, noise, moment[:, None, None])
         found = torch.cat(
             [
-                flow.velocity(self._library, before, point[rows], moment[rows], state)
-                for rows, before, state in self._calls(context)
+                noise[:0],
+                *(
+                    flow.velocity(self._library, before, point[rows], moment[rows], state)
+                    for rows, before, state in self._calls(context)
+                ),
             ]
         )
         error = (noise - clean - found)[:, self._rows, : self._vla.action.size].square()
@@ -174,7 +177,7 @@ class VlaPolicy:
                 time = torch.full((len(point),), float(moment), device=point.device)
                 point.add_(flow.velocity(self._library, before, point, time, state), alpha=stride)
             ends.append(point)
-        return self._numbers.executed(context, torch.cat(ends))
+        return self._numbers.executed(context, torch.cat([noise[:0], *ends]))
 
     def __call__(self, observation: Tensor, noise: Tensor) -> Tensor:
         """Return the chunks [B, T, A] for `observation` [B, O] and `noise` [B, T, W]."""
@@ -186,6 +189,8 @@ class VlaPolicy:
         Neighbouring rows of the same observation share a prefix.
         """
         state, known = self._numbers.state(context), context.detach()
+        if not len(known):
+            return
         if self._shared:
             different, owners = known[:1], torch.zeros(len(known), dtype=torch.long, device=known.device)
         else:

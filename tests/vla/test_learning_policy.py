@@ -163,3 +163,12 @@ def test_times_are_drawn_as_the_library_draws_them() -> None:
     drawn = torch.distributions.Beta(1.5, 1.0).sample((200_000,)) * 0.999 + 0.001
     for share in (0.1, 0.5, 0.9):
         assert float(times.quantile(share)) == pytest.approx(float(drawn.quantile(share)), abs=0.01)
+
+
+def test_no_rows_are_no_work(policy: VlaPolicy) -> None:
+    """A batch in which no episode was cut off asks for no chunks, and gets none."""
+    given = drawn(policy, 1)
+    context = policy.encode(given["observation"][:0])
+    assert policy.sample(context, given["noise"][:0]).shape == (0, *given["chunk"].shape[1:])
+    losses = policy.loss(context, *(given[name][:0] for name in ("chunk", "noise", "time", "valid")))
+    assert losses.shape == (0,)

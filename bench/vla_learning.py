@@ -22,7 +22,7 @@ from poco.learner.adopting_commands import adopt
 from poco.learner.cloning_commands import clone
 from poco.learner.training_commands import evaluate, train
 from poco.learner.training_state import has_state
-from vla import tiny
+from vla import stand_ins, tiny
 
 RECIPE = Path(__file__).parents[1] / "configs" / "cpu" / "peg_in_hole_vla.yaml"
 SMALL: dict[str, object] = {
@@ -55,15 +55,15 @@ def main(options: Options) -> None:
     out = options.out
     made = tiny.Made(out / "library" / "checkpoint", out / "library" / "vlm", out / "library" / "tokenizer")
     if not made.checkpoint.is_dir():
-        tiny.make("pi0", out / "library", options.seed, **SMALL)
+        tiny.make("pi0", out / "library", options.seed, tiny.TINY, **SMALL)
     else:
-        tiny.stand_ins.install()
+        stand_ins.install()
     with tiny.tiny_sizes(made):
         _learn(options, made)
 
 
 def _learn(options: Options, made: tiny.Made) -> None:
-    out, environment = options.out, {"env_python": options.env_python}
+    out, python = options.out, options.env_python
     if not (out / "adopted").is_dir():
         adopt(made.checkpoint, tiny.SPECIFICATION, tiny.TASK, made.tokenizer, out / "adopted")
     if not (out / "cloned").is_dir():
@@ -77,9 +77,9 @@ def _learn(options: Options, made: tiny.Made) -> None:
             seed=options.seed,
         )
     if not (out / "cloned" / "evaluations.json").is_file():
-        evaluate(out / "cloned", variant="hard", **environment)
+        evaluate(out / "cloned", variant="hard", env_python=python)
     if has_state(out / "online" / "states"):
-        train(out / "online", resume=True, episodes=options.episodes, **environment)
+        train(out / "online", resume=True, episodes=options.episodes, env_python=python)
     else:
         train(
             out / "online",
@@ -88,9 +88,9 @@ def _learn(options: Options, made: tiny.Made) -> None:
             out / "cloned",
             episodes=options.episodes,
             seed=options.seed,
-            **environment,
+            env_python=python,
         )
-    evaluate(out / "online", **environment)
+    evaluate(out / "online", env_python=python)
 
 
 if __name__ == "__main__":

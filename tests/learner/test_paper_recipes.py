@@ -99,7 +99,7 @@ def test_thirty_updates_at_full_size(name: str, tmp_path: Path) -> None:
 
 def test_every_recipe_is_the_papers() -> None:
     """What all seven share is what was published; none is left out."""
-    assert {path.stem for path in RECIPES.glob("*.yaml")} == {*OGBENCH, *ROBOMIMIC}
+    assert {path.stem for path in RECIPES.glob("*.yaml")} == {*OGBENCH, *ROBOMIMIC, "vla"}
     for name in OGBENCH + ROBOMIMIC:
         recipe = read_training_settings(RECIPES / f"{name}.yaml")
         agent = recipe.agent
@@ -112,6 +112,15 @@ def test_every_recipe_is_the_papers() -> None:
         assert (agent.candidates, agent.beta, agent.discount, agent.target_rate) == (32, 1.0, 0.99, 0.005)
         assert (agent.aggregate, agent.anchor, agent.critic_loss, agent.step_cost) == ("mean", "all", "mse", 0.01)
         assert recipe.actor_hidden_sizes == agent.critic_hidden_sizes == (512,) * 4
+
+
+def test_the_recipe_for_a_vla_is_the_papers() -> None:
+    """Batch, candidates, clip, temperature, learning rates and warm-up are those published for such policies."""
+    recipe = read_training_settings(RECIPES / "vla.yaml")
+    agent = recipe.agent
+    assert (recipe.batch, recipe.warm_up, recipe.warm_up_steps, agent.candidates) == (64, "frozen", 2000, 16)
+    assert (agent.zeta, agent.beta, agent.eta) == (0.01, 1.0, 0.001)
+    assert (agent.actor_learning_rate, agent.critic_learning_rate) == (5e-5, 3e-4)
 
 
 def test_recipes_for_a_cpu_name_tasks_that_exist() -> None:

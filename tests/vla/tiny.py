@@ -177,7 +177,7 @@ def _policy(kind: str, made: Made, sizes: VlmSizes, changes: Mapping[str, object
     from lerobot.policies.pi05.modeling_pi05 import PI05Config, PI05Policy
 
     config, policy = {"pi0": (PI0Config, PI0Policy), "pi05": (PI05Config, PI05Policy)}[kind]
-    return policy(config(**common | {"image_resolution": (28, 28)} | changes))
+    return policy(config(**common | {"image_resolution": (28, 28)} | dict(changes)))
 
 
 def _processors(kind: str, config: Any) -> tuple[Any, Any]:

@@ -84,7 +84,7 @@ def read_pieces(folder: Path) -> list[SwapPiece]:
 
 
 def _read(file: Path) -> SwapPiece:
-    with np.load(file, allow_pickle=False) as found:
+    with np.load(file) as found:
         turnaround_us, inference_us = (
             np.split(found[name], np.cumsum(found[lengths])[:-1])
             for name, lengths in (("turnaround_us", "ticks"), ("inference_us", "inferences"))

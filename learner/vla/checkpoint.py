@@ -21,7 +21,7 @@ from poco.vla import PolicyType
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 BEFORE, AFTER = "policy_preprocessor.json", "policy_postprocessor.json"
 TYPES = tuple(kind for kind in get_args(PolicyType) if kind != "groot")
-"""Types that are exported whole; of GR00T only the action head is (`poco.export.vla.groot`)."""
+"""Types that are read; GR00T is not."""
 OLD_KEYS = ("normalize_inputs.", "normalize_targets.", "unnormalize_outputs.")
 """Begin the keys of statistics that checkpoints held among their weights before there were processors."""
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)

@@ -6,8 +6,6 @@ import select
 import socket
 from collections.abc import Callable
 
-import numpy as np
-
 from poco.clock import monotonic_ns
 
 from ..fault_script import FaultScript
@@ -15,21 +13,11 @@ from ..task_messages import (
     CameraFault,
     EmulatorStatus,
     Film,
-    Filmed,
-    GateSet,
-    GetScene,
     GetStatus,
     Inject,
     Injected,
-    Place,
-    Placed,
-    Refused,
     Reply,
     Request,
-    Scene,
-    Sense,
-    Sensed,
-    SetGate,
     Spoil,
     Spoiled,
 )
@@ -38,10 +26,11 @@ from .arm_port import ArmPort
 from .faults import Adversary
 from .gripper import EmulatedGripper
 from .gripper_port import GripperPort
-from .pacing import Gate, Pacer, Pacing
+from .pacing import Pacer, Pacing
 from .requests import Requests
 from .robot import EmulatedRobot
 from .state_datagram import StateDatagram
+from .task_desk import TaskDesk
 from .task_port import Task, TaskPort
 
 HEARTBEAT_S = 0.4
@@ -78,13 +67,11 @@ class EmulatorServer:
         if faults is not None:
             self._adversary.follow(faults.faults, faults.seed, from_motion=True)
         self._arm_port = ArmPort(host, self._robot, self._requests, self._adversary)
-        self._task_port = TaskPort(host, self._answer, self._task_client_left)
-        self._task = task
+        self._desk = TaskDesk(task, pacing)
+        self._task_port = TaskPort(host, self._answer, self._desk.left)
         fingers = None if task is None else task.fingers
         self._gripper_port = None if fingers is None else GripperPort(host, EmulatedGripper(fingers))
         self._pacer = Pacer(pacing)
-        self._gate = Gate()
-        self._gate_owner = -1
         self._spoiled: dict[str, tuple[CameraFault, int]] = {}
 
     @property
@@ -139,43 +126,26 @@ class EmulatorServer:
     def _held(self, now_ns: int) -> bool:
         """Whether the gate keeps a motion waiting; an idle arm waits for nobody, nor does the unanswered first state."""
         answerable = self._robot.moving and not self._robot.first_state_of_motion
-        return answerable and self._gate.holds(self._robot.tick, now_ns)
+        return answerable and self._desk.gate.holds(self._robot.tick, now_ns)
 
     def _answer(self, request: Request, client: int) -> Reply:
         """Act on a request of the task port; `client` is the connection's key."""
         robot = self._robot
         match request:
-            case Sense() if self._task is not None:
-                return Sensed(self._task.signal(robot.tick))
-            case Place(seed) if self._task is not None:
-                if seed < 0:
-                    return Refused(f"seed is {seed}, must be 0 or more")
-                self._task.place(seed)
-                return Placed(robot.tick)
-            case SetGate(tick) if self._pacer.pacing is Pacing.LOCKSTEP:
-                self._gate.set(tick, monotonic_ns())
-                self._gate_owner = client
-                return GateSet(robot.tick)
             case Inject(entries, seed):
                 self._adversary.follow(entries, seed)
                 return Injected(robot.tick)
             case GetStatus():
                 return self._status()
-            case GetScene() if self._task is not None:
-                return Scene(self._task.mjcf)
-            case Film(camera) if self._task is not None:
-                data, held = robot.arm.data, self._held(monotonic_ns())
-                mocap = np.hstack((data.mocap_pos, data.mocap_quat)).ravel()
+            case Film(camera):
                 kind, until = self._spoiled.get(camera, (None, 0))
                 fault = kind if robot.tick < until else None
-                return Filmed(robot.tick, held, fault, data.qpos.tolist(), mocap.tolist())
+                return self._desk.film(robot.arm, robot.tick, self._held(monotonic_ns()), fault)
             case Spoil(camera, kind, ticks):
                 self._spoiled[camera] = kind, robot.tick + ticks
                 return Spoiled(robot.tick)
-            case SetGate():
-                return Refused(f"pacing is {self._pacer.pacing.value}: start poco-emulator with --pacing lockstep")
             case _:
-                return Refused("the emulator runs without a task: start poco-emulator with --task peg-in-hole")
+                return self._desk.answer(request, client, robot.tick)
 
     def _status(self) -> EmulatorStatus:
         robot, pacer = self._robot, self._pacer
@@ -190,12 +160,7 @@ class EmulatorServer:
             commands_late=robot.counts.late,
             commands_invalid=robot.counts.invalid,
             reflexes=robot.reflexes,
-            gate_timeouts=self._gate.timeouts,
+            gate_timeouts=self._desk.gate.timeouts,
             mode=robot.mode.name.lower(),
             faults_injected=self._adversary.injected,
         )
-
-    def _task_client_left(self, client: int) -> None:
-        if client == self._gate_owner:
-            self._gate.set(-1, monotonic_ns())
-            self._gate_owner = -1

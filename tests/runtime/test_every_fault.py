@@ -12,6 +12,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from emulated_arm import emulated_arm
 from poco.hw.fault_script import (
     Delay,
     Drop,
@@ -29,7 +30,6 @@ from poco.hw.fault_script import (
 )
 from poco.hw.task_signals import EmulatorSignals
 from poco.trouble import BY_NAME, TROUBLES, Grade, Mode
-from programs import Program
 from servo_process import ServoProcess
 
 HOST = "127.0.12.13"
@@ -87,13 +87,8 @@ ROWS = [
 def signals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorSignals]:
     """The task port of an emulated arm in lockstep."""
     flags = ["--pacing", "lockstep", "--task", "none", "--recovery-delay-s", "0.05"]
-    program = Program("poco-emulator", "--host", HOST, *flags, folder=tmp_path_factory.mktemp("emulator"))
-    try:
-        program.until(lambda: "ready" in program.out)
-        with EmulatorSignals(HOST) as signals:
-            yield signals
-    finally:
-        program.end()
+    with emulated_arm(HOST, tmp_path_factory.mktemp("emulator"), *flags) as signals:
+        yield signals
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from emulated_arm import emulated_arm
 from poco import _core
 from poco.hw.fault_script import Drop, Entry, Fault, NotFinite, Push, Reflex
 from poco.hw.task_signals import EmulatorSignals
 from poco.runtime.run_folder import EpisodeEnded, RunFolder
 from poco.runtime.run_folder import Fault as FaultEvent
 from poco.trouble import TROUBLES, Mode, Request
-from programs import Program, StartProgram
+from programs import StartProgram
 from servo_process import ServoProcess
 
 HOST = "127.0.12.31"
@@ -29,13 +30,8 @@ CALM = {"gap_bridged", "chunk_ended"}
 def signals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorSignals]:
     """The task port of an emulated arm in lockstep."""
     flags = ["--pacing", "lockstep", "--task", "none", "--recovery-delay-s", "0.05"]
-    program = Program("poco-emulator", "--host", HOST, *flags, folder=tmp_path_factory.mktemp("emulator"))
-    try:
-        program.until(lambda: "ready" in program.out)
-        with EmulatorSignals(HOST) as signals:
-            yield signals
-    finally:
-        program.end()
+    with emulated_arm(HOST, tmp_path_factory.mktemp("emulator"), *flags) as signals:
+        yield signals
 
 
 def tip(servo: ServoProcess, q: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

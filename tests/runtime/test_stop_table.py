@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from emulated_arm import emulated_arm
 from poco.errors import ArmError, FaultError
 from poco.hw.fault_script import Entry, Fault, Silence, UserStop
 from poco.hw.franka import FrankaArm
@@ -40,14 +41,9 @@ STILL_TICKS = 200
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorSignals]:
     """An emulated arm as unforgiving as the real one; its task port."""
-    folder = tmp_path_factory.mktemp("emulator")
-    program = Program("poco-emulator", "--host", HOST, "--pacing", "strict", "--recovery-delay-s", "0.1", folder=folder)
-    try:
-        program.until(lambda: "ready" in program.out)
-        with EmulatorSignals(HOST) as signals:
-            yield signals
-    finally:
-        program.end()
+    flags = ["--pacing", "strict", "--recovery-delay-s", "0.1"]
+    with emulated_arm(HOST, tmp_path_factory.mktemp("emulator"), *flags) as signals:
+        yield signals
 
 
 @pytest.fixture

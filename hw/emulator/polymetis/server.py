@@ -12,35 +12,16 @@ import threading
 import time
 from collections.abc import Callable
 
-import numpy as np
-
 from poco.clock import monotonic_ns
 from poco.errors import AddressError
 from poco.hw.polymetis.wire import ARM_PORT
 
 from ...fault_script import Fault, FaultScript, Reflex, Silence, Stall
-from ...task_messages import (
-    EmulatorStatus,
-    Film,
-    Filmed,
-    GateSet,
-    GetScene,
-    GetStatus,
-    Inject,
-    Injected,
-    Place,
-    Placed,
-    Refused,
-    Reply,
-    Request,
-    Scene,
-    Sense,
-    Sensed,
-    SetGate,
-)
+from ...task_messages import EmulatorStatus, Film, GetStatus, Inject, Injected, Refused, Reply, Request, Spoil
 from ..arm import SimulatedArm
-from ..pacing import TICK_NS, Gate, Pacing
+from ..pacing import TICK_NS, Pacing
 from ..server import HEARTBEAT_S, START_MULTIPLE_TICKS
+from ..task_desk import TaskDesk
 from ..task_port import Task, TaskPort
 from .client import RobotClient, metadata
 from .host import ControllerHost, Phase
@@ -68,7 +49,7 @@ class PolymetisEmulator:
         """Listen on `host` and hold `arm` where it is; raises AddressError."""
         self._address = host
         self._client = RobotClient(arm, recovery_delay_ticks)
-        self._task, self._lockstep = task, pacing is Pacing.LOCKSTEP
+        self._lockstep = pacing is Pacing.LOCKSTEP
         self._host: ControllerHost | None = None
         self._service: ControllerService | None = None
         self._restart_tick = 0
@@ -77,8 +58,8 @@ class PolymetisEmulator:
         self._bell, self._ring = socket.socketpair()
         self._bell.setblocking(False)
         self._serve()
-        self._task_port = TaskPort(host, self._answer, self._task_client_left)
-        self._gate, self._gate_owner = Gate(), -1
+        self._desk = TaskDesk(task, pacing)
+        self._task_port = TaskPort(host, self._answer, self._desk.left)
         self._due_ns = monotonic_ns() + TICK_NS
         self._dilation_ns = self._longest_dilation_ns = 0
         self._scheduled = [] if faults is None else [(entry.at or 0, entry.fault) for entry in faults.faults]
@@ -158,7 +139,7 @@ class PolymetisEmulator:
     def _held(self, now_ns: int) -> bool:
         """Whether the gate keeps the arm waiting; where no states come, nobody could open it."""
         moving = self._running and not self._client.away
-        return moving and self._gate.holds(self._client.tick - 1, now_ns)
+        return moving and self._desk.gate.holds(self._client.tick - 1, now_ns)
 
     def _heard_bell(self) -> None:
         self._bell.recv(64)
@@ -206,31 +187,16 @@ class PolymetisEmulator:
         """Act on a request of the task port; `client` is the connection's key."""
         tick = self._client.tick - 1
         match request:
-            case Sense() if self._task is not None:
-                return Sensed(self._task.signal(tick))
-            case Place(seed) if self._task is not None:
-                if seed < 0:
-                    return Refused(f"seed is {seed}, must be 0 or more")
-                self._task.place(seed)
-                return Placed(tick)
-            case SetGate(gate) if self._lockstep:
-                self._gate.set(gate, monotonic_ns())
-                self._gate_owner = client
-                return GateSet(tick)
             case Inject(entries, _):
                 return self._inject([(entry.at, entry.fault) for entry in entries], tick)
             case GetStatus():
                 return self._status(tick)
-            case GetScene() if self._task is not None:
-                return Scene(self._task.mjcf)
-            case Film() if self._task is not None:
-                data = self._client.arm.data
-                mocap = np.hstack((data.mocap_pos, data.mocap_quat)).ravel()
-                return Filmed(tick, self._held(monotonic_ns()), None, data.qpos.tolist(), mocap.tolist())
-            case SetGate():
-                return Refused("pacing is realtime: start poco-emulator with --pacing lockstep")
+            case Film():
+                return self._desk.film(self._client.arm, tick, self._held(monotonic_ns()), None)
+            case Spoil():
+                return Refused("cameras are spoiled behind the Franka interface of poco-emulator only")
             case _:
-                return Refused("the emulated Polymetis does not know this: use the Franka interface of poco-emulator")
+                return self._desk.answer(request, client, tick)
 
     def _inject(self, entries: list[tuple[int | None, Fault]], tick: int) -> Reply:
         known = [(at, fault) for at, fault in entries if at is not None and isinstance(fault, Reflex | Silence | Stall)]
@@ -251,12 +217,7 @@ class PolymetisEmulator:
             commands_late=0,
             commands_invalid=0,
             reflexes=self._client.aborts,
-            gate_timeouts=self._gate.timeouts,
+            gate_timeouts=self._desk.gate.timeouts,
             mode="no server" if self._host is None else "away" if self._client.away else self._host.phase.value,
             faults_injected=self._injected,
         )
-
-    def _task_client_left(self, client: int) -> None:
-        if client == self._gate_owner:
-            self._gate.set(-1, monotonic_ns())
-            self._gate_owner = -1

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import onnx
 import torch
 
 from poco.artifact import Artifact, Graph
-from poco.errors import UsageError
 from poco.export.vla.cases import Inputs, Raw, flipped, inputs_of, raw_cases
 from poco.export.vla.check import (
     LEAST_SENSITIVITY_RATIO,
@@ -24,15 +24,14 @@ from poco.export.vla.check import (
 from poco.export.vla.options import Progress, VlaOptions, camera_names
 from poco.export.vla.package import Golden, check_out, write_package
 from poco.export.vla.policy_graphs import policy_graphs
-from poco.learner.vla.adapter import Adapter, Sizes, library_version
+from poco.learner.vla.adapter import Adapter, Sizes
 from poco.learner.vla.checkpoint import WEIGHTS, fill, open_checkpoint
-from poco.learner.vla.opening import ADAPTERS, check_widths
-from poco.learner.vla.positions import settle_positions
+from poco.learner.vla.opening import ADAPTERS, check_widths, describe
 from poco.learner.vla.processors import read_processing
 from poco.learner.vla.tokens import Tokenizer, read_tokenizer
 from poco.observation import check_sources
 from poco.specification import Specification, read_specification
-from poco.vla import Parity, Vla, VlaCamera
+from poco.vla import Parity, Vla
 from poco.vla_numbers import actions
 
 
@@ -85,37 +84,14 @@ def prepare(options: VlaOptions, progress: Progress) -> Prepared:
     with progress.stage("read the weights") as facts:
         facts["bytes"] = fill(policy, checkpoint.folder / WEIGHTS)
     policy.requires_grad_(False)
-    sizes = adapter.sizes(policy, processing.prompt_length)
-    _check_times(sizes, specification)
-    schedule = adapter.schedule(policy)
     if options.steps is not None:
-        schedule = msgspec.structs.replace(schedule, steps=options.steps)
         adapter.set_steps(policy, options.steps)
+    sizes = adapter.sizes(policy, processing.prompt_length)
     names = camera_names(sizes.cameras, options.cameras)
-    blank = torch.zeros(1, 3, sizes.height, sizes.width)
-    positions = settle_positions(
-        adapter.patch_positions(policy), lambda: adapter.look(policy, blank), options.vision_positions
-    )
+    vla = describe(adapter, policy, processing, tokenizer, specification, options.vision_positions, names)
+    positions = vla.vision_positions
     progress.remark(f"vision positions: {positions.found} found, {positions.asked} asked for")
-    vla = Vla(
-        type=adapter.type,
-        prompt=tokenizer.prompt(processing.template, processing.prompt_length),
-        cameras=tuple(
-            VlaCamera(camera=names[key], key=key, height=sizes.height, width=sizes.width, padding=adapter.padding)
-            for key in sizes.cameras
-        ),
-        state=processing.state,
-        action=processing.action,
-        width=sizes.padded,
-        chunk_length=sizes.chunk,
-        first_action=specification.delay_steps,
-        schedule=schedule,
-        versions=_versions(),
-        vision_positions=positions,
-        precision=options.precision,
-        golden_tasks=(),
-        relative=processing.relative,
-    )
+    vla = msgspec.structs.replace(vla, precision=options.precision, versions=vla.versions | {"onnx": onnx.__version__})
     return Prepared(adapter, policy, sizes, tokenizer, specification, vla)
 
 
@@ -166,24 +142,3 @@ def _golden(raws: list[Raw], inputs: list[Inputs], samples: list[Any], prepared:
         "chunk": np.stack(chunks),
     }
     return Golden(arrays, tuple(raw.task for raw in raws))
-
-
-def _check_times(sizes: Sizes, specification: Specification) -> None:
-    needed = specification.delay_steps + specification.chunk_steps
-    if needed > sizes.chunk:
-        raise UsageError(
-            f"the specification uses actions up to step {needed} after the observation (delay_steps + chunk_steps), the policy "
-            f"gives {sizes.chunk}: write a smaller chunk_steps"
-        )
-
-
-def _versions() -> dict[str, str]:
-    import onnx
-    import transformers
-
-    return {
-        "lerobot": library_version(),
-        "transformers": transformers.__version__,
-        "torch": str(torch.__version__),
-        "onnx": onnx.__version__,
-    }

@@ -107,6 +107,23 @@ def rebuilt(key: torch.Tensor, value: torch.Tensor) -> Any:
     return cache
 
 
+class Step(torch.nn.Module):
+    """The velocity of a chunk on its way from noise, where the state is in the prefix."""
+
+    def __init__(self, policy: Any) -> None:
+        super().__init__()
+        self.model = policy.model
+
+    def forward(
+        self, sample: torch.Tensor, time: torch.Tensor, key: torch.Tensor, value: torch.Tensor, pad: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the velocity."""
+        velocity: torch.Tensor = self.model.denoise_step(
+            prefix_pad_masks=pad, past_key_values=rebuilt(key, value), x_t=sample, timestep=time
+        )
+        return velocity
+
+
 def images_of(pixels: torch.Tensor, mask: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Return pixels [C, 3, H, W] and mask [C] as the library takes them, one of each a camera, [1, 3, H, W] and [1]."""
     count = pixels.shape[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,16 @@ import torch
 
 from poco.errors import ArtifactError, UsageError
 from poco.learner.vla import flow
-from poco.learner.vla.adapter import Adapter, library_version
+from poco.learner.vla.adapter import Adapter, Sizes, library_version
 from poco.learner.vla.checkpoint import WEIGHTS, fill, open_checkpoint
 from poco.learner.vla.network import VlaNetwork
 from poco.learner.vla.pi import Pi0, Pi05
 from poco.learner.vla.policy import VlaPolicy
+from poco.learner.vla.positions import Rule as VisionRule
 from poco.learner.vla.positions import settle_positions
 from poco.learner.vla.processors import Processing, read_processing
 from poco.learner.vla.smolvla import SmolVla
-from poco.learner.vla.tokens import read_tokenizer
+from poco.learner.vla.tokens import Tokenizer, read_tokenizer
 from poco.specification import Specification
 from poco.vla import Vla, VlaCamera
 
@@ -38,16 +40,46 @@ def open_vla(network: VlaNetwork, specification: Specification) -> VlaPolicy:
     check_widths(processing, specification, checkpoint.folder)
     library: Any = adapter.build(checkpoint, None if network.vlm is None else Path(network.vlm))
     fill(library, checkpoint.folder / WEIGHTS)
+    vla = describe(adapter, library, processing, tokenizer, specification, network.vision_positions)
+    named = msgspec.structs.replace(network, frozen_sha256=frozen_hash(library))
+    if network.frozen_sha256 not in ("", named.frozen_sha256):
+        raise ArtifactError(
+            f"the checkpoint {checkpoint.folder} has another frozen part ({named.frozen_sha256[:12]}) than the one that was "
+            f"learned on ({network.frozen_sha256[:12]}): put that one back"
+        )
+    return VlaPolicy(library, vla, specification, tokenizer, named)
+
+
+def describe(
+    adapter: Adapter,
+    library: Any,
+    processing: Processing,
+    tokenizer: Tokenizer,
+    specification: Specification,
+    asked: VisionRule,
+    cameras: Mapping[str, str | None] | None = None,
+) -> Vla:
+    """Return all that is to be known of the policy `library` beside its weights, its vision positions settled as `asked`.
+
+    `cameras` says which of the robot's cameras gives each of its images; one that is not named is never there. Raises
+    UsageError for a chunk that is longer than the policy's, ArtifactError for positions that cannot be had.
+    """
+    import transformers
+
     sizes = adapter.sizes(library, processing.prompt_length)
+    _check_times(sizes, specification)
     blank = torch.zeros(1, 3, sizes.height, sizes.width)
-    positions = settle_positions(
-        adapter.patch_positions(library), lambda: adapter.look(library, blank), network.vision_positions
-    )
-    vla = Vla(
+    return Vla(
         type=adapter.type,
         prompt=tokenizer.prompt(processing.template, processing.prompt_length),
         cameras=tuple(
-            VlaCamera(camera=None, key=key, height=sizes.height, width=sizes.width, padding=adapter.padding)
+            VlaCamera(
+                camera=(cameras or {}).get(key),
+                key=key,
+                height=sizes.height,
+                width=sizes.width,
+                padding=adapter.padding,
+            )
             for key in sizes.cameras
         ),
         state=processing.state,
@@ -56,19 +88,18 @@ def open_vla(network: VlaNetwork, specification: Specification) -> VlaPolicy:
         chunk_length=sizes.chunk,
         first_action=specification.delay_steps,
         schedule=adapter.schedule(library),
-        versions={"lerobot": library_version(), "torch": torch.__version__},
-        vision_positions=positions,
+        versions={
+            "lerobot": library_version(),
+            "transformers": transformers.__version__,
+            "torch": str(torch.__version__),
+        },
+        vision_positions=settle_positions(
+            adapter.patch_positions(library), lambda: adapter.look(library, blank), asked
+        ),
         precision="fp32",
         golden_tasks=(),
         relative=processing.relative,
     )
-    named = msgspec.structs.replace(network, frozen_sha256=frozen_hash(library))
-    if network.frozen_sha256 not in ("", named.frozen_sha256):
-        raise ArtifactError(
-            f"the checkpoint {checkpoint.folder} has another frozen part ({named.frozen_sha256[:12]}) than the one that was "
-            f"learned on ({network.frozen_sha256[:12]}): put that one back"
-        )
-    return VlaPolicy(library, vla, specification, tokenizer, named)
 
 
 def check_widths(processing: Processing, specification: Specification, folder: Path) -> None:
@@ -85,6 +116,15 @@ def check_widths(processing: Processing, specification: Specification, folder: P
         raise UsageError(
             "the specification observes what an encoder makes of images, a vision-language-action policy sees the images itself: "
             "leave those fields out"
+        )
+
+
+def _check_times(sizes: Sizes, specification: Specification) -> None:
+    needed = specification.delay_steps + specification.chunk_steps
+    if needed > sizes.chunk:
+        raise UsageError(
+            f"the specification uses actions up to step {needed} after the observation (delay_steps + chunk_steps), the policy "
+            f"gives {sizes.chunk}: write a smaller chunk_steps"
         )
 
 

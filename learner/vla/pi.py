@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from poco.learner.vla.adapter import Case, Sizes, config_of, images_of, rebuilt, stacked, unpadded
+from poco.learner.vla.adapter import Case, Sizes, Step, config_of, images_of, rebuilt, stacked, unpadded
 from poco.learner.vla.checkpoint import Checkpoint
 from poco.vla import PolicyType, Schedule
 
@@ -51,21 +51,6 @@ class StateStep(nn.Module):
         """Return the velocity."""
         velocity: Tensor = self.model.denoise_step(
             state=state, prefix_pad_masks=pad, past_key_values=rebuilt(key, value), x_t=sample, timestep=time
-        )
-        return velocity
-
-
-class Step(nn.Module):
-    """The velocity of a chunk of pi0.5."""
-
-    def __init__(self, policy: Any) -> None:
-        super().__init__()
-        self.model = policy.model
-
-    def forward(self, sample: Tensor, time: Tensor, key: Tensor, value: Tensor, pad: Tensor) -> Tensor:
-        """Return the velocity."""
-        velocity: Tensor = self.model.denoise_step(
-            prefix_pad_masks=pad, past_key_values=rebuilt(key, value), x_t=sample, timestep=time
         )
         return velocity
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from poco.errors import ArtifactError, UsageError
-from poco.learner.vla.adapter import Case, Sizes, config_of, images_of, rebuilt, stacked, unpadded
+from poco.learner.vla.adapter import Case, Sizes, Step, config_of, images_of, stacked, unpadded
 from poco.learner.vla.checkpoint import Checkpoint, read_object
 from poco.vla import PolicyType, Schedule
 
@@ -56,21 +56,6 @@ class Prefix(nn.Module):
             use_cache=True,
         )
         return *stacked(cache), pad
-
-
-class Step(nn.Module):
-    """The velocity of a chunk on its way from noise."""
-
-    def __init__(self, policy: Any) -> None:
-        super().__init__()
-        self.model = policy.model
-
-    def forward(self, sample: Tensor, time: Tensor, key: Tensor, value: Tensor, pad: Tensor) -> Tensor:
-        """Return the velocity."""
-        velocity: Tensor = self.model.denoise_step(
-            prefix_pad_masks=pad, past_key_values=rebuilt(key, value), x_t=sample, timestep=time
-        )
-        return velocity
 
 
 class SmolVla:

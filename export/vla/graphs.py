@@ -36,10 +36,10 @@ def export_module(
                 optimize=optimise,
                 verbose=False,
             )
+            assert program is not None
+            return program.model_proto
     except Exception as error:  # the exporter raises what any operator raises
         reason = " ".join(str(error).split())[:300]
         raise ArtifactError(
             f"torch cannot export {type(module).__name__} of this policy ({reason}): report it"
         ) from error
-    assert program is not None
-    return program.model_proto

@@ -21,8 +21,6 @@ from poco.learner.vla.adapter import CACHE, Adapter, Sizes
 from poco.vla import CHUNK, PREFIX, STEP, Vla
 
 VELOCITY = "velocity"
-PROTOBUF_BYTES = 2_000_000_000
-"""An ONNX file of more cannot hold its weights itself."""
 
 
 @dataclass(frozen=True, slots=True)

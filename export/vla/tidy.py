@@ -5,7 +5,11 @@ from __future__ import annotations
 import onnx
 import onnx.inliner
 
+from poco.errors import ArtifactError
+
 IR_VERSION = 10
+FILE_BYTES_MAX = 2_000_000_000
+"""An ONNX file of more cannot hold its weights itself."""
 
 
 def optimised(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -17,7 +21,10 @@ def optimised(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def tidied(model: onnx.ModelProto) -> bytes:
-    """Return `model` as bytes without metadata, comments and intermediate shapes; equal models give equal bytes."""
+    """Return `model` as bytes without metadata, comments and intermediate shapes; equal models give equal bytes.
+
+    Raises ArtifactError for one that does not go into a file.
+    """
     model.ir_version = IR_VERSION
     del model.metadata_props[:], model.functions[:]
     model.doc_string = model.producer_name = model.producer_version = ""
@@ -32,5 +39,9 @@ def tidied(model: onnx.ModelProto) -> bytes:
     opsets = [onnx.helper.make_opsetid(entry.domain, entry.version) for entry in opsets]
     del model.opset_import[:]
     model.opset_import.extend(opsets)
+    if (size := model.ByteSize()) > FILE_BYTES_MAX:
+        raise ArtifactError(
+            f"the graph {graph.name} has {size / 1e9:.1f} GB, a file holds {FILE_BYTES_MAX / 1e9:.1f}: try --precision fp16"
+        )
     payload: bytes = model.SerializeToString(deterministic=True)
     return payload

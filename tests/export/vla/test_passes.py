@@ -8,8 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from poco.errors import ArtifactError
+from poco.export.vla import tidy
 from poco.export.vla.half import halved
 from poco.export.vla.promote import promote
 from poco.export.vla.tidy import optimised, tidied
@@ -144,3 +147,10 @@ def test_tidied_graphs_are_equal_byte_for_byte() -> None:
     commented.producer_name = commented.graph.doc_string = commented.graph.node[0].doc_string = "traced at noon"
     commented.graph.node[1].metadata_props.add(key="pkg.torch.onnx.stack_trace", value="File ...")
     assert tidied(plain) == tidied(commented)
+
+
+def test_a_graph_that_no_file_holds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One with more bytes than protobuf writes gets a sentence with its size and the remedy; nothing is serialised."""
+    monkeypatch.setattr(tidy, "FILE_BYTES_MAX", 100)
+    with pytest.raises(ArtifactError, match=r"a file holds 0\.0: try --precision fp16"):
+        tidied(step())

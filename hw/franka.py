@@ -19,6 +19,7 @@ from poco.limits import POSITION_MAX_RAD, POSITION_MIN_RAD
 from poco.trouble import BY_NAME, Trouble
 
 SELF_TEST_STATES = 200
+NO_JACOBIAN = [0.0] * 42
 SELF_TEST_MIN_SHARE = 0.9
 SELF_TEST_TRIES = 5
 """A computer that is just starting the other processes of a run may be late once, but not every time."""
@@ -43,6 +44,7 @@ class FrankaArm:
         self._control: Any = None
         self._library: Any = None
         self._model: Any = None
+        self._at_the_tip = settings.control == "cartesian_impedance"
 
     @property
     def driven_by_torque(self) -> bool:
@@ -128,10 +130,12 @@ class FrankaArm:
     def dynamics(self, state: Any) -> tuple[list[float], list[float], list[float]]:
         """Return what the vendor's model says of `state`.
 
-        Coriolis torque [7] (N m), mass [49] (kg m^2) and the end effector's Jacobian [42] (base frame, by columns).
+        Coriolis torque [7] (N m), mass [49] (kg m^2) and the end effector's Jacobian [42] (base frame, by columns), which
+        only the law at the tip reads.
         """
         model = self._model
-        return model.coriolis(state), model.mass(state), model.zero_jacobian(state)
+        jacobian = model.zero_jacobian(state) if self._at_the_tip else NO_JACOBIAN
+        return model.coriolis(state), model.mass(state), jacobian
 
     def write(self, values: Sequence[float], finished: bool = False) -> None:
         """Send set-points [7] (rad), or torques [7] (N m) where these drive the arm; `finished` ends the motion.

@@ -76,12 +76,23 @@ Joints tip_springs(const Law& law, const ArmState& state, const Dynamics& dynami
 
 bool finite(double value) noexcept { return std::isfinite(value); }
 
+template <size_t count>
+bool all_finite(const std::array<double, count>& values) noexcept {
+  return std::all_of(values.begin(), values.end(), finite);
+}
+
 }  // namespace
 
 bool drives_by_torque(const Law& law) noexcept { return law.kind != static_cast<int64_t>(LawKind::position); }
 
 bool can_be_ours(const Law& law, double torque, int joint) noexcept {
   return std::abs(torque) <= law.torque_max[joint] + law.torque_step_max[joint];
+}
+
+bool finite_for(const Law& law, const ArmState& state, const Dynamics& dynamics) noexcept {
+  const bool at_the_tip = law.kind == static_cast<int64_t>(LawKind::cartesian_impedance);
+  return all_finite(dynamics.coriolis) && all_finite(dynamics.mass) &&
+         (!at_the_tip || (all_finite(dynamics.jacobian) && all_finite(state.O_T_EE)));
 }
 
 bool is_for_guiding(const Law& law) noexcept {
@@ -97,7 +108,7 @@ Joints impedance_torque(const Law& law, const ArmState& state, const Dynamics& d
     torque[j] += dynamics.coriolis[j];
     for (int k = 0; k < kJoints; ++k) torque[j] += dynamics.mass[kJoints * j + k] * command.ddq[k];
   }
-  if (!std::all_of(torque.begin(), torque.end(), finite)) torque = {};
+  if (!all_finite(torque)) torque = {};
   for (int j = 0; j < kJoints; ++j) {
     const double last = dynamics.tau_d[j], step = law.torque_step_max[j];
     torque[j] = can_be_ours(law, last, j) ? std::clamp(torque[j], last - step, last + step) : taken[j];

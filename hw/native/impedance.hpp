@@ -24,6 +24,9 @@ Joints impedance_torque(const Law& law, const ArmState& state, const Dynamics& d
 // Whether the law may have asked for `torque` (N m) at all: false for what is no number or outside of its bounds.
 bool can_be_ours(const Law& law, double torque, int joint) noexcept;
 
+// Whether all that the law reads of `dynamics` and pose is a number; where it is not, its torque cannot be trusted.
+bool finite_for(const Law& law, const ArmState& state, const Dynamics& dynamics) noexcept;
+
 // Whether a law moves the arm at all, and whether it leaves the arm to the hand that guides it.
 bool drives_by_torque(const Law& law) noexcept;
 bool is_for_guiding(const Law& law) noexcept;

@@ -62,6 +62,7 @@ const Command& Servo::tick(const ArmState& state) noexcept {
 }
 
 const Joints& Servo::torque(const Dynamics& dynamics) noexcept {
+  memory_.model_finite = finite_for(law_, record_.state, dynamics);
   for (int j = 0; j < kJoints; ++j) {
     if (can_be_ours(law_, dynamics.tau_d[j], j)) taken_[j] = dynamics.tau_d[j];
   }

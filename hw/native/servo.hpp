@@ -22,7 +22,7 @@ class Servo {
   // A state has just arrived: begins the account of this turnaround and returns the time.
   int64_t received() noexcept;
   const Command& tick(const ArmState& state) noexcept;
-  // After `tick`: the torque that its command means under the law.
+  // After `tick`: the torque that its command means under the law. What is not finite latches in the next tick.
   const Joints& torque(const Dynamics& dynamics) noexcept;
   void sent() noexcept;
   // Latches what was noticed outside of step(), publishes it and wakes whoever waits for a tick.

@@ -211,13 +211,13 @@ void Cycle::start_from_arm() noexcept {
 }
 
 bool Cycle::arm_is_well() const noexcept {
-  return state_finite(state_) && state_.errors == 0 && state_.robot_mode != kReflex &&
+  return state_finite(state_) && memory_.model_finite && state_.errors == 0 && state_.robot_mode != kReflex &&
          state_.robot_mode != kUserStopped;
 }
 
 void Cycle::check_arm() noexcept {
   if (memory_.fault != Trouble::none) return;
-  if (!state_finite(state_)) return latch(Trouble::state_not_finite);
+  if (!state_finite(state_) || !memory_.model_finite) return latch(Trouble::state_not_finite);
   if (state_.robot_mode == kUserStopped) return latch(Trouble::user_stopped);
   if (state_.errors > 0 || state_.robot_mode == kReflex) latch(Trouble::arm_error);
 }

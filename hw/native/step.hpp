@@ -35,6 +35,7 @@ struct Memory {
   bool pending = false;
   int64_t presented_id = std::numeric_limits<int64_t>::min(), seen_id = 0;  // last chunk offered, last one valid
 
+  bool model_finite = true;   // what torques were made of in the tick before; always where set-points move the arm
   bool has_followed = false;  // since arming or recovery
   int64_t holding_ticks = 0;
   int64_t recoveries = 0;

@@ -7,7 +7,7 @@ the torque that was computed for every state, so every state tells whether the t
 from __future__ import annotations
 
 import time
-from copy import deepcopy
+from copy import copy
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
@@ -148,7 +148,7 @@ class PolymetisArm:
     def tell(self, piece: Piece) -> None:
         """Give the controller `piece` in place of what it holds from there on; raises ServerLost. Takes some milliseconds."""
         inertia = self._inertia.at(piece.coefficients[0, 0])
-        self._before = deepcopy(self._timeline)
+        self._before = copy(self._timeline)
         self._timeline.take(piece, inertia)
         self.server.update(self._writer.bytes_of(piece, inertia))
 

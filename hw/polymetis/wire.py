@@ -37,12 +37,16 @@ class ServerLost(ArmError):
 
 
 class ControllerServer:
-    """One connection to the server at host:port; every call raises ServerLost with what the server said."""
+    """One connection to the server at host:port; every call raises ServerLost with what the server said.
+
+    `answer_limit_s` is how long a question may wait for its answer.
+    """
 
     def __init__(self, host: str, port: int = ARM_PORT) -> None:
         self.address = f"{host}:{port}"
         self._channel = grpc.insecure_channel(self.address, options=_OPTIONS)
         self._channel.subscribe(self._connection_changed)
+        self.answer_limit_s = CALL_LIMIT_S
         self._lock = threading.Lock()
         self._set = False
         self._begun = -1
@@ -71,11 +75,11 @@ class ControllerServer:
 
     def metadata(self) -> RobotClientMetadata:
         """Return what the robot client has said of itself; only while one is alive, so this is the probe of liveness."""
-        return self._asked(lambda: self._metadata(Empty(), timeout=CALL_LIMIT_S))
+        return self._asked(lambda: self._metadata(Empty(), timeout=self.answer_limit_s))
 
     def state(self) -> RobotState:
         """Return the newest state."""
-        return self._asked(lambda: self._state(Empty(), timeout=CALL_LIMIT_S))
+        return self._asked(lambda: self._state(Empty(), timeout=self.answer_limit_s))
 
     def states(self) -> Iterator[RobotState]:
         """Return every state from now on, in bursts of 20 ms: for the record, not for control. Ends when the connection does."""
@@ -86,7 +90,7 @@ class ControllerServer:
 
     def interval(self) -> LogInterval:
         """Return from where to where in the server's log the last controller ran."""
-        return self._asked(lambda: self._interval(Empty(), timeout=CALL_LIMIT_S))
+        return self._asked(lambda: self._interval(Empty(), timeout=self.answer_limit_s))
 
     def running(self) -> bool:
         """Ask whether the controller that this connection has set still runs."""

@@ -62,6 +62,8 @@ class Bridge:
     def run(self, silence_s: float) -> None:
         """Follow until the run is over; after the arm has stopped by itself latch, wait for the operator and begin anew."""
         self._silence_s = silence_s
+        if silence_s > 0.0:
+            self.arm.server.answer_limit_s = silence_s
         self._publisher.listen(self.arm.server)
         try:
             self._serve()

@@ -38,7 +38,7 @@ class Preview:
         self._command = np.zeros((), COMMAND)
         self._kept = np.zeros(KEPT_TICKS, COMMAND)
         self._chunks: dict[int, Record] = {}
-        self._origin_tick = 0
+        self._origin_tick = self._end_tick = 0
 
     def begin(self, tick: int, q: Floats, origin_tick: int) -> None:
         """Begin, or begin anew, at robot tick `tick` with the arm held at `q` [7] (rad); faults and counters stay."""
@@ -58,7 +58,7 @@ class Preview:
             self._chunks[int(newest["chunk_id"])] = newest
             while len(self._chunks) > KEPT_CHUNKS:
                 del self._chunks[min(self._chunks)]
-        pieces = []
+        pieces: list[Piece] = []
         lag = q - (self.command(tick)["q"] if tick <= self.tick else self._command["q"])
         last = tick + self._lead_ticks
         while self.tick < last:
@@ -68,7 +68,7 @@ class Preview:
             self._step(newest if self.tick == last else None, request, recoveries)
             piece = self._news(before, request, recoveries)
             if piece is not None:
-                pieces.append(piece)
+                pieces = [one for one in pieces if one.begins_s[0] < piece.begins_s[0]] + [piece]
         return pieces
 
     def command(self, tick: int) -> Record:
@@ -94,10 +94,14 @@ class Preview:
         self._kept[self.tick % KEPT_TICKS] = command
 
     def _news(self, before: Record, request: Request, recoveries: int) -> Piece | None:
-        mode, chunk_id = Mode(int(self._command["mode"])), int(self._command["chunk_id"])
-        if mode == Mode.FOLLOWING and chunk_id != int(before["chunk_id"]):
-            return piece_of_chunk(self._chunks[chunk_id], self._origin_tick)
-        if mode == Mode.BRAKING and Mode(int(before["mode"])) != Mode.BRAKING and before["dq"].any():
+        """A chunk that attaches, or one that ends before its time, though the arm may not have moved yet."""
+        follows, followed = (int(command["mode"]) == Mode.FOLLOWING for command in (self._command, before))
+        chunk_id = int(self._command["chunk_id"])
+        if follows and chunk_id != int(before["chunk_id"]):
+            chunk = self._chunks[chunk_id]
+            self._end_tick = int(chunk["attach_tick"]) + int(chunk["knots"][int(chunk["segments"])])
+            return piece_of_chunk(chunk, self._origin_tick)
+        if followed and not follows and self.tick < self._end_tick:
             return self._stop(before, request, recoveries)
         return None
 

@@ -13,7 +13,7 @@ from poco.control import servo_law
 from poco.hw.emulator.protocol import Error
 from poco.limits import POSITION_MAX_RAD, POSITION_MIN_RAD, VELOCITY_MAX_RAD_S
 from poco.records import LAW
-from poco.trouble import Mode
+from poco.trouble import BY_NAME, Mode
 
 Floats = npt.NDArray[np.float64]
 CONTROLS: tuple[Control, ...] = ("joint_impedance", "cartesian_impedance")
@@ -32,6 +32,16 @@ def push(arm: TorqueArm, force_n: Floats) -> None:
     """Let `force_n` [3] push at the end effector where it is now."""
     simulated = arm.robot.arm
     simulated.push[:] = force_n @ simulated.translation_jacobian(arm.robot.tool.O_T_EE[:3, 3])
+
+
+def begin_motion(arm: TorqueArm, ticks: int) -> Floats:
+    """Publish a chunk of `ticks` ticks and follow it for 195; return where it leads."""
+    arm.step(3)
+    goal: Floats = READY_RAD + np.array([0.1, 0.05, -0.1, 0.08, 0.1, -0.1, 0.2])
+    arm.run.publish_chunk(make_chunk((READY_RAD, REST, REST), goal[None], [ticks], attach=arm.robot.tick + 5, ident=1))
+    arm.step(200)
+    assert arm.mode == Mode.FOLLOWING
+    return goal
 
 
 def test_joint_springs_hold_against_a_push_by_torque_over_stiffness() -> None:
@@ -68,12 +78,7 @@ def test_tip_springs_hold_against_a_push_by_force_over_stiffness() -> None:
 def test_a_chunk_drives_torques_as_it_drives_set_points(control: Control) -> None:
     """The planned set-points are followed, five lost commands and three lost states change no plan."""
     with TorqueArm(law_of(control)) as arm:
-        arm.step(3)
-        goal = READY_RAD + np.array([0.1, 0.05, -0.1, 0.08, 0.1, -0.1, 0.2])
-        chunk = make_chunk((READY_RAD, REST, REST), goal[None], [600], attach=arm.robot.tick + 5, ident=1)
-        arm.run.publish_chunk(chunk)
-        arm.step(200)
-        assert arm.mode == Mode.FOLLOWING
+        goal = begin_motion(arm, 600)
         arm.step(5, lost=True)
         for _ in range(3):
             arm.robot.advance()
@@ -130,6 +135,27 @@ def test_without_stiffness_the_hand_leads_the_arm_and_it_stays_where_it_is_left(
         assert arm.robot.reflexes == 0
 
 
+@pytest.mark.parametrize("control", CONTROLS)
+@pytest.mark.parametrize("blind", ["coriolis", "mass", "jacobian", "O_T_EE"])
+def test_a_model_that_gives_no_numbers_latches(control: Control, blind: str) -> None:
+    """In the middle of a motion it brakes and holds with a fault, at the permitted rate; a law that does not read it goes on."""
+    read = control == "cartesian_impedance" or blind in ("coriolis", "mass")
+    with TorqueArm(law_of(control)) as arm:
+        begin_motion(arm, 1500)
+        arm.step(1, blind=blind)
+        arm.step(1)
+        assert (arm.servo.fault, arm.mode) == (
+            (BY_NAME["state_not_finite"].code, Mode.BRAKING) if read else (0, Mode.FOLLOWING)
+        )
+        arm.step(600)
+        assert arm.mode == (Mode.FAULT if read else Mode.FOLLOWING)
+        arm.run.native.recover()
+        arm.step(2)
+        assert arm.servo.fault == 0
+        assert arm.robot.reflexes == 0
+        assert arm.fastest_nm_s <= 900.0 + 1e-6
+
+
 def test_guiding_is_joint_impedance_without_any_stiffness() -> None:
     """One joint with stiffness holds; the set-point stays where it was though the arm is pushed."""
     law = law_of("joint_impedance")
@@ -179,7 +205,7 @@ def handle_badly(arm: TorqueArm, rng: np.random.Generator, ticks: int) -> None:
             )
         elif event < 0.78:
             length = int(rng.integers(1, 25))
-            arm.step(1, blind=str(rng.choice(["q", "dq", "tau"])))
+            arm.step(1, blind=str(rng.choice(["q", "dq", "tau", "O_T_EE", "coriolis", "mass", "jacobian"])))
         lost = event > 0.95
         for _ in range(length):
             if arm.robot.moving:

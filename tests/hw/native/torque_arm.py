@@ -88,13 +88,17 @@ class TorqueArm:
         return full[:, :7]
 
     def step(self, ticks: int = 1, *, lost: bool = False, blind: str = "") -> None:
-        """Run `ticks` ticks; `lost` commands never arrive, the state field `blind` is NaN."""
+        """Run `ticks` ticks; `lost` commands never arrive, `blind`, a field of the state or of the model, is NaN in one place."""
         robot, arm = self.robot, self.robot.arm
         for _ in range(ticks):
             fields: dict[str, list[float]] = {
                 "q": arm.q.tolist(),
                 "dq": arm.dq.tolist(),
                 "tau": robot.torque.tau.tolist(),
+                "O_T_EE": robot.tool.O_T_EE.T.ravel().tolist(),
+                "coriolis": (arm.tau_bias - arm.gravity()).tolist(),
+                "mass": (arm.inertia() - ROTOR_INERTIA_KG_M2 * np.eye(7)).ravel().tolist(),
+                "jacobian": self.jacobian().T.ravel().tolist(),
             }
             if blind:
                 fields[blind][3] = float("nan")
@@ -108,14 +112,13 @@ class TorqueArm:
                 zero,
                 zero,
                 zero,
-                robot.tool.O_T_EE.T.ravel().tolist(),
+                fields["O_T_EE"],
                 int(robot.mode),
                 int(robot.errors.any()),
             )
             self.q_c = np.array(command)
-            coriolis = (arm.tau_bias - arm.gravity()).tolist()
-            mass = (arm.inertia() - ROTOR_INERTIA_KG_M2 * np.eye(7)).ravel().tolist()
-            torque = np.array(self.servo.torque(fields["tau"], coriolis, mass, self.jacobian().T.ravel().tolist()))
+            model = (fields[name] for name in ("tau", "coriolis", "mass", "jacobian"))
+            torque = np.array(self.servo.torque(*model))
             self.servo.sent()
             self._judge(torque)
             if not lost:

@@ -175,9 +175,9 @@ def test_a_stop_reaches_the_controller(memory: RunMemory) -> None:
         FIRST_TICK + 500: lambda: memory.set_request(Request.STOP),
     }
     bridge, server = bridged(memory, script)
-    bridge.run(0.0)
+    bridge.run(60.0)
     ticks = memory.drain_ticks()
-    assert server.updates == 2
+    assert (server.updates, server.answer_limit_s) == (2, 60.0)
     assert np.abs(ticks["command"]["q"] - ticks["state"]["q"]).max() < 2e-6
     assert counts(memory, "gap_not_bridged") == 0
     assert 0.001 < ticks["state"]["q"][-1][0] - START_RAD[0] < 0.099

@@ -106,6 +106,30 @@ def test_a_stop_is_told_before_it_begins() -> None:
     assert int(driven.preview.command(last)["mode"]) == Mode.FINISHED
 
 
+@pytest.mark.parametrize("batch", [1, 7])
+@pytest.mark.parametrize("after_ticks", range(-1, 5))
+def test_a_stop_about_a_chunks_first_tick_is_told(after_ticks: int, batch: int) -> None:
+    """A chunk that is stopped before the arm has moved is not left with the controller: it holds as the commands do."""
+    attach_tick = FIRST_TICK + 150
+    driven = Driven(batch)
+    driven.newest = chunk(attach_tick, HELD_RAD, 0.1)
+    driven.until(attach_tick + after_ticks - 1 - LEAD_TICKS)
+    driven.until(attach_tick + 1000, Request.STOP)
+    first, last = FIRST_TICK + 5, attach_tick + 1000
+    assert np.abs(driven.commands(first, last) - driven.told(first, last)).max() < 1e-6
+    assert np.abs(driven.told(last, last) - HELD_RAD).max() < 1e-3
+
+
+def test_a_chunk_for_an_arm_that_was_pushed_away_is_taken_back() -> None:
+    """Where the lead is too large from a chunk's first tick on, the controller keeps holding as well."""
+    driven = Driven()
+    driven.lag = np.full(7, 0.03)
+    driven.newest = chunk(FIRST_TICK + 100, HELD_RAD, 0.1)
+    driven.until(FIRST_TICK + 1000)
+    assert driven.count("lead_exceeded") == 1
+    assert np.abs(driven.told(FIRST_TICK, FIRST_TICK + 1000) - HELD_RAD).max() < 1e-3
+
+
 def test_an_arm_that_is_left_behind() -> None:
     """An arm that lags further than the guard allows is stopped, as the servo does; one that lags less is not."""
     for lag_rad, stops in ((0.001, 0), (0.03, 1)):

@@ -115,18 +115,18 @@ def chain(settings: SwapSettings, habits: Habits, generations: int, seed: int) -
 
 
 def main() -> None:
+    shipped = read_settings(PACKAGED_CONFIG, {}).swap
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--least", type=int, default=None)
-    parser.add_argument("--most", type=int, default=None)
-    parser.add_argument("--bad-ratio", type=float, default=None)
+    parser.add_argument("--least", type=int, default=shipped.probation_episodes)
+    parser.add_argument("--most", type=int, default=shipped.probation_episodes_max)
+    parser.add_argument("--bad-ratio", type=float, default=shipped.bad_ratio)
     parser.add_argument("--chain", type=int, default=2000)
     flags = parser.parse_args()
-    shipped = read_settings(PACKAGED_CONFIG, {}).swap
     settings = msgspec.structs.replace(
         shipped,
-        probation_episodes=flags.least or shipped.probation_episodes,
-        probation_episodes_max=flags.most or shipped.probation_episodes_max,
-        bad_ratio=flags.bad_ratio or shipped.bad_ratio,
+        probation_episodes=flags.least,
+        probation_episodes_max=flags.most,
+        bad_ratio=flags.bad_ratio,
     )
     print("baseline, usual: refused % / episodes at the usual rate, 15 points less, half, a quarter, never")
     for baseline in BASELINES:

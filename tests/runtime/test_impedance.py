@@ -20,7 +20,8 @@ from programs import StartProgram
 from servo_process import ServoProcess
 
 HOST = "127.0.12.31"
-FORCE_N = np.array([8.0, 5.0, -12.0])
+PUSH = Push(force_n=(8.0, 5.0, -12.0), ticks=1500)
+FORCE_N = np.array(PUSH.force_n)
 HELD_RAD, HELD_M = 5e-4, 5e-4
 CONTROLS = ("joint_impedance", "cartesian_impedance")
 CALM = {"gap_bridged", "chunk_ended"}
@@ -63,7 +64,7 @@ def test_it_holds_follows_and_recovers(signals: EmulatorSignals, tmp_path: Path,
         reflexes = signals.status().reflexes
         servo.arm(0.0)
         held = np.array(servo.state["q_c"])
-        now(signals, Push(force_n=(8.0, 5.0, -12.0), ticks=1500))
+        now(signals, PUSH)
         servo.pass_ticks(1300)
         state = servo.state
         impedance = servo.options.settings.robot.impedance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,12 +25,12 @@ POLL_S = 0.02
 
 
 @pytest.fixture(scope="module", autouse=True)
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """An emulated server in real time."""
     folder = tmp_path_factory.mktemp("emulator")
     program = Program("poco-emulator", "--host", HOST, "--interface", "polymetis", "--task", "none", folder=folder)
     program.until(lambda: "ready" in program.out)
-    yield
+    yield program
     program.end()
 
 
@@ -90,6 +91,19 @@ def update_anyway(module: bytes) -> None:
 
 def suffer(signals: EmulatorSignals, fault: Fault) -> None:
     signals.inject([Entry(fault=fault, at=0)])
+
+
+def test_a_server_that_hangs(server: ControllerServer, emulator: Program) -> None:
+    """A question gets no answer where the server's computer stands still: it ends by itself, and later ones are answered."""
+    server.answer_limit_s = 0.2
+    emulator.process.send_signal(signal.SIGSTOP)
+    try:
+        for question in (server.state, server.metadata, server.running):
+            with pytest.raises(ServerLost, match="deadline exceeded"):
+                question()
+    finally:
+        emulator.process.send_signal(signal.SIGCONT)
+    until(lambda: alive(server))
 
 
 def test_update_before_any_controller(server: ControllerServer) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from poco.arm_settings import RobotSettings
 from poco.errors import ArmError
-from poco.limits import POSITION_MAX_RAD, POSITION_MIN_RAD
+from poco.start_pose import check_start_pose
 from poco.trouble import BY_NAME, Trouble
 
 SELF_TEST_STATES = 200
@@ -91,7 +91,7 @@ class FrankaArm:
             raise ArmError(f"the arm is in mode {mode}, must be Idle: {_MODE_REMEDY.get(mode, 'look at Desk')}")
         if bool(state.current_errors):
             raise ArmError(f"the arm reports {state.current_errors}: clear it in Desk before starting")
-        self._check_pose(np.array(state.q))
+        check_start_pose(np.array(state.q), self.settings.start_margin_rad)
         self._check_communication()
 
     def configure(self) -> None:
@@ -183,16 +183,6 @@ class FrankaArm:
                 f"the arm at {self.settings.host} sends no states ({_text(error)}): let its UDP packets through the firewall and "
                 "check the cable"
             ) from error
-
-    def _check_pose(self, q: np.ndarray[Any, np.dtype[np.float64]]) -> None:
-        margin = self.settings.start_margin_rad
-        distance = np.minimum(q - POSITION_MIN_RAD, POSITION_MAX_RAD - q)
-        joint = int(np.argmin(distance))
-        if distance[joint] < margin:
-            raise ArmError(
-                f"joint {joint + 1} is at {q[joint]:.3f} rad, {distance[joint]:.3f} rad from its limit, at least {margin} is "
-                "needed: move the arm by hand in guiding mode"
-            )
 
     def _check_communication(self) -> None:
         for _ in range(SELF_TEST_TRIES):

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 import poco
 from poco.artifact import read_manifest
 from poco.clock import TICKS_PER_SECOND
+from poco.limits import STEP_MARGINS, fr3_limits
 from poco.settings import Settings
 from poco.specification import Specification, read_specification
 
@@ -88,6 +91,12 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
             cube = self.settings.emulator.task == "cube"
             return read_specification(CUBE_SPECIFICATION if cube else OPERATOR_SPECIFICATION)
         return read_manifest(Path(self.policy)).specification
+
+    def step_limits(self) -> npt.NDArray[np.void]:
+        """Return the LIMITS record that `step()` keeps to in this run; raises ArtifactError. Any process, before motion."""
+        limits = fr3_limits(STEP_MARGINS, self.settings.guards.guards(), self.specification().tip)
+        limits["hold_timeout_ticks"] = round(self.settings.servo.hold_timeout_s * TICKS_PER_SECOND)
+        return limits
 
     def cameras(self) -> tuple[str, ...]:
         """Return the cameras that the policy looks through; raises ArtifactError. Any process, before motion."""

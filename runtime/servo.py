@@ -21,7 +21,6 @@ from poco.clock import monotonic_ns
 from poco.control import servo_law
 from poco.errors import ArmError, PocoError, RealtimeError, exit_with
 from poco.hw.franka import FrankaArm, mode_number, tick_of
-from poco.limits import STEP_MARGINS, fr3_limits
 from poco.runtime.memory_group import memory_limit
 from poco.runtime.run_options import RunOptions
 from poco.shm import RunMemory
@@ -132,11 +131,8 @@ def main() -> None:
     arm = FrankaArm(settings.robot)
     try:
         memory = RunMemory.attach(options.run_name)
-        specification = options.specification()
-        limits = fr3_limits(STEP_MARGINS, settings.guards.guards(), specification.tip)
-        limits["hold_timeout_ticks"] = round(settings.servo.hold_timeout_s * 1000.0)
         law = servo_law(settings.robot.control, settings.robot.impedance)
-        servo = Servo(memory.native, limits, SUPERVISOR_TIMEOUT_S, settings.servo.orphan_hold_s, law)
+        servo = Servo(memory.native, options.step_limits(), SUPERVISOR_TIMEOUT_S, settings.servo.orphan_hold_s, law)
         missing = prepare(arm, recover=options.recover) + spare_from_oom_killer() + look_for_memory_limit()
         print("ready " + "; ".join(missing), flush=True)
         word, _, silence_s = sys.stdin.readline().partition(" ")

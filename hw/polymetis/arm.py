@@ -19,6 +19,7 @@ from poco.arm_settings import PolymetisSettings, RobotSettings
 from poco.clock import TICKS_PER_SECOND
 from poco.errors import ArmError
 from poco.limits import JOINTS, POSITION_MAX_RAD, POSITION_MIN_RAD
+from poco.start_pose import check_start_pose
 
 from .controller import UpdateWriter, controller_bytes
 from .inertia import ArmInertia
@@ -101,14 +102,7 @@ class PolymetisArm:
             raise ArmError(f"the server at {self.server.address} sends no new states: start its robot client again")
         if last.error:
             raise ArmError(f"the robot client of {self.server.address} reports an error: look at the arm and in Desk")
-        margin = self._robot.start_margin_rad
-        room = np.minimum(last.q - POSITION_MIN_RAD, POSITION_MAX_RAD - last.q)
-        joint = int(np.argmin(room))
-        if room[joint] < margin:
-            raise ArmError(
-                f"joint {joint + 1} is at {last.q[joint]:.3f} rad, {room[joint]:.3f} rad from its limit, at least {margin} is "
-                "needed: move the arm by hand in guiding mode"
-            )
+        check_start_pose(last.q, self._robot.start_margin_rad)
 
     def start(self) -> Reading:
         """Let our controller take over, holding the arm where it is; returns the first state that it answered."""

@@ -21,7 +21,6 @@ from poco.clock import monotonic_ns
 from poco.errors import ArmError, PocoError, exit_with
 from poco.hw.polymetis.arm import PolymetisArm, Reading
 from poco.hw.polymetis.wire import ServerLost
-from poco.limits import STEP_MARGINS, fr3_limits
 from poco.runtime.polymetis.preview import REFUSED, Preview
 from poco.runtime.polymetis.publisher import Publisher
 from poco.runtime.run_options import RunOptions
@@ -51,9 +50,7 @@ class Bridge:
         settings = options.settings
         self._memory, self._settings = memory, settings
         self.arm = PolymetisArm(settings.robot, settings.polymetis)
-        limits = fr3_limits(STEP_MARGINS, settings.guards.guards(), options.specification().tip)
-        limits["hold_timeout_ticks"] = round(settings.servo.hold_timeout_s * 1000.0)
-        self.preview = Preview(limits, options.lead_ticks)
+        self.preview = Preview(options.step_limits(), options.lead_ticks)
         self._publisher = Publisher(memory, self.preview)
         self._silence_s = 0.0
         self._orphaned_ns = 0

@@ -41,6 +41,9 @@ BLOCK_ROWS = 1024
 VALUED_ROWS = 512
 """So many of them are valued at a time; the critic's heads need more room."""
 
+CRITIC_NUMBERS = 32768
+"""The critic learns from all states at once if one layer of a head has no more outputs for them than these; else from half."""
+
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
@@ -96,6 +99,7 @@ class Agent:
         self.device = next(iter(policy.parameters())).device
         on_cpu = self.device.type == "cpu"
         self._block_rows, self._valued_rows = (BLOCK_ROWS, VALUED_ROWS) if on_cpu else (sys.maxsize, sys.maxsize)
+        self._critic_rows = CRITIC_NUMBERS // max(settings.critic_hidden_sizes) if on_cpu else sys.maxsize
         self._block_rows = min(self._block_rows, policy.rows_max or sys.maxsize)
         self._workers = ThreadPoolExecutor(threads) if threads > 1 else None
         self._delay, self._execute = specification.delay_steps, specification.execute_steps
@@ -180,7 +184,7 @@ class Agent:
             loss, target = self._temporal_difference(rows, ahead[part], None if endings is None else endings[part])
             return loss * (len(rows.observation) / states), target
 
-        parts = blocks(states, math.ceil(states / 2) if self.device.type == "cpu" else states, self._threads)
+        parts = blocks(states, max(math.ceil(states / 2), self._critic_rows), self._threads)
         loss, targets = summed(term, batch.observation, list(self.critic.parameters()), parts, self._workers)
         target = torch.cat(targets)
         figures = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal, cast
 
 import msgspec
 import torch
@@ -90,7 +92,7 @@ class ChunkCritic(nn.Module):
         state = (observation - self.mean) / self.std
         if self.remaining is not None:
             actions = torch.cat((actions, self.remaining(observation, actions)), dim=-1)
-        return torch.stack([head(state, actions.flatten(2)) for head in self.heads])
+        return self._together(state, actions.flatten(2))
 
     def values(self, observation: Tensor, actions: Tensor, aggregate: Aggregate) -> Tensor:
         """Return values [B, N]: mean or minimum of the heads."""
@@ -107,9 +109,26 @@ class ChunkCritic(nn.Module):
             return entropy
         return (raw - target).square()
 
+    def _together(self, state: Tensor, actions: Tensor) -> Tensor:
+        """Return [heads, B, N] for `state` [B, O] and what is read of the actions [B, N, read], a layer of all heads at once."""
+        heads, (states, alternatives, _) = [cast(_Head, head) for head in self.heads], actions.shape
+        activated = functools.partial(functional.silu, inplace=not torch.is_grad_enabled())
+        weight, bias = _stacked(head.observation_layer for head in heads)
+        first = functional.linear(state, weight.flatten(0, 1), bias.flatten()).unsqueeze(1)
+        first = first + functional.linear(actions, torch.cat([head.action_layer.weight for head in heads]))
+        features = activated(first).view(states * alternatives, len(heads), -1).transpose(0, 1)
+        features = _normalised(features, *_stacked(head.norms[0] for head in heads))
+        for layer in range(len(heads[0].hidden_layers)):
+            features = activated(_linear(features, *_stacked(head.hidden_layers[layer] for head in heads)))
+            features = _normalised(features, *_stacked(head.norms[layer + 1] for head in heads))
+        return _linear(features, *_stacked(head.value_layer for head in heads)).view(-1, states, alternatives)
+
 
 class _Head(nn.Module):
-    """MLP over concat(observation, actions) with LayerNorm after every activation; the first layer is split like the policy's."""
+    """Weights of an MLP over concat(observation, actions) with LayerNorm after every activation.
+
+    The first layer is split like the policy's.
+    """
 
     def __init__(self, architecture: CriticArchitecture, read: int) -> None:
         super().__init__()
@@ -120,12 +139,18 @@ class _Head(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(size) for size in hidden)
         self.value_layer = nn.Linear(hidden[-1], 1)
 
-    def forward(self, state: Tensor, actions: Tensor) -> Tensor:
-        """Return [B, N] for `state` [B, O] and what is read of the actions [B, N, read]."""
-        overwrite = not torch.is_grad_enabled()
-        first = self.observation_layer(state).unsqueeze(1) + self.action_layer(actions)
-        features = self.norms[0](functional.silu(first, inplace=overwrite))
-        for layer, norm in zip(self.hidden_layers, self.norms[1:], strict=True):
-            features = norm(functional.silu(layer(features), inplace=overwrite))
-        value: Tensor = self.value_layer(features).squeeze(-1)
-        return value
+
+def _stacked(layers: Iterable[Any]) -> tuple[Tensor, Tensor]:
+    """Return the weights [heads, ...] and biases [heads, W] of one layer of every head."""
+    pairs = [(layer.weight, layer.bias) for layer in layers]
+    return torch.stack([weight for weight, _ in pairs]), torch.stack([bias for _, bias in pairs])
+
+
+def _linear(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return every head's linear layer of its `features` [heads, rows, W]."""
+    return torch.baddbmm(bias.unsqueeze(1), features, weight.transpose(1, 2))
+
+
+def _normalised(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return every head's LayerNorm of its `features` [heads, rows, W]."""
+    return torch.addcmul(bias.unsqueeze(1), functional.layer_norm(features, features.shape[-1:]), weight.unsqueeze(1))

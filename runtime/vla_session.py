@@ -72,6 +72,7 @@ class VlaSession:
         self._pixels = np.zeros((len(self._vla.cameras), 3, self._height, self._width), np.float32)
         self._told: list[Array] | None = None
         self._shown: list[Pixels] | None = None
+        self._behind = True
         self._sample: Floats = np.zeros(self._noise_shape, np.float32)
         self.stages_ns: dict[str, int] = {}
         self.check_golden()
@@ -117,10 +118,11 @@ class VlaSession:
         began_ns = time.monotonic_ns()
         vla, specification = self._vla, self._artifact.specification
         state = vla_numbers.physical_state(specification, observation)
-        fresh = self._enter(task, vla_numbers.normalise(vla.state, state), frames)
+        self._enter(task, vla_numbers.normalise(vla.state, state), frames)
         entered_ns = time.monotonic_ns()
-        if fresh:
+        if self._behind:
             self._prefix.run()
+            self._behind = False
         seen_ns = time.monotonic_ns()
         self._sample = self._moved(noise)
         moved_ns = time.monotonic_ns()
@@ -133,8 +135,8 @@ class VlaSession:
         }
         return chunk
 
-    def _enter(self, task: str, normalised: Floats, frames: Sequence[Pixels]) -> bool:
-        """Write all that graphs take where it is not there already; tell whether any of it that enters the prefix is new."""
+    def _enter(self, task: str, normalised: Floats, frames: Sequence[Pixels]) -> None:
+        """Write all that graphs take where it is not there already; if any of it enters the prefix, that is behind until it ran."""
         if len(frames) != len(self._vla.cameras_used):
             raise ValueError(
                 f"{len(frames)} frames are given, the policy sees through {len(self._vla.cameras_used)} cameras"
@@ -144,16 +146,15 @@ class VlaSession:
             self._memories[STATE].write(padded)
         tokens, mask = self._prompts.tokens(task, normalised)
         entering: list[Array] = [tokens, mask, *([padded] if self._prefix_takes_state else [])]
-        words_new = not _same(entering, self._told)
-        if words_new:
+        if not _same(entering, self._told):
+            self._behind, self._told = True, None
             self._memories[TOKENS].write(tokens)
             self._memories[TOKEN_MASK].write(mask)
             self._told = [values.copy() for values in entering]
-        sight_new = not _same(frames, self._shown)
-        if sight_new:
+        if not _same(frames, self._shown):
+            self._behind, self._shown = True, None
             self._see(frames)
             self._shown = [frame.copy() for frame in frames]
-        return words_new or sight_new
 
     def _see(self, frames: Sequence[Pixels]) -> None:
         """Write images and mask of `frames`; an image without a frame is black with its mask off."""

@@ -99,6 +99,28 @@ def test_the_prefix_runs_only_for_what_enters_it(kind: PolicyType, artifacts: di
     assert runs == [before + 1]
 
 
+def test_a_prefix_that_failed_runs_again_for_the_same_frames(artifacts: dict[PolicyType, Artifact]) -> None:
+    """What a graph did not get through is not taken for seen: the next chunk of the same frames is theirs."""
+    toy, session = Toy("smolvla"), VlaSession(artifacts["smolvla"], TASKS[0])
+    session.run(OBSERVATION, noise_of(toy), FRAMES)
+    others, prefix = [255 - frame for frame in FRAMES], session._prefix
+
+    class Failing:
+        def run(self) -> None:
+            raise RuntimeError("out of memory")
+
+    session._prefix = Failing()
+    with pytest.raises(RuntimeError):
+        session.run(OBSERVATION, noise_of(toy), others)
+    session._prefix = prefix
+    np.testing.assert_allclose(
+        session.run(OBSERVATION, noise_of(toy), others),
+        toy.actions(TASKS[0], OBSERVATION, noise_of(toy), others),
+        atol=TOLERANCE,
+        rtol=0.0,
+    )
+
+
 def count_runs(session: VlaSession) -> list[int]:
     """Counts the runs of the session's prefix from now on."""
     runs, prefix = [0], session._prefix

@@ -58,7 +58,7 @@ class CubeOperator:
     def __call__(self) -> npt.NDArray[np.float32]:
         """Return the chunk for the current observation tick."""
         sight = self._look()
-        if sight.episode != self._episode:
+        if sight.view.signal.tick == 0 or sight.episode != self._episode:
             self._episode, self._phase, self._chunks = sight.episode, "reach", 0
             self._pending = np.zeros(4)
         self._decide(sight.view)

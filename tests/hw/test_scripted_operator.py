@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from poco.errors import UsageError
-from poco.hw.emulator.tasks.environment import PegInHoleEnvironment
 from poco.hw.emulator.tasks.peg_in_hole import Variant
+from poco.hw.emulator.tasks.peg_in_hole_environment import PegInHoleEnvironment
 
 
 def outcomes(variant: Variant, noise: float, bias: float, episodes: int) -> Counter[str]:

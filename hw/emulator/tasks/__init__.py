@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from gymnasium.envs import registration
 
-PEG_IN_HOLE = "poco/PegInHole-v0"
+PEG_IN_HOLE, CUBE = "poco/PegInHole-v0", "poco/Cube-v0"
+
+_ENTRY_POINTS = {
+    PEG_IN_HOLE: "poco.hw.emulator.tasks.peg_in_hole_environment:PegInHoleEnvironment",
+    CUBE: "poco.hw.emulator.tasks.cube_environment:CubeEnvironment",
+}
 
 
 def register() -> None:
     """Make the tasks known to gymnasium; calling it again changes nothing."""
-    if PEG_IN_HOLE not in registration.registry:
-        registration.register(PEG_IN_HOLE, entry_point="poco.hw.emulator.tasks.environment:PegInHoleEnvironment")
+    for name in _ENTRY_POINTS.keys() - registration.registry.keys():
+        registration.register(name, entry_point=_ENTRY_POINTS[name])
 
 
 register()

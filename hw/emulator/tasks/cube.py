@@ -77,6 +77,8 @@ class CubePlacing:
 
     def __init__(self, seed: int = 0) -> None:
         """Build the scene with the arm in it, set the task's joint impedance and place the cube by `seed`."""
+        self.collision_torque_nm: tuple[float, ...] = COLLISION_TORQUE_NM
+        self.collision_force_n: tuple[float, ...] = COLLISION_FORCE_N
         self.mjcf = cube_mjcf()
         self.arm = SimulatedArm.from_mjcf(self.mjcf)
         self.arm.joint_impedance = np.array(JOINT_IMPEDANCE_NM_RAD)

@@ -144,6 +144,7 @@ class PegInHole:
     def __init__(self, task: PegInHoleParameters, seed: int = 0) -> None:
         """Build the scene with the arm in it, set the task's joint impedance and place the hole by `seed`."""
         self.parameters = task
+        self.collision_torque_nm, self.collision_force_n = task.collision_torque_nm, task.collision_force_n
         self.fingers: SimulatedFingers | None = None
         self.mjcf = peg_in_hole_mjcf(task)
         self.arm = SimulatedArm.from_mjcf(self.mjcf)

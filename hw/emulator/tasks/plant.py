@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,11 +12,12 @@ from poco.limits import JOINTS
 from poco.records import ARM_STATE, COMMAND, ROBOT_STATE, TaskSignal
 from poco.trouble import Request
 
+from ..arm import SimulatedArm
 from ..contact import ContactWatch
 from ..motion_check import CommandedMotion
 from ..protocol import RobotMode
 from ..tool import Tool
-from .peg_in_hole import PegInHole
+from .hand import TaskHand
 
 Floats = npt.NDArray[np.float64]
 Record = npt.NDArray[np.void]
@@ -23,24 +26,40 @@ _MEASURED = ("q", "dq", "tau", "tau_ext")
 _COMMANDED = ("q", "dq", "ddq")
 
 
+class Task(Protocol):
+    """What goes on around the arm of its scene; torques [7] and forces [6] (N, N m) above its thresholds are a collision."""
+
+    arm: SimulatedArm
+    collision_torque_nm: tuple[float, ...]
+    collision_force_n: tuple[float, ...]
+
+    def place(self, seed: int) -> None:
+        """Put the objects where `seed` (>= 0) says."""
+        ...
+
+    def signal(self, tick: int) -> TaskSignal:
+        """Return what the sensor sees in robot tick `tick`."""
+        ...
+
+
 class SimulatedPlant:
     """Ticks like the robot path: state of tick k, rounded as on the wire -> `step` -> command -> physics -> state k + 1.
 
     A collision ends the motion as the arm's reflex does and latches the servo's fault. One process, one thread.
     """
 
-    def __init__(self, task: PegInHole, limits: Record) -> None:
-        """Drive the arm of `task` under `limits` (a LIMITS record with the margins of `step`).
+    def __init__(self, task: Task, limits: Record, hand: TaskHand | None = None) -> None:
+        """Drive the arm of `task`, and its `hand` if it has one, under `limits` (a LIMITS record with the margins of `step`).
 
         The collision thresholds are the same in both phases of a motion, so the phase does not matter here.
         """
         self.task = task
-        self._arm = task.arm
+        self._arm, self._hand = task.arm, hand
         self._limits = limits
         self._contact = ContactWatch(task.arm, Tool(task.arm))
         for phase in ("acceleration", "nominal"):
-            self._contact.thresholds[f"upper_torque_{phase}"] = task.parameters.collision_torque_nm
-            self._contact.thresholds[f"upper_force_{phase}"] = task.parameters.collision_force_n
+            self._contact.thresholds[f"upper_torque_{phase}"] = task.collision_torque_nm
+            self._contact.thresholds[f"upper_force_{phase}"] = task.collision_force_n
         self._arm_state = np.zeros((), ARM_STATE)
         self._robot_state = np.zeros((), ROBOT_STATE)
         self._command = np.zeros((), COMMAND)
@@ -48,8 +67,10 @@ class SimulatedPlant:
         self.reset(np.array(task.arm.q))
 
     def reset(self, q: Floats) -> None:
-        """Teleport the arm to `q` [7] (rad) at rest and start a new servo at tick 0."""
+        """Teleport the arm to `q` [7] (rad) at rest, open the hand and start a new servo at tick 0."""
         self._arm.reset(q)
+        if self._hand is not None:
+            self._hand.reset()
         self._motion = CommandedMotion(q)
         arm, motion = self._arm, self._motion
         self._fields = {
@@ -103,6 +124,8 @@ class SimulatedPlant:
         if not self._reflex:
             q = self._command["q"]
             motion.take(q, *motion.differentiate(q))
+        if self._hand is not None:
+            self._hand.advance(self._tick, int(self._command["chunk_id"]), self._newest)
         arm.advance(motion.q, motion.dq, motion.ddq)
         self._contact.update(accelerating=False)
         if not self._reflex and self._contact.collisions:
@@ -129,4 +152,6 @@ class SimulatedPlant:
         report["O_T_EE"] = self._arm.O_T_EE.astype(np.float32).T.ravel()
         for name in ("chunk_id", "generation", "mode", "fault"):
             report[name] = command[name]
+        if self._hand is not None:
+            report["gripper_width"] = self._hand.width_m
         return report.copy()

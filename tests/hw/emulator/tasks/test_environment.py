@@ -14,8 +14,8 @@ from gymnasium.utils.env_checker import check_env
 from oracle import Share, judge
 from poco.episodes import read_episode, write_episode
 from poco.errors import ArtifactError, UsageError
-from poco.hw.emulator.tasks.environment import PegInHoleEnvironment
 from poco.hw.emulator.tasks.peg_in_hole import GUARDS
+from poco.hw.emulator.tasks.peg_in_hole_environment import PegInHoleEnvironment
 from poco.records import Step
 
 Floats = npt.NDArray[np.float64]

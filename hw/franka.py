@@ -18,13 +18,16 @@ from poco.errors import ArmError
 from poco.start_pose import check_start_pose
 from poco.trouble import BY_NAME, Trouble
 
-SELF_TEST_STATES = 200
+from .arm_facts import ArmFacts, check_agreement, facts_of
+from .franka_versions import server_protocol, wrong_protocol
+
 NO_JACOBIAN = [0.0] * 42
-SELF_TEST_MIN_SHARE = 0.9
+SELF_TEST_MIN_SHARE, SELF_TEST_GOOD_SHARE = 0.9, 0.95
 SELF_TEST_TRIES = 5
 """A computer that is just starting the other processes of a run may be late once, but not every time."""
 RECOVERY_LIMIT_S = 20.0
 
+_NETWORK_REMEDY = "use a direct cable to Control, a performance governor and no other load"
 _MODE_REMEDY = {
     "Other": "its brakes are closed: unlock the joints in Desk and activate FCI",
     "Guiding": "the guiding button is held: release it",
@@ -45,6 +48,8 @@ class FrankaArm:
         self._library: Any = None
         self._model: Any = None
         self._at_the_tip = settings.control == "cartesian_impedance"
+        self._arrived = 1.0
+        self._answered: float | None = None
 
     @property
     def driven_by_torque(self) -> bool:
@@ -63,10 +68,7 @@ class FrankaArm:
         try:
             self._robot = pylibfranka.Robot(host, pylibfranka.RealtimeConfig.kIgnore)
         except pylibfranka.FrankaException as error:
-            raise ArmError(
-                f"the arm at {host} speaks another protocol than pylibfranka {pylibfranka.__version__} ({_text(error)}): FR3 "
-                "needs system 5.9 or newer, older systems another wheel, a Panda one built on libfranka 0.9"
-            ) from error
+            raise ArmError(wrong_protocol(host, server_protocol(str(error)), pylibfranka.__version__)) from error
         except Exception as error:  # the library raises plain RuntimeErrors of several classes
             raise ArmError(
                 f"no arm answers at {host}, port 1337 ({_text(error)}): start poco-emulator there, or check cable, address "
@@ -95,7 +97,7 @@ class FrankaArm:
         self._check_communication()
 
     def configure(self) -> None:
-        """Set stiffness, collision thresholds and load, all only allowed while Idle; raises ArmError if refused.
+        """Set stiffness, collision thresholds and load, all only allowed while Idle; raises ArmError if refused or not reported so.
 
         For torques the vendor's model is fetched too.
         """
@@ -112,6 +114,31 @@ class FrankaArm:
             raise ArmError(
                 f"the arm refused a setting ({_text(error)}): it must be Idle and the values in range"
             ) from error
+        self._read_idle()  # may have been sent before the answer to a setter
+        check_agreement(self.facts(), settings)
+
+    def facts(self) -> ArmFacts:
+        """Return what the arm says of itself and what the tests before the motion have shown; raises ArmError without states."""
+        state = self._read_idle()
+        return facts_of(state, self.settings, self._library.__version__, self._arrived, self._answered)
+
+    def hold_on_trial(self) -> list[str]:
+        """Hold the arm where it is for `self_test_ticks` and return what to warn of; raises ArmError where too few commands count.
+
+        The arm says itself how many of the last 100 commands came in time. It is left Idle.
+        """
+        for _ in range(SELF_TEST_TRIES):
+            self._answered = self._hold()
+            if self._answered >= SELF_TEST_MIN_SHARE:
+                break
+        else:
+            raise ArmError(
+                f"only {self._answered:.0%} of the commands of a hold on trial reached the arm in time, at least "
+                f"{SELF_TEST_MIN_SHARE:.0%} are needed: {_NETWORK_REMEDY}"
+            )
+        if self._answered < SELF_TEST_GOOD_SHARE:
+            return [f"{self._answered:.0%} of the commands of a hold on trial came in time: {_NETWORK_REMEDY}"]
+        return []
 
     def start(self) -> None:
         """Start the motion, joint positions under the arm's own impedance controller or torques; raises ArmError if rejected."""
@@ -185,17 +212,38 @@ class FrankaArm:
             ) from error
 
     def _check_communication(self) -> None:
+        states = self.settings.self_test_ticks
         for _ in range(SELF_TEST_TRIES):
             first = tick_of(self._read_idle())
-            for _ in range(SELF_TEST_STATES):
+            for _ in range(states):
                 last = tick_of(self._read_idle())
-            share = SELF_TEST_STATES / max(last - first, SELF_TEST_STATES)
-            if share >= SELF_TEST_MIN_SHARE:
+            self._arrived = states / max(last - first, states)
+            if self._arrived >= SELF_TEST_MIN_SHARE:
                 return
         raise ArmError(
-            f"only {share:.0%} of {last - first} states arrived, at least {SELF_TEST_MIN_SHARE:.0%} are needed: use a direct "
-            "cable to Control, a performance governor and no other load"
+            f"only {self._arrived:.0%} of {last - first} states arrived, at least {SELF_TEST_MIN_SHARE:.0%} are needed: "
+            f"{_NETWORK_REMEDY}"
         )
+
+    def _hold(self) -> float:
+        """Hold by joint positions, end the motion and return the arm's own success rate."""
+        try:
+            control = self._robot.start_joint_position_control(self._library.ControllerMode.JointImpedance)
+            state, _ = control.readOnce()
+            command = self._library.JointPositions(state.q_d)
+            control.writeOnce(command)
+            for _ in range(self.settings.self_test_ticks):
+                state, _ = control.readOnce()
+                control.writeOnce(command)
+            rate = float(state.control_command_success_rate)
+            control.readOnce()
+            command.motion_finished = True
+            control.writeOnce(command)
+        except Exception as error:  # the library's classes share no base
+            raise ArmError(
+                f"a hold on trial ended early ({_text(error)}): look at the arm and {_NETWORK_REMEDY}"
+            ) from error
+        return rate
 
 
 def tick_of(state: Any) -> int:

@@ -10,6 +10,7 @@ import struct
 import time
 from pathlib import Path
 
+from poco.hw.franka_versions import PROTOCOL, SPEAKERS, remedy
 from poco.runtime.findings import ROOT, Finding, cpu_list, judged
 
 ARM_PORT = 1337
@@ -19,6 +20,10 @@ GOOD_ROUND_TRIP_US = 1000.0
 GOOD_SPEED_MBIT_S = 1000
 LOOPBACK = "lo"
 SIOCGIFADDR = 0x8915
+_CONNECT = struct.Struct("<IIIHH")
+"""Command 0, its number, size; version and UDP port."""
+_ANSWER = struct.Struct("<IIIBH")
+"""The same head; status and the arm's version."""
 
 
 def interface_towards(host: str) -> str | None:
@@ -52,6 +57,8 @@ def network(host: str, servo_cpu: int | None, answer_needed: bool, root: Path = 
         findings = [link(host, interface, root), sharing(interface, root), interrupts(interface, servo_cpu, root)]
     if answer_needed:
         findings.append(round_trip(host))
+        if findings[-1].grade != "fail":
+            findings.append(protocol(host))
     return findings
 
 
@@ -109,3 +116,19 @@ def round_trip(host: str) -> Finding:
     middle = statistics.median(spent_us)
     seen = f"{middle:.0f} us to {host} port {ARM_PORT} (median of {CONNECTIONS} connections)"
     return judged("round trip", middle <= GOOD_ROUND_TRIP_US, seen, "use a direct cable without switches")
+
+
+def protocol(host: str) -> Finding:
+    """Ask the arm at `host` which protocol it speaks, as a client of a protocol that no arm has: it answers that it refuses."""
+    try:
+        with socket.create_connection((host, ARM_PORT), CONNECT_LIMIT_S) as arm:
+            arm.sendall(_CONNECT.pack(0, 0, _CONNECT.size, 0, 0))
+            answer = b""
+            while len(answer) < _ANSWER.size and (part := arm.recv(_ANSWER.size)):
+                answer += part
+        spoken = int(_ANSWER.unpack(answer)[4])
+    except (OSError, struct.error) as error:
+        return judged("protocol", False, f"no answer to Connect ({error})", "activate FCI in Desk", "fail")
+    speaker = SPEAKERS.get(spoken)
+    seen = f"{spoken}" + (f" ({speaker.arm}, system {speaker.system})" if speaker else "")
+    return judged("protocol", spoken == PROTOCOL, seen, remedy(spoken), "fail")

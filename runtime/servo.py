@@ -1,8 +1,8 @@
 """The servo process: read, step, write, once a millisecond, in a process that does nothing else.
 
 Started by the supervisor as `python -m poco.runtime.servo`. Single-threaded, garbage collection frozen, SIGINT ignored: the
-stop comes through shared memory. Prints one line "ready" (with what of the real-time set-up failed) and begins the motion
-when it reads "go SECONDS": how long the arm may be silent, 0 for any time.
+stop comes through shared memory. Prints one line "ready CARRIED|MISSING" (what the arm carries, what of the real-time set-up
+failed) and begins the motion when it reads "go SECONDS": how long the arm may be silent, 0 for any time.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from poco._core import Servo, realtime_setup
 from poco.clock import monotonic_ns
 from poco.control import servo_law
 from poco.errors import ArmError, PocoError, RealtimeError, exit_with
+from poco.hw.arm_facts import summary
 from poco.hw.franka import FrankaArm, mode_number, tick_of
 from poco.runtime.memory_group import memory_limit
 from poco.runtime.run_options import RunOptions
@@ -91,16 +92,17 @@ def run(arm: FrankaArm, servo: Servo, memory: RunMemory) -> None:
 
 
 def prepare(arm: FrankaArm, *, recover: bool) -> list[str]:
-    """Connect, check and configure the arm, then ask for real-time rights; returns what could not be had."""
+    """Connect, check, configure and try the arm, then ask for real-time rights; returns what could not be had."""
     robot = arm.settings
     arm.connect()
     arm.check_ready(recover)
     arm.configure()
+    warnings = arm.hold_on_trial() if robot.kind == "franka" else []
     setup = realtime_setup(robot.realtime.priority, robot.realtime.cpu)
     missing = [f"{what}: {reason}" for what, ok, reason in setup if not ok]
     if missing and robot.realtime.required:
         raise RealtimeError(f"real-time rights are required and missing ({'; '.join(missing)})")
-    return missing
+    return warnings + missing
 
 
 def spare_from_oom_killer() -> list[str]:
@@ -134,7 +136,9 @@ def main() -> None:
         law = servo_law(settings.robot.control, settings.robot.impedance)
         servo = Servo(memory.native, options.step_limits(), SUPERVISOR_TIMEOUT_S, settings.servo.orphan_hold_s, law)
         missing = prepare(arm, recover=options.recover) + spare_from_oom_killer() + look_for_memory_limit()
-        print("ready " + "; ".join(missing), flush=True)
+        facts = arm.facts()
+        (Path(options.folder) / "arm.json").write_bytes(msgspec.json.format(msgspec.json.encode(facts)))
+        print(f"ready {summary(facts)}|{'; '.join(missing)}", flush=True)
         word, _, silence_s = sys.stdin.readline().partition(" ")
         if word != "go":
             return

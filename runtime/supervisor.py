@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poco.clock import monotonic_ns
-from poco.errors import ArmError, FaultError, PocoError, UsageError
+from poco.errors import ArmError, PocoError, UsageError
 from poco.frames import FrameRing, ring_name
 from poco.hw.task_driver import EMULATOR
 from poco.hw.task_signals import EmulatorSignals
@@ -25,6 +25,7 @@ from poco.runtime.events import noted
 from poco.runtime.eyes import cameras_of
 from poco.runtime.policy_watch import STALL_S, START_LIMIT_S, PolicyWatch
 from poco.runtime.recorder import TickRecorder
+from poco.runtime.recoveries import Recoveries
 from poco.runtime.run_folder import Dilation, Event, Fault, Hold, Recovery, Reflex, RunFolder, SupervisorStall
 from poco.runtime.run_options import RunOptions
 from poco.runtime.status import Status
@@ -37,9 +38,6 @@ BEAT_S = 0.02
 STOP_LIMIT_S = 15.0
 SETTLE_S = 1.0
 LINK_END_LIMIT_S = 5.0
-RECOVERY_DELAY_S = 0.5
-RECOVERY_RETRY_S = 5.0
-MAX_RECOVERIES = 5
 DILATION_S = 1.0
 DILATION_REPLY_S = 0.5
 INTERRUPTED_EXIT = 130
@@ -66,7 +64,8 @@ class Supervisor:
         self._in_motion = False
         self._failure: PocoError | None = None
         self._looked_ns, self._stood_still_s, self._ticks_dropped = 0, 0.0, 0
-        self._fault_seen_s, self._recover_at_s, self._recoveries = 0.0, 0.0, 0
+        self._recoveries = Recoveries(options.settings.robot)
+        self._reflex_errors: frozenset[str] = frozenset()
         self._next_dilation_s = 0.0
         self._emulator: EmulatorSignals | None = None
         self._companions: list[Companion] = []
@@ -112,7 +111,10 @@ class Supervisor:
         servo = self._start("servo", module="polymetis.bridge" if self._behind_polymetis else "")
         silence_s = self.options.settings.servo.policy_silence_s
         policy = PolicyWatch(self._start, self.folder, self.memory, self.status, silence_s)
-        self.status.realtime(servo.wait_for("ready", START_LIMIT_S, self._beat_or_leave))
+        *carried, missing = servo.wait_for("ready", START_LIMIT_S, self._beat_or_leave).split("|", 1)
+        for text in carried:
+            self.status.note(text)
+        self.status.realtime(missing)
         if computed_by := policy.child.wait_for("ready", START_LIMIT_S, self._beat_or_leave):
             self.status.note(f"the policy is computed by {computed_by}")
         if self.options.settings.task.sensors.startswith(EMULATOR):
@@ -213,20 +215,13 @@ class Supervisor:
             raise self._abandoned() if self._servo.process.returncode == 0 else self._servo.error()
         state = self.memory.read_state()
         if state is None or int(state["fault"]) == 0:
-            self._fault_seen_s, self._recoveries = 0.0, 0
+            self._recoveries.well()
+            self._reflex_errors = frozenset()
             return
-        now_s = time.monotonic()
-        if self._fault_seen_s == 0.0:
-            self._fault_seen_s, self._recover_at_s = now_s, now_s + RECOVERY_DELAY_S
-            trouble = int(state["fault"])
-            self.folder.append_event(Fault(tick=int(state["tick"]), code=trouble, text=describe(trouble)))
-            if not self.options.settings.robot.automatic_recovery or trouble == BY_NAME["user_stopped"].code:
-                raise FaultError(f"the run ends with a latched fault: {describe(trouble)}")
-        elif now_s > self._recover_at_s:
-            if self._recoveries >= MAX_RECOVERIES:
-                raise FaultError(f"{MAX_RECOVERIES} recoveries did not help: {describe(int(state['fault']))}")
-            self._recoveries += 1
-            self._recover_at_s = now_s + RECOVERY_RETRY_S
+        trouble = TROUBLES[int(state["fault"])]
+        if not self._recoveries.noticed:
+            self.folder.append_event(Fault(tick=int(state["tick"]), code=trouble.code, text=describe(trouble.code)))
+        if self._recoveries.due(trouble, self._reflex_errors, time.monotonic()):
             self.memory.recover()
             self.folder.append_event(Recovery(tick=int(state["tick"]), automatic=True))
 
@@ -269,6 +264,7 @@ class Supervisor:
             if line.startswith("stopped"):
                 self.status.note(line)
                 if errors := re.findall(r'"([a-z_]+)"', line):
+                    self._reflex_errors = frozenset(errors)
                     self.folder.append_event(Reflex(tick=int(self.memory.control()["tick"]), errors=errors))
 
     def _log_holds(self, ticks: npt.NDArray[np.void]) -> None:

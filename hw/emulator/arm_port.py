@@ -50,8 +50,16 @@ def listen(host: str, port: int) -> socket.socket:
 class ArmPort:
     """Sockets of the arm and the framing on them; what requests mean is decided by `Requests`."""
 
-    def __init__(self, host: str, robot: EmulatedRobot, requests: Requests, adversary: Adversary) -> None:
-        """Listen on `host`; raises AddressError."""
+    def __init__(
+        self,
+        host: str,
+        robot: EmulatedRobot,
+        requests: Requests,
+        adversary: Adversary,
+        protocol: int = PROTOCOL_VERSION,
+    ) -> None:
+        """Listen on `host`; with another `protocol` than ours it is what every client is told. Raises AddressError."""
+        self._protocol = protocol
         self._robot = robot
         self._requests = requests
         self._adversary = adversary
@@ -160,9 +168,9 @@ class ArmPort:
         dtype = PAYLOADS[command]
         payload = np.frombuffer(body, dtype)[0] if body else np.zeros((), dtype)
         if command is Command.CONNECT:
-            compatible = int(payload["version"]) == PROTOCOL_VERSION
+            compatible = int(payload["version"]) == self._protocol == PROTOCOL_VERSION
             status = ConnectStatus.SUCCESS if compatible else ConnectStatus.INCOMPATIBLE_VERSION
-            answer = np.array((status, PROTOCOL_VERSION), CONNECT_RESPONSE).tobytes()
+            answer = np.array((status, self._protocol), CONNECT_RESPONSE).tobytes()
             self.send([response(command, command_id, answer)])
             if compatible:
                 self._state_address = (self._client_host, int(payload["udp_port"]))

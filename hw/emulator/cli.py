@@ -20,6 +20,7 @@ from ..fault_script import read_fault_script
 from .arm import SimulatedArm
 from .model import fr3_mjcf
 from .pacing import Pacing
+from .protocol import PROTOCOL_VERSION
 from .server import EmulatorServer
 from .task_port import Task
 from .tasks.cube import CubePlacing
@@ -59,6 +60,9 @@ class Options:
     """Where the hole is until the first `place`."""
     recovery_delay_s: float = 0.5
     """How long automatic error recovery takes in robot time (0.4 to 3 s on the arm)."""
+    protocol: int = PROTOCOL_VERSION
+    """What the arm says it speaks. With any other number than 10 it refuses every client, as a Panda (5) or an FR3 of an
+    older system (6 to 9) does."""
     faults: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Script of faults that the arm suffers from its first motion on (docs/faults.md)."""
     exit_with_parent: Annotated[int | None, tyro.conf.arg(metavar="PID")] = None
@@ -91,7 +95,8 @@ def _server(options: Options, arm: SimulatedArm, task: Task | None) -> Server:
     faults = read_fault_script(options.faults) if options.faults else None
     recovery_delay_ticks = round(options.recovery_delay_s * TICKS_PER_SECOND)
     if options.interface == "franka":
-        return EmulatorServer(options.host, arm, Pacing(options.pacing), task, recovery_delay_ticks, faults)
+        pacing = Pacing(options.pacing)
+        return EmulatorServer(options.host, arm, pacing, task, recovery_delay_ticks, faults, options.protocol)
     if options.pacing == "strict":
         raise UsageError(
             "--pacing strict is for --interface franka: a Polymetis server never waits for its client anyway"
@@ -132,6 +137,8 @@ def serve(options: Options) -> None:
             f"--recovery-delay-s is {options.recovery_delay_s} s, must lie in 0 to {RECOVERY_DELAY_MAX_S:g} s: "
             "the arm takes 0.4 to 3 s"
         )
+    if not 1 <= options.protocol <= 65_535:
+        raise UsageError(f"--protocol is {options.protocol}, must lie in 1 to 65535: 10 is what pylibfranka speaks")
     if options.seed < 0:
         raise UsageError(f"--seed is {options.seed}, must be 0 or more")
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -27,6 +27,7 @@ from .faults import Adversary
 from .gripper import EmulatedGripper
 from .gripper_port import GripperPort
 from .pacing import Pacer, Pacing
+from .protocol import PROTOCOL_VERSION
 from .requests import Requests
 from .robot import EmulatedRobot
 from .state_datagram import StateDatagram
@@ -53,8 +54,11 @@ class EmulatorServer:
         task: Task | None = None,
         recovery_delay_ticks: int = 500,
         faults: FaultScript | None = None,
+        protocol: int = PROTOCOL_VERSION,
     ) -> None:
-        """Listen on `host` and hold `arm` where it is; `faults` begin with its first motion. Raises AddressError."""
+        """Listen on `host` and hold `arm` where it is; `faults` begin with its first motion, clients of another protocol than
+        ours or of another `protocol` are refused. Raises AddressError.
+        """
         self._robot = EmulatedRobot(
             arm,
             recovery_delay_ticks,
@@ -66,7 +70,7 @@ class EmulatorServer:
         self._adversary = Adversary(self._robot, host)
         if faults is not None:
             self._adversary.follow(faults.faults, faults.seed, from_motion=True)
-        self._arm_port = ArmPort(host, self._robot, self._requests, self._adversary)
+        self._arm_port = ArmPort(host, self._robot, self._requests, self._adversary, protocol)
         self._desk = TaskDesk(task, pacing)
         self._task_port = TaskPort(host, self._answer, self._desk.left)
         fingers = None if task is None else task.fingers

@@ -58,11 +58,20 @@ class ImpedanceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
                 )
 
 
+class RetrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How often in `window_s` the arm may recover by itself from lost communication or a discontinuity; `count` 0: never."""
+
+    count: Annotated[int, msgspec.Meta(ge=0, le=100)]
+    window_s: Positive
+
+
 class RobotSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The arm: address, stiffness, collision thresholds, load and what the servo may do on its own.
 
     `control` says what moves it: `position`, set-points for the arm's own joint impedance of `joint_impedance_nm_rad`, or torques
     of the servo's law, `joint_impedance` or `cartesian_impedance`, with the gains of `impedance`. What is planned is the same.
+    `end_effector_kg` is held against what the arm says it carries at the flange, null for nothing. `self_test_ticks` states are
+    looked at before the motion, and on an arm that was not started for the run it is held as long on trial.
     """
 
     kind: Literal["sim", "franka", "polymetis"]
@@ -73,9 +82,12 @@ class RobotSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     joint_impedance_nm_rad: Joints
     collision_torque_nm: Joints
     collision_force_n: Wrench
+    end_effector_kg: Positive | None
     load: LoadSettings
+    self_test_ticks: Annotated[int, msgspec.Meta(ge=100, le=60_000)]
     realtime: RealtimeSettings
     automatic_recovery: bool
+    retries: RetrySettings
     start_margin_rad: Positive
 
 

@@ -5,6 +5,7 @@ Examples:
   poco-export wrap act.onnx --spec configs/peg_in_hole_specification.yaml --out artifacts/act
   poco-export wrap diffusion.onnx --spec my_arm.yaml --out artifacts/diffusion --observation obs --noise sample
   poco-export vla smolvla_finetuned --specification my_arm.yaml --tokenizer SmolVLM2 --vlm SmolVLM2 --out artifacts/smolvla
+  poco-export learned runs/smolvla_online --base artifacts/smolvla --out artifacts/smolvla_2
   poco-export engine artifacts/tiny_smolvla --backend tensorrt-rtx
 """
 
@@ -111,6 +112,24 @@ def vla(
     _announce(artifact, f"largest difference from LeRobot {error:.1e} of the range of the actions")
 
 
+def learned(checkpoint: Annotated[Path, tyro.conf.Positional], base: Path, out: Path) -> None:
+    """Export what a learner made of the expert of a VLA, on the graphs of the artifact that it came from; takes seconds.
+
+    Args:
+        checkpoint: Folder of the checkpoint, as `poco-learner adopt`, `clone` or `train` makes it.
+        base: Folder of the artifact that `poco-export vla` made of the LeRobot checkpoint that was adopted.
+        out: Folder to write the artifact to; an artifact there is replaced.
+    """
+    from poco.export.vla.learned import export_learned
+
+    artifact = export_learned(checkpoint, base, out)
+    error, generation = artifact.manifest.metrics["parity_error"], artifact.manifest.generation
+    _announce(
+        artifact,
+        f"generation {generation}, largest difference from the learner {error:.1e} of the range of the actions",
+    )
+
+
 def engine(
     artifact: Annotated[Path, tyro.conf.Positional],
     backend: Literal["tensorrt", "tensorrt-rtx"] = "tensorrt-rtx",
@@ -145,7 +164,13 @@ def _announce(artifact: Artifact, remark: str) -> None:
 
 def main() -> None:
     """Run `poco-export`."""
-    commands: dict[str, Callable[..., None]] = {"policy": policy, "wrap": wrap, "vla": vla, "engine": engine}
+    commands: dict[str, Callable[..., None]] = {
+        "policy": policy,
+        "wrap": wrap,
+        "vla": vla,
+        "learned": learned,
+        "engine": engine,
+    }
     guard(lambda: run_command(commands, "poco-export", __doc__))
 
 

@@ -1,0 +1,131 @@
+"""What a learner made of an expert, on the graphs that its policy was exported with: the next generation of that artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from safetensors.numpy import save
+
+from poco.artifact import Artifact, Tensors, read_artifact, sha256, write_artifact
+from poco.errors import ArtifactError
+from poco.export.parity import SEED
+from poco.export.vla.cases import Inputs, Raw, inputs_of
+from poco.export.vla.check import TOLERANCES, GraphPolicy
+from poco.export.vla.package import check_out
+from poco.learner.checkpoint import read_checkpoint
+from poco.learner.vla.policy import VlaPolicy
+from poco.learner.vla.tokens import read_tokenizer
+from poco.vla import CHUNK, Vla
+from poco.vla_numbers import actions, normalise, padded, physical_state
+
+CASES = 4
+
+
+def export_learned(checkpoint: Path, base: Path, out: Path) -> Artifact:
+    """Write the expert of our `checkpoint` with graphs, prefix and rules of the artifact `base` to the folder `out`; return it.
+
+    Its generation is the one after the base's. Raises ArtifactError or UsageError, before anything is written, for an expert of
+    another policy and where the graphs do not give what the learner's policy gives.
+    """
+    loaded, artifact = read_checkpoint(checkpoint), read_artifact(base)
+    policy, vla = loaded.policy, artifact.manifest.vla
+    if not isinstance(policy, VlaPolicy) or vla is None:
+        odd = f"artifact {base}" if vla is None else f"checkpoint {checkpoint}"
+        raise ArtifactError(f"{odd} is no vision-language-action policy: export it with `poco-export policy`")
+    if loaded.specification != artifact.specification:
+        raise ArtifactError(
+            f"checkpoint {checkpoint} was trained under another specification than {base} was exported with: export its LeRobot "
+            "checkpoint with `poco-export vla` and that specification"
+        )
+    check_out(out)
+    expert: Tensors = {name: tensor.numpy(force=True) for name, tensor in policy.state_dict().items()}
+    trained = artifact.tensors | _converted(expert, artifact)
+    graphs = GraphPolicy(artifact.manifest.graphs, artifact.graphs, trained, vla)
+    error = _difference(policy, graphs, artifact, vla)
+    golden = artifact.golden | _golden(graphs, artifact, vla)
+    return _write(artifact, trained, golden, {**loaded.metrics, "parity_error": error}, out)
+
+
+def _converted(expert: Tensors, artifact: Artifact) -> Tensors:
+    """Return the tensors of `expert` in the precision of the artifact; raises ArtifactError if they are not among its tensors."""
+    ours = artifact.tensors
+    odd = sorted(name for name, one in expert.items() if name not in ours or ours[name].shape != one.shape)
+    if odd:
+        raise ArtifactError(
+            f"artifact {artifact.path} lacks {len(odd)} of the {len(expert)} tensors that were trained, {odd[0]} for example: "
+            "give the artifact that was exported from the same LeRobot checkpoint"
+        )
+    return {name: one.astype(ours[name].dtype) for name, one in expert.items()}
+
+
+def _difference(policy: VlaPolicy, graphs: GraphPolicy, artifact: Artifact, vla: Vla) -> float:
+    """Return how far the graphs' actions are from the learner's, in action units, seeing nothing; raises ArtifactError."""
+    told, network = artifact.specification, policy.network
+    tokenizer, draw = read_tokenizer(Path(network.tokenizer)), np.random.default_rng(SEED)
+    shape = (len(vla.cameras), 3, vla.cameras[0].height, vla.cameras[0].width)
+    images, nothing = np.zeros(shape, np.uint8), np.zeros(len(vla.cameras), np.bool_)
+    error = 0.0
+    for _ in range(CASES):
+        observation = draw.uniform(-1, 1, told.observation_size).astype(np.float32)
+        noise = draw.standard_normal(policy.noise_shape, np.float32)
+        given = inputs_of(Raw(observation, images, nothing, network.task, noise), vla, told, tokenizer)
+        found = actions(vla, told, graphs.steps(given), given.state)
+        with torch.inference_mode():
+            expected = policy(torch.from_numpy(observation)[None], torch.from_numpy(noise)[None])[0].numpy()
+        error = max(error, float(np.max(np.abs(found - expected))))
+    if not error <= 2 * TOLERANCES[vla.precision]:
+        raise ArtifactError(
+            f"the graphs of {artifact.path} with the trained expert differ from the learner's policy by {error / 2:.1e} of the "
+            "range of the actions: it was trained beside another prefix, give the artifact of the checkpoint that was adopted"
+        )
+    return error / 2
+
+
+def _golden(graphs: GraphPolicy, artifact: Artifact, vla: Vla) -> Tensors:
+    """Return the samples [N, T, W] and chunks [N, T, A] of the golden cases under the new expert."""
+    golden, told = artifact.golden, artifact.specification
+    in_one = any(graph.name == CHUNK for graph in artifact.manifest.graphs)
+    samples, chunks = [], []
+    for case in range(len(golden["observation"])):
+        state = physical_state(told, golden["observation"][case].astype(np.float32))
+        there = golden["image_mask"][case]
+        pixels = golden["images"][case].astype(np.float32) / np.float32(255.0) * np.float32(2.0) - np.float32(1.0)
+        pixels[~there] = -1.0
+        arrays = {
+            "pixels": pixels,
+            "image_mask": there,
+            "tokens": golden["tokens"][case][None],
+            "token_mask": golden["token_mask"][case][None],
+            "state": padded(normalise(vla.state, state), vla.width),
+            "noise": golden["noise"][case][None],
+        }
+        given = Inputs(arrays, state)
+        samples.append(graphs.chunk(given) if in_one else graphs.steps(given))
+        chunks.append(actions(vla, told, samples[-1], state))
+    return {"sample": np.stack(samples), "chunk": np.stack(chunks)}
+
+
+def _write(artifact: Artifact, trained: Tensors, golden: Tensors, metrics: dict[str, float], out: Path) -> Artifact:
+    manifest, payloads = artifact.manifest, {"trained": save(trained), "golden": save(golden)}
+    tensors = tuple(
+        msgspec.structs.replace(item, sha256=sha256(payloads[item.role])) if item.role in payloads else item
+        for item in manifest.tensors
+    )
+    kept = {graph.file: artifact.graphs[graph.name] for graph in manifest.graphs}
+    assert manifest.vla is not None
+    kept[manifest.vla.prompt.tokenizer] = artifact.tokenizer
+    made = msgspec.structs.replace(
+        manifest,
+        tensors=tensors,
+        generation=manifest.generation + 1,
+        parent=manifest.generation,
+        expires_unix_s=None,
+        metrics=metrics,
+    )
+    write_artifact(
+        out, made, kept | {item.file: payloads[item.role] for item in manifest.tensors if item.role in payloads}
+    )
+    return read_artifact(out)

@@ -46,7 +46,7 @@ def flow_policy(policy: TrainedPolicy) -> FlowPolicy:
     if isinstance(policy, FlowPolicy):
         return policy
     raise ArtifactError(
-        "it is the expert of a vision-language-action policy, no flow policy: export the LeRobot checkpoint with `poco-export vla`"
+        "it is the expert of a vision-language-action policy, no flow policy: export it with `poco-export learned`"
     )
 
 

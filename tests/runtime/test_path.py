@@ -172,13 +172,19 @@ def test_franka_is_sim(long_run: Run, emulator: str, tmp_path: Path) -> None:
 
 
 def assert_same_commands(short: Run, long: Run) -> None:
-    """All ticks of `short` up to the end of its last episode are those of `long`."""
+    """All commands of `short` up to the end of its last episode are those of `long`, tick by tick from the first of the motion.
+
+    Bit for bit; where the arm is may differ by rounding, because `--robot franka` holds it on trial before.
+    """
     last_tick = [event.tick for event in short.folder.events() if isinstance(event, EpisodeEnded)][REPEATED - 1]
     mine, other = (item.folder.ticks() for item in (short, long))
     count = int(np.searchsorted(mine["state"]["tick"], last_tick))
     assert count > REPEATED * 2 * TICKS_PER_SECOND
-    for group, name in (("state", "tick"), ("state", "q"), ("command", "q"), ("command", "chunk_id")):
-        assert mine[group][name][:count].tobytes() == other[group][name][:count].tobytes(), f"{group} {name}"
+    for name in ("q", "chunk_id"):
+        assert mine["command"][name][:count].tobytes() == other["command"][name][:count].tobytes(), name
+    ticks = [each["state"]["tick"][:count] for each in (mine, other)]
+    np.testing.assert_array_equal(ticks[0] - ticks[0][0], ticks[1] - ticks[1][0])
+    np.testing.assert_allclose(mine["state"]["q"][:count], other["state"]["q"][:count], atol=1e-12, rtol=0.0)
 
 
 def run_environment(episodes: int) -> list[tuple[str, list[Step]]]:

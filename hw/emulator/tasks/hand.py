@@ -8,14 +8,12 @@ import numpy.typing as npt
 from poco.gripping import GripperWill, Order, Timetable
 from poco.settings import GripperSettings
 
+from ...franka_gripper import ANY_WIDTH_M
 from ..fingers import WIDTH_MAX_M, SimulatedFingers
 from ..gripper import EmulatedGripper
 from ..gripper_protocol import PAYLOADS, GripperCommand, GripperStatus
 
 Record = npt.NDArray[np.void]
-
-ANY_WIDTH_M = 0.2
-"""Tolerance of a grasp that takes whatever is there."""
 
 
 class TaskHand:

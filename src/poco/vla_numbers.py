@@ -87,7 +87,8 @@ def step_size(schedule: Schedule) -> float:
 def actions(vla: Vla, specification: Specification, sample: Floats, state: Floats) -> Floats:
     """Return the chunk [chunk_steps, action_size] in action units of the model's finished `sample` [T, width].
 
-    `state` [S] is the physical state of the observation that the sample was made from. Not finite stays not finite.
+    `state` [S] is the physical state of the observation that the sample was made from. What is not finite becomes NaN, where
+    an infinity clipped to a bound would pass for an action.
     """
     rows = slice(vla.first_action, vla.first_action + specification.chunk_steps)
     physical = unnormalise(vla.action, sample[rows, : vla.action.size])
@@ -96,4 +97,5 @@ def actions(vla: Vla, specification: Specification, sample: Floats, state: Float
         physical = physical.copy()
         physical[:, relative] += state[: relative.size][relative[: state.size]]
     chunk: Floats = scale(specification.action, physical).astype(np.float32)
+    chunk[~np.isfinite(physical)] = np.nan
     return chunk

@@ -14,6 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import toy_vla
+from poco import vla_numbers
 from poco.artifact import Artifact
 from poco.errors import ArtifactError, UsageError
 from poco.runtime.prompt import Prompts, check_task
@@ -245,6 +246,11 @@ def test_nothing_raises_for_values_that_are_not_finite(artifacts: dict[PolicyTyp
         sound = session.run(OBSERVATION, noise_of(toy), FRAMES)
         session.run(np.full_like(OBSERVATION, np.nan), noise_of(toy), FRAMES)
         assert not np.isfinite(session.run(OBSERVATION, np.full_like(noise_of(toy), np.nan), FRAMES)).any()
+        for endless in (np.inf, -np.inf):
+            chunk = vla_numbers.actions(
+                session._vla, toy.specification, np.full_like(noise_of(toy), endless), OBSERVATION
+            )
+            assert np.isnan(chunk).all()
         np.testing.assert_array_equal(session.run(OBSERVATION, noise_of(toy), FRAMES), sound)
     with pytest.raises(ValueError, match="1 frames are given"):
         session.run(OBSERVATION, noise_of(toy), FRAMES[:1])

@@ -1,4 +1,4 @@
-"""The command of `poco-learner` that makes a policy of another library one that it can clone, train, evaluate and serve."""
+"""The command of `poco-learner` that makes a policy of another library one that it can clone, train and evaluate."""
 
 from __future__ import annotations
 

@@ -66,8 +66,10 @@ demo-learn-start: $(VENV)/learner.stamp ## make again what demo-learn begins wit
 	mkdir -p $(START)/run/states
 	cp "$$(ls $(START_RUNS)/warm/states/*.safetensors | tail -n 1)" $(START)/run/states/
 
-test: check ## install everything, then format, lint, types and tests
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile
+test: check ## install everything, then format, lint, types and tests; what fails beside others is repeated alone
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile || \
+		{ [ $$? -eq 1 ] && echo "repeating alone what failed beside others" && \
+		$(BIN)/pytest --last-failed --last-failed-no-failures none; }
 
 check: $(VENV)/test.stamp ## format, lint and types only
 	$(BIN)/ruff check .

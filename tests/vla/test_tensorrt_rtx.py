@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tensorrt_rtx_bindings as tensorrt
 
-from vla.conftest import KINDS, Artifacts
+from poco.artifact import Artifact
+from poco.engines.build import build_engine
+from vla.conftest import KINDS, Artifacts, Checkpoints
+from vla.tiny_artifact import export, options_of
 
-
-def build(graph: bytes, folder: Path) -> int:
-    """Return the bytes of the engine of `graph`; fails with the parser's words."""
-    logger = tensorrt.Logger(tensorrt.Logger.ERROR)
-    builder = tensorrt.Builder(logger)
-    network = builder.create_network(0)
-    parser = tensorrt.OnnxParser(network, logger)
-    file = folder / "graph.onnx"
-    file.write_bytes(graph)
-    assert parser.parse_from_file(str(file)), [str(parser.get_error(index)) for index in range(parser.num_errors)]
-    plan = builder.build_serialized_network(network, builder.create_builder_config())
-    assert plan is not None
-    return int(plan.nbytes)
+STEPS = 4
+"""So many steps in one graph in half precision: an engine of ten takes longer to build and shows no more."""
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_graph_builds(artifacts: Artifacts, kind: str, tmp_path: Path) -> None:
-    """Prefix, step and the graph of all steps become engines; the two that take weights as inputs hold none of them."""
-    artifact = artifacts(kind)
-    sizes = {name: build(graph, tmp_path) for name, graph in artifact.graphs.items()}
-    assert set(sizes) == {"prefix", "step", "chunk"}
+def check_builds(artifact: Artifact) -> None:
+    """Build prefix, step and the graph of all steps; the two that take weights as inputs hold none of them."""
+    assert set(artifact.graphs) == {"prefix", "step", "chunk"}
+    for name, graph in artifact.graphs.items():
+        engine, _ = build_engine("tensorrt-rtx", graph, name)
+        assert engine
     for name in ("step", "chunk"):
         inputs = next(graph.inputs for graph in artifact.manifest.graphs if graph.name == name)
         assert sum(item.source.startswith("tensor:") for item in inputs) == len(artifact.tensors)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_graph_builds(artifacts: Artifacts, kind: str) -> None:
+    """What is exported in single precision becomes engines, ten steps in one among them."""
+    check_builds(artifacts(kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_graph_builds_in_half_precision(checkpoints: Checkpoints, kind: str, tmp_path: Path) -> None:
+    """What is exported in half precision becomes engines."""
+    made = checkpoints(kind)
+    check_builds(export(made, replace(options_of(made, tmp_path / "half"), precision="fp16", steps=STEPS)))

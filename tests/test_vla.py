@@ -29,6 +29,7 @@ def some_vla(**changes: object) -> Vla:
     prompt = Prompt(template="task", length=8, pad_id=0, tokenizer="tokenizer.json", tokenizer_sha256="0" * 64)
     vla = Vla(
         type="smolvla",
+        frozen_sha256="0" * 64,
         prompt=prompt,
         cameras=(),
         state=rule("mean_std"),

@@ -82,6 +82,7 @@ class Toy:
         mean, deviation = draw.uniform(-0.1, 0.1, observed), draw.uniform(0.05, 0.2, observed)
         self.vla = Vla(
             type=self.kind,
+            frozen_sha256=sha256(self.weights["see"].tobytes()),
             prompt=Prompt(
                 template="task_and_state" if self.kind == "pi05" else "task",
                 length=LENGTH,

@@ -40,6 +40,11 @@ def export_learned(checkpoint: Path, base: Path, out: Path) -> Artifact:
             f"checkpoint {checkpoint} was trained under another specification than {base} was exported with: export its LeRobot "
             "checkpoint with `poco-export vla` and that specification"
         )
+    if policy.network.frozen_sha256 != vla.frozen_sha256:
+        raise ArtifactError(
+            f"checkpoint {checkpoint} was trained beside other frozen weights ({policy.network.frozen_sha256[:12]}) than {base} "
+            f"was exported with ({vla.frozen_sha256[:12]}): give the artifact of the LeRobot checkpoint that was adopted"
+        )
     check_out(out)
     expert: Tensors = {name: tensor.numpy(force=True) for name, tensor in policy.state_dict().items()}
     trained = artifact.tensors | _converted(expert, artifact)
@@ -79,7 +84,7 @@ def _difference(policy: VlaPolicy, graphs: GraphPolicy, artifact: Artifact, vla:
     if not error <= 2 * TOLERANCES[vla.precision]:
         raise ArtifactError(
             f"the graphs of {artifact.path} with the trained expert differ from the learner's policy by {error / 2:.1e} of the "
-            "range of the actions: it was trained beside another prefix, give the artifact of the checkpoint that was adopted"
+            "range of the actions: steps, prompt or statistics are not those it learned with, export that LeRobot checkpoint again"
         )
     return error / 2
 

@@ -41,10 +41,10 @@ def open_vla(network: VlaNetwork, specification: Specification) -> VlaPolicy:
     library: Any = adapter.build(checkpoint, None if network.vlm is None else Path(network.vlm))
     fill(library, checkpoint.folder / WEIGHTS)
     vla = describe(adapter, library, processing, tokenizer, specification, network.vision_positions)
-    named = msgspec.structs.replace(network, frozen_sha256=frozen_hash(library))
-    if network.frozen_sha256 not in ("", named.frozen_sha256):
+    named = msgspec.structs.replace(network, frozen_sha256=vla.frozen_sha256)
+    if network.frozen_sha256 not in ("", vla.frozen_sha256):
         raise ArtifactError(
-            f"the checkpoint {checkpoint.folder} has another frozen part ({named.frozen_sha256[:12]}) than the one that was "
+            f"the checkpoint {checkpoint.folder} has another frozen part ({vla.frozen_sha256[:12]}) than the one that was "
             f"learned on ({network.frozen_sha256[:12]}): put that one back"
         )
     return VlaPolicy(library, vla, specification, tokenizer, named)
@@ -59,7 +59,7 @@ def describe(
     asked: VisionRule,
     cameras: Mapping[str, str | None] | None = None,
 ) -> Vla:
-    """Return all that is to be known of the policy `library` beside its weights, its vision positions settled as `asked`.
+    """Return all that is to be known of the policy `library`, filled with its weights; its vision positions are settled as `asked`.
 
     `cameras` says which of the robot's cameras gives each of its images; one that is not named is never there. Raises
     UsageError for a chunk that is longer than the policy's, ArtifactError for positions that cannot be had.
@@ -71,6 +71,7 @@ def describe(
     blank = torch.zeros(1, 3, sizes.height, sizes.width)
     return Vla(
         type=adapter.type,
+        frozen_sha256=frozen_hash(library),
         prompt=tokenizer.prompt(processing.template, processing.prompt_length),
         cameras=tuple(
             VlaCamera(

@@ -131,10 +131,12 @@ class Vla(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     [T, width] are cut to the action's size and un-normalised to the physical units of the specification. `first_action` is the
     place in the model's chunk of the first action of the specification's chunk. Where `relative` is true an action is an offset
     from the state element of the same place (in physical units, of the same observation); empty for a policy without such.
-    `golden_tasks` are the tasks of the golden cases, one each.
+    `golden_tasks` are the tasks of the golden cases, one each. `frozen_sha256` names the checkpoint's tensors that do not learn:
+    an expert trained beside others does not belong here, however its tensors are named.
     """
 
     type: PolicyType
+    frozen_sha256: str
     prompt: Prompt
     cameras: tuple[VlaCamera, ...]
     state: Normalisation

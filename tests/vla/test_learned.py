@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from poco.artifact import Artifact
+from poco.artifact import MANIFEST, Artifact
 from poco.errors import ArtifactError
 from poco.export.vla.learned import export_learned
 from poco.learner.checkpoint import Checkpoint, write_checkpoint
+from poco.learner.vla.checkpoint import WEIGHTS
 from poco.learner.vla.opening import open_vla
 from poco.learner.vla.policy import VlaPolicy
 from poco.runtime.vla_session import MISSING, VlaSession
@@ -67,14 +72,42 @@ def test_the_robot_does_what_was_learned(
     assert np.abs(chunk_of(base, observation, noise) - expected).max() > 0.01
 
 
-def test_an_expert_of_another_prefix_is_refused(artifacts: Artifacts, tmp_path: Path) -> None:
-    """The same names and shapes from another checkpoint: nothing is written."""
-    made = tiny.make("pi0", tmp_path / "other", seed=7)
+def test_an_expert_learned_beside_another_vision_tower_is_refused(
+    artifacts: Artifacts, checkpoints: Checkpoints, tmp_path: Path
+) -> None:
+    """Without pictures both give the same actions, so only the hash of the frozen weights tells them apart: nothing is written."""
+    made = checkpoints("smolvla")
+    other = replace(made, checkpoint=tmp_path / "other")
+    shutil.copytree(made.checkpoint, other.checkpoint)
+    weights = load_file(other.checkpoint / WEIGHTS)
+    seeing = [name for name in weights if "vision_model" in name]
+    save_file(weights | {name: weights[name] * 1.5 for name in seeing}, other.checkpoint / WEIGHTS)
+    with tiny_sizes(other):
+        policy = open_vla(network_of(other, "smolvla"), tiny.specification())
+        write_checkpoint(tmp_path / "learned", Checkpoint(tiny.specification(), policy, {}))
+        with pytest.raises(ArtifactError, match="beside other frozen weights"):
+            export_learned(tmp_path / "learned", artifacts("smolvla").path, tmp_path / "artifact")
+    assert len(seeing) > 10
+    assert not (tmp_path / "artifact").exists()
+
+
+def test_an_artifact_that_does_not_do_what_was_learned_is_refused(
+    artifacts: Artifacts, checkpoints: Checkpoints, tmp_path: Path
+) -> None:
+    """Fewer steps from the same checkpoint, and another type of policy that names the same frozen weights: nothing is written."""
+    made = checkpoints("pi0")
     with tiny_sizes(made):
         policy = open_vla(network_of(made, "pi0"), tiny.specification())
         write_checkpoint(tmp_path / "learned", Checkpoint(tiny.specification(), policy, {}))
-        with pytest.raises(ArtifactError, match="beside another prefix"):
-            export_learned(tmp_path / "learned", artifacts("pi0").path, tmp_path / "artifact")
-        with pytest.raises(ArtifactError, match="tensors that were trained"):
-            export_learned(tmp_path / "learned", artifacts("smolvla").path, tmp_path / "artifact")
+        for kind, rule, value, sentence in (
+            ("pi0", "schedule", {"steps": 3, "start": 1.0, "end": 0.0}, "steps, prompt or statistics"),
+            ("smolvla", "frozen_sha256", policy.network.frozen_sha256, "tensors that were trained"),
+        ):
+            base = tmp_path / kind
+            shutil.copytree(artifacts(kind).path, base)
+            manifest = json.loads((base / MANIFEST).read_bytes())
+            manifest["vla"][rule] = value
+            (base / MANIFEST).write_text(json.dumps(manifest))
+            with pytest.raises(ArtifactError, match=sentence):
+                export_learned(tmp_path / "learned", base, tmp_path / "artifact")
     assert not (tmp_path / "artifact").exists()

@@ -80,6 +80,13 @@ class MotionCheck:
         far = np.abs(q - motion.q).max() > START_POSE_TOLERANCE_RAD
         return [Error.START_POSE_INVALID] if far else []
 
+    def take(self, motion: CommandedMotion, q: Floats, dq: Floats, ddq: Floats) -> list[Error]:
+        """Make `q`, `dq`, `ddq` [7] the command of this tick of `motion`, or leave it and return the limits that they break."""
+        found = self.violations(motion, q, dq, ddq)
+        if not found:
+            motion.take(q, dq, ddq)
+        return found
+
     def violations(self, motion: CommandedMotion, q: Floats, dq: Floats, ddq: Floats) -> list[Error]:
         """Return every limit that the step of `motion` to `q`, `dq`, `ddq` [7] breaks; empty if none."""
         found = []

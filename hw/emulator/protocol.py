@@ -209,15 +209,21 @@ class MoveController(IntEnum):
 
 
 class MoveGenerator(IntEnum):
-    """Motion generator asked for by Move; the state says this number + 1, or 0 when idle."""
+    """Motion generator asked for by Move; the state says this number + 1, or STATE_GENERATOR_IDLE."""
 
     JOINT_POSITION = 0
+    JOINT_VELOCITY = 1
     NONE = 4
 
 
 STATE_GENERATOR_IDLE = 0
-STATE_GENERATOR_JOINT_POSITION = 1
-STATE_GENERATOR_NONE = 5
+
+COMMAND_FIELDS = {
+    MoveGenerator.JOINT_POSITION: "q_c",
+    MoveGenerator.JOINT_VELOCITY: "dq_c",
+    MoveGenerator.NONE: "tau_J_d",
+}
+"""Field of COMMAND that a motion of each generator reads."""
 
 
 class Error(IntEnum):

@@ -31,6 +31,7 @@ CARTESIAN_IMPEDANCE_RANGE = np.array([[10.0, 3000.0]] * 3 + [[1.0, 300.0]] * 3)
 
 MOTIONS = (
     (MoveController.JOINT_IMPEDANCE, MoveGenerator.JOINT_POSITION),
+    (MoveController.JOINT_IMPEDANCE, MoveGenerator.JOINT_VELOCITY),
     (MoveController.EXTERNAL, MoveGenerator.NONE),
 )
 """Controller and generator of the motions that are emulated."""
@@ -47,7 +48,7 @@ class Requests:
         self._datagram = datagram
         self._model = fr3_urdf().encode()
         self._waiting_move: int | None = None
-        self._asked_controller = MoveController.JOINT_IMPEDANCE
+        self._asked = MOTIONS[0]
         self._running_move: int | None = None
         self._recovery: int | None = None
         self._setters: dict[Command, Callable[[Payload], bool]] = {
@@ -108,12 +109,12 @@ class Requests:
         ):
             return [_status(Command.MOVE, command_id, MoveStatus.NOT_POSSIBLE)]
         self._waiting_move = command_id
-        self._asked_controller = MoveController(mode[0])
+        self._asked = MoveController(mode[0]), MoveGenerator(mode[1])
         return self.progress()
 
     def _start(self, command_id: int) -> bytes:
         self._running_move = command_id
-        self._robot.begin_motion(self._asked_controller)
+        self._robot.begin_motion(*self._asked)
         return _status(Command.MOVE, command_id, MoveStatus.MOTION_STARTED)
 
     def _recover(self, command_id: int) -> list[bytes]:

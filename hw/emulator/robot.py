@@ -10,8 +10,9 @@ import numpy.typing as npt
 from .arm import SimulatedArm
 from .commanded_torque import CommandedTorque, measured_violations
 from .contact import ContactWatch
+from .joint_generators import JointPositions, JointVelocities, MotionGenerator
 from .motion_check import CommandedMotion, MotionCheck
-from .protocol import Error, MoveController, MoveStatus, RobotMode
+from .protocol import COMMAND_FIELDS, Error, MoveController, MoveGenerator, MoveStatus, RobotMode
 from .tool import Tool
 
 MISSED_COMMANDS_MAX = 20
@@ -56,6 +57,7 @@ class EmulatedRobot:
         self.motion = CommandedMotion(arm.q)
         self.torque = CommandedTorque()
         self.controller = MoveController.IDLE
+        self.generator: MoveGenerator | None = None
         self.mode = RobotMode.IDLE
         self.tick = 1
         self.errors = np.zeros(41, np.uint8)
@@ -64,8 +66,12 @@ class EmulatedRobot:
         self.reflexes = 0
         self.ended: MoveStatus | None = None
         self.commanded = False
-        self._check = MotionCheck()
-        self._brake_deceleration = self._check.acceleration_max
+        check = MotionCheck()
+        self._generators: dict[MoveGenerator, MotionGenerator] = {
+            MoveGenerator.JOINT_POSITION: JointPositions(self.motion, check),
+            MoveGenerator.JOINT_VELOCITY: JointVelocities(self.motion, check),
+        }
+        self._brake_deceleration = check.acceleration_max
         self._recovery_delay_ticks = recovery_delay_ticks
         self._recovered_at = 0
         self._start_grace_ticks = start_grace_ticks
@@ -106,14 +112,21 @@ class EmulatedRobot:
         """Share of the last 100 ticks with an accepted command; 0 when no motion runs."""
         return float(self._window.mean()) if self.moving else 0.0
 
-    def begin_motion(self, controller: MoveController = MoveController.JOINT_IMPEDANCE) -> None:
+    def begin_motion(
+        self,
+        controller: MoveController = MoveController.JOINT_IMPEDANCE,
+        generator: MoveGenerator = MoveGenerator.JOINT_POSITION,
+    ) -> None:
         """Enter a motion with the next state; the robot must be settled.
 
-        JOINT_IMPEDANCE takes joint positions and follows them by the arm's own law, EXTERNAL takes torques.
+        JOINT_IMPEDANCE takes what `generator` names and follows it by the arm's own law, EXTERNAL takes torques, generator NONE.
         """
         self.mode = RobotMode.MOVE
-        self.controller = controller
-        self.torque.begin()
+        self.controller, self.generator = controller, generator
+        if self.driven_by_torque:
+            self.torque.begin()
+        else:
+            self._generators[generator].begin()
         self.reflex_reason[:] = 0
         self.ended = None
         self.commanded = False
@@ -147,9 +160,9 @@ class EmulatedRobot:
 
     def receive(self, command: npt.NDArray[np.void]) -> None:
         """Take in one COMMAND record; only an answer to the newest state counts."""
-        if not self.moving or int(command["message_id"]) != self.tick:
+        if self.generator is None or int(command["message_id"]) != self.tick:
             self.counts.late += 1
-        elif not np.isfinite(command["tau_J_d" if self.driven_by_torque else "q_c"]).all():
+        elif not np.isfinite(command[COMMAND_FIELDS[self.generator]]).all():
             self.counts.invalid += 1
         else:
             self._pending = command
@@ -191,6 +204,16 @@ class EmulatedRobot:
             self._miss()
         return command
 
+    def _took(self) -> None:
+        self.commanded = True
+        self._missed_in_row = 0
+        self.counts.taken += 1
+
+    @property
+    def _streaming(self) -> MotionGenerator:
+        assert self.generator is not None
+        return self._generators[self.generator]
+
     def _follow_torque(self) -> None:
         """Take the next torque, or keep the last one where it is lost; an arm whose motion ends here brakes by its own law."""
         command = self._next_command()
@@ -200,9 +223,7 @@ class EmulatedRobot:
         if violations:
             self._reflex(violations)
         elif command is not None:
-            self.commanded = True
-            self._missed_in_row = 0
-            self.counts.taken += 1
+            self._took()
             self.torque.take(command["tau_J_d"])
             if command["torque_command_finished"]:
                 self._end(MoveStatus.SUCCESS)
@@ -210,25 +231,18 @@ class EmulatedRobot:
             self.motion.brake(self._brake_deceleration)
 
     def _follow(self) -> None:
+        """Follow the next command, or extrapolate where it is lost; an arm that refuses it brakes instead."""
         command = self._next_command()
         if command is None:
             if not self.moving:
                 self.motion.brake(self._brake_deceleration)
-            return
-        q = command["q_c"]
-        dq, ddq = self.motion.differentiate(q)
-        violations = [] if self.commanded else self._check.start_violations(self.motion, q)
-        violations = violations or self._check.violations(self.motion, q, dq, ddq)
-        if violations:
+        elif violations := self._streaming.follow(command, first=not self.commanded):
             self._reflex(violations)
             self.motion.brake(self._brake_deceleration)
-            return
-        self.commanded = True
-        self._missed_in_row = 0
-        self.counts.taken += 1
-        self.motion.take(q, dq, ddq)
-        if command["motion_generation_finished"]:
-            self._end(MoveStatus.SUCCESS)
+        else:
+            self._took()
+            if command["motion_generation_finished"]:
+                self._end(MoveStatus.SUCCESS)
 
     def _miss(self) -> None:
         if not self.commanded and self.tick - self._started_at < self._start_grace_ticks:
@@ -238,7 +252,7 @@ class EmulatedRobot:
         if self._missed_in_row >= MISSED_COMMANDS_MAX:
             self._reflex([Error.COMMUNICATION_CONSTRAINTS])
         elif not self.driven_by_torque:
-            self.motion.extrapolate()
+            self._streaming.extrapolate()
 
     def _reflex(self, errors: Sequence[Error]) -> None:
         for error in errors:
@@ -249,6 +263,6 @@ class EmulatedRobot:
 
     def _end(self, status: MoveStatus) -> None:
         self.mode = RobotMode.IDLE
-        self.controller = MoveController.IDLE
+        self.controller, self.generator = MoveController.IDLE, None
         self.ended = status
         self._pending = None

@@ -10,22 +10,11 @@ from poco.clock import TICKS_PER_SECOND
 from poco.limits import JOINTS
 
 from .arm import site_pose
-from .protocol import (
-    STATE,
-    STATE_GENERATOR_IDLE,
-    STATE_GENERATOR_JOINT_POSITION,
-    STATE_GENERATOR_NONE,
-    MoveController,
-)
+from .protocol import STATE, STATE_GENERATOR_IDLE
 from .robot import EmulatedRobot
 
 Floats = npt.NDArray[np.float64]
 
-GENERATORS = {
-    MoveController.IDLE: STATE_GENERATOR_IDLE,
-    MoveController.JOINT_IMPEDANCE: STATE_GENERATOR_JOINT_POSITION,
-    MoveController.EXTERNAL: STATE_GENERATOR_NONE,
-}
 GRAVITY_M_S2 = (0.0, 0.0, -9.81)
 
 
@@ -85,7 +74,7 @@ class StateDatagram:
         field["O_T_EE"][:] = robot.tool.O_T_EE.ravel(order="F")
         field["elbow"][:] = arm.q[2], -1.0 if arm.q[3] < 0 else 1.0
         self._update_desired(motion.q, motion.dq)
-        field["motion_generator_mode"][:] = GENERATORS[robot.controller]
+        field["motion_generator_mode"][:] = STATE_GENERATOR_IDLE if robot.generator is None else robot.generator + 1
         field["controller_mode"][:] = robot.controller
         field["robot_mode"][:] = robot.mode
         field["errors"][:] = robot.errors

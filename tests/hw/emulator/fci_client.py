@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterable
 
@@ -52,6 +53,23 @@ def finish(control: pylibfranka.ActiveControlBase) -> None:
     command = pylibfranka.JointPositions(list(state.q_d))
     command.motion_finished = True
     control.writeOnce(command)
+
+
+def errors_of(motion: Callable[[], object]) -> list[str]:
+    """Run `motion`, which the arm must abort by a reflex, and return the vendor's names of its errors."""
+    try:
+        motion()
+    except pylibfranka.ControlException as error:
+        return re.findall(r'"(\w+)"', str(error))
+    raise AssertionError("the motion was not aborted")
+
+
+def recover(robot: pylibfranka.Robot) -> None:
+    """Recover from a reflex and wait until the states say so too."""
+    robot.automatic_error_recovery()
+    while (state := robot.read_once()).robot_mode != pylibfranka.RobotMode.Idle:
+        pass
+    assert not state.current_errors
 
 
 def integrated(jerk_rad_s3: Iterable[float]) -> Floats:

@@ -15,7 +15,7 @@ from poco.arm_settings import ImpedanceSettings
 from poco.clock import TICKS_PER_SECOND
 from poco.hw.emulator.arm import SimulatedArm
 from poco.hw.emulator.model import ROTOR_INERTIA_KG_M2, fr3_mjcf
-from poco.hw.emulator.protocol import COMMAND, MoveController
+from poco.hw.emulator.protocol import COMMAND, MoveController, MoveGenerator
 from poco.hw.emulator.robot import EmulatedRobot
 from poco.limits import TORQUE_MAX_NM
 from poco.settings import read_settings
@@ -74,7 +74,7 @@ class TorqueArm:
         """Begin a motion by torque, after an end of the last one."""
         while not self.robot.settled:
             self.robot.advance()
-        self.robot.begin_motion(MoveController.EXTERNAL)
+        self.robot.begin_motion(MoveController.EXTERNAL, MoveGenerator.NONE)
         self.servo.reanchor()
         self._last = np.zeros(7)
         self.robot.advance()

@@ -165,6 +165,11 @@ class Swap:
         if self.driver is self.candidate and self._probation.served:
             self._promote()
 
+    def broken(self, reason: str) -> None:
+        """Reject the candidate, which could not be run in shadow."""
+        assert self.candidate is not None
+        self._reject(reason)
+
     def unusable(self, reason: str) -> bool:
         """Take the arm away from a candidate whose chunk cannot be used; False if it is the active one that drives."""
         if self.driver is self.active:

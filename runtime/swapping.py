@@ -78,12 +78,10 @@ class SwappingActor(Actor):
         return self.swap.speed
 
     def choose(self, moment: Moment) -> Actions:
-        """Look for what is new, then run the graph on the observation."""
+        """Look for what is new, then run the graph on the observation; raises only what the active generation's graph raises."""
         self._turn(resting=moment.chunk == 0)
         self._moment = moment
-        self._actions = self._run(moment)
-        if not np.isfinite(self._actions).all() and self.swap.unusable("not finite: its chunk cannot be used"):
-            self._actions = self._run(moment)
+        self._actions = self._chosen(moment)
         return self._actions
 
     def meanwhile(self, rehearse: Rehearse, live: Plan) -> None:
@@ -97,11 +95,28 @@ class SwappingActor(Actor):
         driver = self.swap.driver.bound
         self._use(candidate.bound)
         before_s = time.monotonic()
-        actions = self._run(self._moment)
-        seconds = time.monotonic() - before_s
-        self._use(driver)
+        try:
+            actions = self._run(self._moment)
+        except Exception as error:  # libraries raise what they like
+            self.swap.broken(_failure(error))
+            return
+        finally:
+            seconds = time.monotonic() - before_s
+            self._use(driver)
         stretched = rehearse(actions).stretched
         self.swap.shadowed(actions, self._actions, seconds, stretched=stretched, live_stretched=live.stretched)
+
+    def _chosen(self, moment: Moment) -> Actions:
+        """Return what the driver chooses; where a candidate on probation cannot, the active generation takes the arm back."""
+        try:
+            actions = self._run(moment)
+        except Exception as error:  # libraries raise what they like
+            if not self.swap.unusable(_failure(error)):
+                raise
+        else:
+            if np.isfinite(actions).all() or not self.swap.unusable("not finite: its chunk cannot be used"):
+                return actions
+        return self._run(moment)
 
     def _run(self, moment: Moment) -> Actions:
         noise = self._noise.sample(moment.episode, moment.chunk, self._session.noise_shape)
@@ -119,7 +134,7 @@ class SwappingActor(Actor):
             return
         try:
             slot = self._load(folder, resting)
-        except (ArtifactError, OSError) as error:
+        except Exception as error:  # libraries raise what they like
             self._store.trying(folder)
             self._tell(Moved(int(folder.name[:6]), SlotState.VERIFIED, SlotState.REJECTED, f"not loaded: {error}"))
             return
@@ -165,6 +180,11 @@ class SwappingActor(Actor):
     def episode(self, success: bool, fault: bool) -> None:
         """Take in how the episode ended."""
         self.swap.episode(success, fault)
+
+
+def _failure(error: Exception) -> str:
+    """Return in one line why a generation could not be run."""
+    return f"failed: {' '.join(str(error).split())[:200] or type(error).__name__}"
 
 
 def _runs_alike(one: Manifest, other: Manifest) -> bool:

@@ -1,0 +1,112 @@
+"""A candidate whose graph fails while it runs is rejected with the reason, in shadow and on probation; the live policy goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from poco.artifact import Artifact, graph_hash, read_artifact, sha256
+from poco.noise import NoiseSource
+from poco.offer import Offer
+from poco.records import ROBOT_STATE, TaskSignal
+from poco.runtime.actors import Moment
+from poco.runtime.session import Session
+from poco.runtime.store import ArtifactStore
+from poco.runtime.swap import Moved, SlotState
+from poco.runtime.swapping import SwappingActor
+from programs import ARTIFACT
+from workshop import Workshop
+
+SEED = 3
+BREAKS = "mean"
+"""The tensor of which the first number, in thousands, is the index into a table of one row."""
+
+SIGNAL = TaskSignal(
+    tick=0, target_position=(0.0, 0.0, 0.0), target_yaw=0.0, noise_m=0.0, noise_rad=0.0, outcome="running"
+)
+
+
+def breakable() -> Artifact:
+    """The committed policy, whose graph ONNX Runtime gives up at run time for weights that index outside a table."""
+    artifact = read_artifact(ARTIFACT)
+    (listed,) = artifact.manifest.graphs
+    model = onnx.load_model_from_string(artifact.graphs[listed.name])
+    graph, chunk = model.graph, listed.outputs[0].name
+    for node in graph.node:
+        node.output[:] = [f"{name}_before" if name == chunk else name for name in node.output]
+    constants = {"row": np.zeros(1, np.float32), "thousand": np.array([1e3], np.float32), "first": np.array([0])}
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    graph.node.extend(
+        [
+            helper.make_node("Gather", [BREAKS, "first"], ["number"]),
+            helper.make_node("Div", ["number", "thousand"], ["thousands"]),
+            helper.make_node("Cast", ["thousands"], ["index"], to=TensorProto.INT64),
+            helper.make_node("Gather", ["row", "index"], ["nothing"]),
+            helper.make_node("Add", [f"{chunk}_before", "nothing"], [chunk]),
+        ]
+    )
+    payload = model.SerializeToString()
+    named = msgspec.structs.replace(listed, sha256=sha256(payload))
+    manifest = msgspec.structs.replace(
+        artifact.manifest, graphs=(named,), graph_hash=graph_hash({listed.name: payload})
+    )
+    return replace(artifact, manifest=manifest, graphs={listed.name: payload})
+
+
+class Robot:
+    """A policy process that drives with a breakable policy and was offered a broken one, which no gate looked at."""
+
+    def __init__(self, folder: Path, **trial: int) -> None:
+        workshop = Workshop(breakable(), folder)
+        store = workshop.store
+        store.activate(self.stored(store, workshop.first()))
+        settings = msgspec.structs.replace(workshop.options.settings.swap, baseline_episodes=0, **trial)
+        self.moves: list[Moved] = []
+        self.actor = SwappingActor(store, settings, SEED, self.moves.append)
+        tensors = {key: np.array(tensor, np.float32) for key, tensor in workshop.artifact.tensors.items()}
+        tensors[BREAKS][0] = 5e3
+        broken = workshop.offer(2, trained=tensors, golden=dict(workshop.artifact.golden))
+        store.point("offered", self.stored(store, broken))
+        self._alone, self._noise = Session(workshop.artifact), NoiseSource(SEED)
+
+    @staticmethod
+    def stored(store: ArtifactStore, offer: Offer) -> Path:
+        """The folder of `offer` in the store, as if it had passed the gate."""
+        return store.add(offer.manifest, offer.signature, offer.files)
+
+    def drive(self, chunk: int) -> None:
+        """Choose one chunk: it is what the first policy alone would have chosen."""
+        observation = np.full(self.actor.specification.observation_size, 0.1 * chunk, np.float32)
+        actions = self.actor.choose(Moment(1, chunk, observation, np.zeros((), ROBOT_STATE), SIGNAL))
+        noise = self._noise.sample(1, chunk, self._alone.noise_shape)
+        np.testing.assert_array_equal(actions, self._alone.run(observation, noise))
+
+
+def rehearse(actions: object) -> None:
+    """Not reached: what a candidate never chose cannot be planned."""
+    pytest.fail("a chunk that was never chosen is planned")
+
+
+@pytest.mark.parametrize(
+    ("trial", "states"),
+    [
+        ({"shadow_chunks": 3}, [SlotState.LOADED, SlotState.SHADOW, SlotState.REJECTED]),
+        ({"shadow_chunks": 0, "probation_episodes": 5}, [SlotState.LOADED, SlotState.PROBATION, SlotState.REJECTED]),
+    ],
+)
+def test_a_candidate_that_fails_is_rejected(trial: dict[str, int], states: list[SlotState], tmp_path: Path) -> None:
+    """What ONNX Runtime said is the reason, every chunk is the live policy's, and nothing is raised."""
+    robot = Robot(tmp_path, **trial)
+    for chunk in range(3):
+        robot.drive(chunk)
+        robot.actor.meanwhile(rehearse, None)  # type: ignore[arg-type]
+    assert [moved.after for moved in robot.moves] == states
+    assert robot.moves[-1].reason.startswith("failed: ")
+    assert "Gather" in robot.moves[-1].reason
+    assert robot.actor.generation == 1

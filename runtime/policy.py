@@ -28,7 +28,8 @@ from poco.observation import observe, sees_target
 from poco.records import ROBOT_STATE, Step
 from poco.rollout import Outcome, Rollout, Transition
 from poco.runtime.actors import Actor, ChunkFigures, CubeOperatorActor, Moment, OperatorActor, PolicyActor
-from poco.runtime.backends.choice import Chosen, choose_backend
+from poco.runtime.backends.backend import Backend
+from poco.runtime.backends.choice import Chosen, open_under
 from poco.runtime.blind import BlindActor, blind_order
 from poco.runtime.chunk_session import Pixels
 from poco.runtime.episode_book import EpisodeBook
@@ -111,15 +112,20 @@ class PolicyProcess:
             return (
                 CubeOperatorActor(specification) if specification.grips else OperatorActor(specification, options.seed)
             )
-        self.chosen = choose_backend(self.settings.inference)
-        opened = partial(PolicyActor, seed=options.seed, task=options.task, backend=self.chosen.backend)
-        if options.against:
-            policies = [opened(read_artifact(Path(one))) for one in (options.policy, *options.against)]
-            return BlindActor(policies, blind_order(len(policies), options.episodes // len(policies), options.seed))
+        actor, self.chosen = open_under(self.settings.inference, self._actor_under)
+        return actor
+
+    def _actor_under(self, backend: Backend) -> Actor:
+        """Return the policies of this run opened under `backend` and warmed up; raises ArtifactError."""
+        options = self.options
         if options.swaps:
             store, swap = ArtifactStore(options.store), self.settings.swap
-            return SwappingActor(store, swap, options.seed, self._moved, options.task, self.chosen.backend)
-        return opened(read_artifact(Path(options.policy)))
+            return SwappingActor(store, swap, options.seed, self._moved, options.task, backend)
+        folders = (options.policy, *options.against)
+        policies = [PolicyActor(read_artifact(Path(one)), options.seed, options.task, backend) for one in folders]
+        if not options.against:
+            return policies[0]
+        return BlindActor(policies, blind_order(len(policies), options.episodes // len(policies), options.seed))
 
     def _open_eyes(self, lockstep: bool) -> Eyes | None:
         """Return the cameras of a policy that sees; raises PocoError if they are not there."""

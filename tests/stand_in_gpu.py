@@ -31,7 +31,10 @@ class Code(IntEnum):
 
 
 class Cuda:
-    """CUDA's runtime as far as the backend uses it; `copied` counts bytes each way, `launched` runs of recordings."""
+    """CUDA's runtime as far as the backend uses it; `copied` counts bytes each way, `launched` runs of recordings.
+
+    Engines are taken `runs` times more, None for ever.
+    """
 
     cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
@@ -40,6 +43,7 @@ class Cuda:
         self.records = True
         self.copied = {1: 0, 2: 0}
         self.launched = 0
+        self.runs: int | None = None
         self.recording: list[Any] | None = None
         self._held: dict[int, Any] = {}
 
@@ -100,7 +104,13 @@ class Cuda:
         self.launched += 1
         for run in recorded:
             run()
-        return (Code.good,)
+        return (Code.good if self.takes() else Code.refused,)
+
+    def takes(self) -> bool:
+        """Whether one more run is taken."""
+        if self.runs is not None:
+            self.runs -= 1
+        return self.runs is None or self.runs >= 0
 
 
 class Context:
@@ -119,7 +129,7 @@ class Context:
             self._cuda.recording.append(lambda: self._run(addresses))
         else:
             self._run(addresses)
-        return True
+        return self._cuda.recording is not None or self._cuda.takes()
 
     def _run(self, addresses: dict[str, int]) -> None:
         inputs = {item.name: _at(addresses[item.name], item) for item in self._session.get_inputs()}

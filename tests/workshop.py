@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from poco.artifact import Artifact, Manifest
 from poco.offer import Offer
+from poco.records import ROBOT_STATE, TaskSignal
+from poco.runtime.actors import Moment
 from poco.runtime.gate import GateRules
 from poco.runtime.run_flags import PACKAGED_CONFIG
 from poco.runtime.run_options import RunOptions
@@ -25,6 +27,14 @@ from poco.succession import Floats, Successor, next_generation
 from poco.trust import FORMAT, VERSION, Publisher, Purpose, Trust, TrustList, public_key, sign, write_trust
 
 FAR_UNIX_S = 4_000_000_000
+SIGNAL = TaskSignal(
+    tick=0, target_position=(0.0, 0.0, 0.0), target_yaw=0.0, noise_m=0.0, noise_rad=0.0, outcome="running"
+)
+
+
+def seen(episode: int, chunk: int, observation: Floats) -> Moment:
+    """A moment of which only `observation` matters."""
+    return Moment(episode, chunk, observation, np.zeros((), ROBOT_STATE), SIGNAL)
 
 
 def trust_list(key: Ed25519PrivateKey, revision: int = 1, **changes: Any) -> TrustList:

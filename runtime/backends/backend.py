@@ -31,7 +31,7 @@ class Binding(Protocol):
     """A graph with everything it reads and writes in its place; keeps those memories alive."""
 
     def run(self) -> None:
-        """Run the graph once; what it writes may be read afterwards."""
+        """Run the graph once; what it writes may be read afterwards. Raises ArtifactError where that fails."""
 
 
 class Opened(Protocol):
@@ -49,10 +49,13 @@ class Backend(Protocol):
         """What it is, for the record: `backend`, `version`, `device`."""
 
     def memory(self, shape: tuple[int, ...], dtype: str) -> Memory:
-        """Return new memory of zeros."""
+        """Return new memory of zeros; raises ArtifactError where a device has no room for it."""
 
     def constant(self, tensor: Array) -> Memory:
-        """Return memory that holds the contiguous `tensor`, which must not be written to afterwards; copied only to a device."""
+        """Return memory that holds the contiguous `tensor`, which must not be written to afterwards; copied only to a device.
+
+        Raises ArtifactError where the device has no room for it.
+        """
 
     def open(self, where: str, graph: Graph, payload: bytes) -> Opened:
         """Open the graph in `payload`; raises ArtifactError naming the artifact `where` if it is not what `graph` declares."""

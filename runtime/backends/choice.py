@@ -1,9 +1,13 @@
-"""Which backend a run computes with: the one its settings name, or a refusal; another one only where the settings allow it."""
+"""Which backend a run computes with: the one its settings name, or a refusal; another one only where the settings allow it.
+
+Whether a backend does is known once it has opened the policy, reproduced its golden vectors and warmed up, all before motion.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from poco.artifact import Artifact
 from poco.engines.build_all import build_engines
@@ -13,6 +17,8 @@ from poco.runtime.backends.backend import Backend
 from poco.runtime.backends.onnx_runtime import OnnxRuntimeCpu, OnnxRuntimeCuda
 from poco.runtime.backends.tensor_rt import TensorRt
 from poco.settings import InferenceSettings
+
+Policy = TypeVar("Policy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,29 +35,39 @@ class Chosen:
         return f"{facts} ({self.remark})" if self.remark else facts
 
 
-def choose_backend(settings: InferenceSettings) -> Chosen:
-    """Return the backend that `settings` name; raises ArtifactError with the remedy if it is not there and nothing else may be."""
+def open_under(settings: InferenceSettings, opened: Callable[[Backend], Policy]) -> tuple[Policy, Chosen]:
+    """Return what `opened` makes under the backend that `settings` name, or, where they let it take the place, under the CPU.
+
+    `opened` is to run whatever it opens, and is called again if that fails. Raises ArtifactError with the remedy where the backend
+    is not there or cannot run the policy and nothing else may, or where the CPU cannot either.
+    """
     try:
-        return Chosen(_open(settings))
+        backend = _open(settings)
+        return opened(backend), Chosen(backend)
     except ArtifactError as error:
+        if settings.backend == "onnxruntime-cpu":
+            raise
         if not settings.fall_back:
             raise ArtifactError(f"{error} (or --inference.fall_back true to let the CPU take its place)") from error
-        return Chosen(OnnxRuntimeCpu(settings.threads), f"in place of {settings.backend}: {error}")
+        failure = str(error)
+    cpu = OnnxRuntimeCpu(settings.threads)
+    return opened(cpu), Chosen(cpu, f"in place of {settings.backend}: {failure}")
 
 
 def build_missing(artifact: Artifact, settings: InferenceSettings, told: Callable[[str], None]) -> None:
     """Build the engines that a run of `artifact` needs and does not find, if `settings` have it so; before any process starts.
 
-    Raises ArtifactError where one cannot be built and nothing may take the place of the backend.
+    Where one cannot be built `told` hears why if the CPU may take the place of the backend, else ArtifactError is raised.
     """
     if settings.backend not in ("tensorrt", "tensorrt-rtx") or not settings.build_engines:
         return
     try:
         device_of(cuda_runtime())
         build_engines(artifact, settings.backend, settings.engines, told)
-    except ArtifactError:
+    except ArtifactError as error:
         if not settings.fall_back:
             raise
+        told(f"no engine for {settings.backend}, the CPU takes its place: {error}")
 
 
 def _open(settings: InferenceSettings) -> Backend:

@@ -58,8 +58,8 @@ class DeviceMemory:
 
 
 class _Binding:
-    def __init__(self, session: onnxruntime.InferenceSession, memories: Mapping[str, Any]) -> None:
-        self._session, self._memories = session, dict(memories)
+    def __init__(self, file: str, session: onnxruntime.InferenceSession, memories: Mapping[str, Any]) -> None:
+        self._file, self._session, self._memories = file, session, dict(memories)
         self._io = session.io_binding()
         for item in session.get_inputs():
             self._io.bind_ortvalue_input(item.name, memories[item.name].value)
@@ -68,15 +68,18 @@ class _Binding:
                 self._io.bind_ortvalue_output(item.name, memories[item.name].value)
 
     def run(self) -> None:
-        self._session.run_with_iobinding(self._io)
+        try:
+            self._session.run_with_iobinding(self._io)
+        except Exception as error:
+            raise ArtifactError(f"ONNX Runtime cannot run {self._file} ({_reason(error)})") from error
 
 
 class _Opened:
-    def __init__(self, session: onnxruntime.InferenceSession) -> None:
-        self._session = session
+    def __init__(self, file: str, session: onnxruntime.InferenceSession) -> None:
+        self._file, self._session = file, session
 
     def bind(self, memories: Mapping[str, Memory]) -> _Binding:
-        return _Binding(self._session, memories)
+        return _Binding(self._file, self._session, memories)
 
 
 class OnnxRuntimeCpu:
@@ -104,7 +107,7 @@ class OnnxRuntimeCpu:
 
     def open(self, where: str, graph: Graph, payload: bytes) -> _Opened:
         """Open `graph`; raises ArtifactError if it is not what the manifest says."""
-        return _Opened(_open(where, graph, payload, self._threads, [CPU]))
+        return _Opened(graph.file, _open(where, graph, payload, self._threads, [CPU]))
 
 
 class OnnxRuntimeCuda:
@@ -116,7 +119,7 @@ class OnnxRuntimeCuda:
         if CUDA not in onnxruntime.get_available_providers():
             raise ArtifactError(f"onnxruntime {onnxruntime.__version__} was built without CUDA: {remedy}")
         try:
-            self.memory((1,), "float32")
+            DeviceMemory(np.zeros(1, np.float32))
         except Exception as error:
             raise ArtifactError(
                 f"onnxruntime {onnxruntime.__version__} finds no CUDA device ({_reason(error)}): {remedy}"
@@ -128,12 +131,18 @@ class OnnxRuntimeCuda:
         return {"backend": "onnxruntime-cuda", "version": onnxruntime.__version__, "device": "cuda:0"}
 
     def memory(self, shape: tuple[int, ...], dtype: str) -> DeviceMemory:
-        """Return new memory of zeros on the device."""
-        return DeviceMemory(np.zeros(shape, dtype))
+        """Return new memory of zeros on the device; raises ArtifactError where there is no room."""
+        return self.constant(np.zeros(shape, dtype))
 
     def constant(self, tensor: Array) -> DeviceMemory:
-        """Return a copy of `tensor` on the device."""
-        return DeviceMemory(tensor)
+        """Return a copy of `tensor` on the device; raises ArtifactError where there is no room."""
+        try:
+            return DeviceMemory(tensor)
+        except Exception as error:
+            raise ArtifactError(
+                f"{tensor.nbytes} bytes do not fit on the CUDA device ({_reason(error)}): end what else computes there, or choose "
+                "--inference.backend onnxruntime-cpu"
+            ) from error
 
     def open(self, where: str, graph: Graph, payload: bytes) -> _Opened:
         """Open `graph`, as a CUDA graph where no tensor is bound to it (bound ones move); raises ArtifactError."""
@@ -145,7 +154,7 @@ class OnnxRuntimeCuda:
                 f"artifact {where}: {graph.file} does not run on the CUDA device under onnxruntime {onnxruntime.__version__}: "
                 "install the CUDA libraries it asks for, or choose --inference.backend onnxruntime-cpu"
             )
-        return _Opened(session)
+        return _Opened(graph.file, session)
 
 
 def _open(where: str, graph: Graph, payload: bytes, threads: int, providers: list[Any]) -> onnxruntime.InferenceSession:

@@ -12,7 +12,7 @@ from poco.artifact import read_artifact
 from poco.engines.build_all import run_graphs
 from poco.errors import UsageError
 from poco.noise import NoiseSource
-from poco.runtime.backends.choice import choose_backend
+from poco.runtime.backends.choice import open_under
 from poco.runtime.benchmarks.outcome import Floats, Measurement, Outcome
 from poco.runtime.prompt import check_task
 from poco.runtime.vla_session import VlaSession
@@ -32,9 +32,8 @@ def run(
     if artifact.manifest.vla is None:
         raise UsageError(f"--policy {policy} is not told a task in words: measure it with poco-bench inference")
     check_task(artifact, task)
-    chosen = choose_backend(inference)
     before_s = time.monotonic()
-    session = VlaSession(artifact, task, chosen.backend)
+    session, chosen = open_under(inference, lambda backend: VlaSession(artifact, task, backend))
     built_s = time.monotonic() - before_s
     session.warm_up()
     warmed_s = time.monotonic() - before_s - built_s

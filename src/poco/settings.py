@@ -155,8 +155,9 @@ BackendName = Literal["onnxruntime-cpu", "onnxruntime-cuda", "tensorrt", "tensor
 
 class InferenceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What computes the policy: `backend`, on the CPU with so many `threads`; another one only if `fall_back` lets the CPU take its
-    place where it is not there. `engines` is the folder of what TensorRT has built (empty: ~/.cache/poco/engines); with
-    `build_engines` a run builds what is missing before it begins, else it is refused."""
+    place where it is not there, or cannot open, run and warm up the policy before motion. `engines` is the folder of what TensorRT
+    has built (empty: ~/.cache/poco/engines); with `build_engines` a run builds what is missing before it begins, else it is
+    refused."""
 
     backend: BackendName
     threads: Annotated[int, msgspec.Meta(ge=1, le=64)]

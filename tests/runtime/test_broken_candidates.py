@@ -14,22 +14,16 @@ from onnx import TensorProto, helper, numpy_helper
 from poco.artifact import Artifact, graph_hash, read_artifact, sha256
 from poco.noise import NoiseSource
 from poco.offer import Offer
-from poco.records import ROBOT_STATE, TaskSignal
-from poco.runtime.actors import Moment
 from poco.runtime.session import Session
 from poco.runtime.store import ArtifactStore
 from poco.runtime.swap import Moved, SlotState
 from poco.runtime.swapping import SwappingActor
 from programs import ARTIFACT
-from workshop import Workshop
+from workshop import Workshop, seen
 
 SEED = 3
 BREAKS = "mean"
 """The tensor of which the first number, in thousands, is the index into a table of one row."""
-
-SIGNAL = TaskSignal(
-    tick=0, target_position=(0.0, 0.0, 0.0), target_yaw=0.0, noise_m=0.0, noise_rad=0.0, outcome="running"
-)
 
 
 def breakable() -> Artifact:
@@ -83,7 +77,7 @@ class Robot:
     def drive(self, chunk: int) -> None:
         """Choose one chunk: it is what the first policy alone would have chosen."""
         observation = np.full(self.actor.specification.observation_size, 0.1 * chunk, np.float32)
-        actions = self.actor.choose(Moment(1, chunk, observation, np.zeros((), ROBOT_STATE), SIGNAL))
+        actions = self.actor.choose(seen(1, chunk, observation))
         noise = self._noise.sample(1, chunk, self._alone.noise_shape)
         np.testing.assert_array_equal(actions, self._alone.run(observation, noise))
 

@@ -15,9 +15,7 @@ from mutations import NEW_GRAPHS, ON_THE_WAY, SIGNED_AGAIN, Mutation
 from poco.artifact import Artifact, read_artifact
 from poco.noise import NoiseSource
 from poco.offer import Offer
-from poco.records import ROBOT_STATE, TaskSignal
 from poco.refusal import Reason
-from poco.runtime.actors import Moment
 from poco.runtime.gate import judge_packed, read_verdicts
 from poco.runtime.incoming import leave_offer
 from poco.runtime.session import Session
@@ -26,7 +24,7 @@ from poco.runtime.swapping import SwappingActor
 from programs import ARTIFACT
 from runs import assert_undisturbed
 from watched import Watched
-from workshop import Workshop
+from workshop import Workshop, seen
 
 SEED = 0
 GRAPH_EVERY = 16
@@ -34,9 +32,6 @@ GRAPH_EVERY = 16
 
 PACKED_EVERY = 20
 LIST_EVERY = 21
-SIGNAL = TaskSignal(
-    tick=0, target_position=(0.0, 0.0, 0.0), target_yaw=0.0, noise_m=0.0, noise_rad=0.0, outcome="running"
-)
 
 
 class Driven:
@@ -53,9 +48,8 @@ class Driven:
     def drive(self) -> None:
         """One chunk more."""
         observation = self._observation[self.chunks % len(self._observation)]
-        moment = Moment(1, self.chunks, observation, np.zeros((), ROBOT_STATE), SIGNAL)
         expected = self._alone.run(observation, self._noise.sample(1, self.chunks, self._alone.noise_shape))
-        np.testing.assert_array_equal(self.actor.choose(moment), expected)
+        np.testing.assert_array_equal(self.actor.choose(seen(1, self.chunks, observation)), expected)
         self.chunks += 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,19 @@ import stand_in_gpu
 from poco.artifact import read_artifact
 from poco.engines import cache as caches
 from poco.errors import ArtifactError
+from poco.runtime.actors import PolicyActor
 from poco.runtime.backends import tensor_rt
-from poco.runtime.backends.choice import choose_backend
+from poco.runtime.backends.backend import Backend
+from poco.runtime.backends.choice import build_missing, open_under
 from poco.runtime.backends.tensor_rt import TensorRt
 from poco.runtime.run_flags import PACKAGED_CONFIG
-from poco.runtime.session import Session
+from poco.runtime.session import WARM_UP_RUNS, Session
 from poco.runtime.vla_session import VlaSession
 from poco.settings import read_settings
 from programs import ARTIFACT
 from stand_in_gpu import Cuda
 from toy_vla import TASKS, WIDTH, Toy, Weights
+from workshop import seen
 
 DRAW = np.random.default_rng(2)
 FRAMES = [DRAW.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(2)]
@@ -61,8 +65,8 @@ def test_a_vla_gives_the_same_chunks_and_keeps_keys_and_values_there(records: bo
     session.run(OBSERVATION, NOISE, FRAMES)
     assert cuda.copied == {1: NOISE.nbytes + 4 * WIDTH, 2: NOISE.nbytes}
     session.run(OBSERVATION, NOISE, FRAMES[::-1])
-    seen = 3 * 3 * 20 * 24 * 4 + 3
-    assert cuda.copied == {1: 2 * (NOISE.nbytes + 4 * WIDTH) + seen, 2: 2 * NOISE.nbytes}
+    pictures = 3 * 3 * 20 * 24 * 4 + 3
+    assert cuda.copied == {1: 2 * (NOISE.nbytes + 4 * WIDTH) + pictures, 2: 2 * NOISE.nbytes}
 
 
 def test_a_swap_is_another_set_of_addresses(cuda: Cuda, tmp_path: Path) -> None:
@@ -104,15 +108,61 @@ def test_what_cannot_be_loaded_is_a_refusal(cuda: Cuda, tmp_path: Path, monkeypa
             VlaSession(artifact, TASKS[0], TensorRt("tensorrt", str(tmp_path / words.replace(" ", "_"))))
 
 
+def opened(backend: Backend) -> PolicyActor:
+    """The committed policy as a run opens it."""
+    return PolicyActor(read_artifact(ARTIFACT), seed=0, backend=backend)
+
+
 @pytest.mark.parametrize("backend", ["onnxruntime-cuda", "tensorrt", "tensorrt-rtx"])
 def test_a_backend_that_is_not_there_is_refused_or_replaced_aloud(backend: str) -> None:
     """On this computer without GPU the run is refused with what to install; with the flag the CPU computes and the run says so."""
     settings = read_settings(PACKAGED_CONFIG, {"inference.backend": backend})
     with pytest.raises(ArtifactError, match=r"install.*--inference.fall_back true"):
-        choose_backend(settings.inference)
+        open_under(settings.inference, opened)
     settings = read_settings(PACKAGED_CONFIG, {"inference.backend": backend, "inference.fall_back": "true"})
-    chosen = choose_backend(settings.inference)
+    _, chosen = open_under(settings.inference, opened)
     assert chosen.backend.facts["backend"] == "onnxruntime-cpu"
     assert f"in place of {backend}" in chosen.sentence
-    chosen = choose_backend(read_settings(PACKAGED_CONFIG, {}).inference)
+    _, chosen = open_under(read_settings(PACKAGED_CONFIG, {}).inference, opened)
     assert (chosen.remark, chosen.backend.facts["device"]) == ("", "1 thread")
+
+
+@pytest.mark.parametrize("runs", [0, 1, WARM_UP_RUNS])
+def test_a_backend_that_fails_before_motion_is_refused_or_replaced_aloud(runs: int, cuda: Cuda, tmp_path: Path) -> None:
+    """At the first golden vector, when it is recorded or while it warms up: refused, or the CPU computes; its memory is free."""
+    flags = {"inference.backend": "tensorrt-rtx", "inference.engines": str(tmp_path / "engines")}
+    cuda.runs = runs
+    with pytest.raises(ArtifactError, match=r"(TensorRT|launching).*--inference.fall_back true"):
+        open_under(read_settings(PACKAGED_CONFIG, flags).inference, opened)
+    cuda.runs = runs
+    settings = read_settings(PACKAGED_CONFIG, {**flags, "inference.fall_back": "true"})
+    actor, chosen = open_under(settings.inference, opened)
+    assert chosen.remark.startswith("in place of tensorrt-rtx: ")
+    moment = seen(0, 0, OBSERVATION)
+    alone, _ = open_under(read_settings(PACKAGED_CONFIG, {}).inference, opened)
+    np.testing.assert_array_equal(actor.choose(moment), alone.choose(moment))
+    gc.collect()
+    assert cuda.held == 0
+
+
+def test_an_artifact_that_is_broken_everywhere_is_not_blamed_on_the_backend(cuda: Cuda, tmp_path: Path) -> None:
+    """Golden vectors that nothing reproduces are refused with and without the flag, on the CPU without mentioning it."""
+    artifact = read_artifact(ARTIFACT)
+    broken = replace(artifact, golden={**artifact.golden, "chunk": artifact.golden["chunk"] + 1})
+    flags = {"inference.engines": str(tmp_path / "engines"), "inference.fall_back": "true"}
+    for backend in ("tensorrt", "onnxruntime-cpu"):
+        settings = read_settings(PACKAGED_CONFIG, {**flags, "inference.backend": backend})
+        with pytest.raises(ArtifactError, match="golden") as refused:
+            open_under(settings.inference, lambda backend: Session(broken, backend))
+        assert "fall_back" not in str(refused.value)
+
+
+def test_engines_that_cannot_be_built_are_told_of() -> None:
+    """Where the CPU may take the place, the run says before it begins why there is no engine; where it may not, it is refused."""
+    artifact, told = read_artifact(ARTIFACT), list[str]()
+    flags = {"inference.backend": "tensorrt"}
+    with pytest.raises(ArtifactError, match="cuda-python"):
+        build_missing(artifact, read_settings(PACKAGED_CONFIG, flags).inference, told.append)
+    flags["inference.fall_back"] = "true"
+    build_missing(artifact, read_settings(PACKAGED_CONFIG, flags).inference, told.append)
+    assert [line.split(":")[0] for line in told] == ["no engine for tensorrt, the CPU takes its place"]

@@ -33,7 +33,7 @@ class Session:
         self._opened = self._backend.open(str(artifact.path), self._graph, artifact.graphs[self._graph.name])
         specification = artifact.specification
         self._shape = specification.chunk_steps, specification.action_size
-        inputs = {_plain(item): item for item in self._graph.inputs if not is_tensor(item)}
+        inputs = {_plain(item): item for item in self._graph.inputs if item.tensor is None}
         memories = {name: self._backend.memory(item.shape, item.dtype) for name, item in inputs.items()}
         self._observation, self._noise = memories["observation"], memories.get("noise")
         output = self._graph.outputs[0]
@@ -48,9 +48,9 @@ class Session:
         return self._shape
 
     def prepare(self, tensors: Tensors) -> Binding:
-        """Bind `tensors` (name to array, as the graph was trained with) beside the buffers, ready for `rebind`.
+        """Bind `tensors` (name to array, as they lie in an artifact) beside the buffers, ready for `rebind`.
 
-        On the CPU the arrays are not copied, and must not be written to afterwards. Raises ArtifactError if names, shapes or
+        On the CPU contiguous arrays are not copied, and must not be written to afterwards. Raises ArtifactError if names, shapes or
         types are not those of the graph. Costs a few microseconds for each tensor there; no inference may run meanwhile.
         """
         check_names((self._graph,), tensors)
@@ -111,14 +111,9 @@ class Session:
             )
 
 
-def is_tensor(item: GraphInput) -> bool:
-    """Tell whether an input of a graph is one of the artifact's tensors."""
-    return item.source.startswith("tensor:")
-
-
 def check_names(graphs: Sequence[Graph], tensors: Tensors) -> None:
     """Raise ArtifactError unless `tensors` are, by name, those that `graphs` take."""
-    wanted = {item.source.removeprefix("tensor:") for graph in graphs for item in graph.inputs if is_tensor(item)}
+    wanted = {item.tensor for graph in graphs for item in graph.inputs if item.tensor is not None}
     if odd := sorted(wanted ^ set(tensors)):
         raise ArtifactError(
             f"the tensors are not those of the graph ({', '.join(odd[:5])}): they belong to another architecture"
@@ -129,16 +124,15 @@ def constants_of(backend: Backend, graph: Graph, tensors: Tensors) -> dict[str, 
     """Return what `tensors` give to `graph`, as memories of `backend` by input; raises ArtifactError for a wrong shape or type."""
     constants: dict[str, Memory] = {}
     for item in graph.inputs:
-        if not is_tensor(item):
+        if item.tensor is None:
             continue
-        key = item.source.removeprefix("tensor:")
-        tensor = np.ascontiguousarray(tensors[key].T if item.transposed else tensors[key])
+        tensor = tensors[item.tensor]
         if tensor.shape != item.shape or str(tensor.dtype) != item.dtype:
             raise ArtifactError(
-                f"tensor {key} is {tensor.dtype}{list(tensor.shape)}, the graph wants {item.dtype}{list(item.shape)}: "
+                f"tensor {item.tensor} is {tensor.dtype}{list(tensor.shape)}, the graph wants {item.dtype}{list(item.shape)}: "
                 "it belongs to another architecture"
             )
-        constants[item.name] = backend.constant(tensor)
+        constants[item.name] = backend.constant(np.ascontiguousarray(tensor))
     return constants
 
 
@@ -162,13 +156,13 @@ def _policy_graph(artifact: Artifact) -> Graph:
         )
     graph = manifest.graphs[-1]
     sizes = {"observation": (specification.observation_size,), "noise": chunk}
-    sources = sorted(item.source for item in graph.inputs if not is_tensor(item))
+    sources = sorted(item.source for item in graph.inputs if item.tensor is None)
     observed = "observation" if graphs == 1 else "graph:observation"
     if sources != sorted([observed] if manifest.noise_shape is None else ["noise", observed]):
         raise ArtifactError(
             f"artifact {path} has graph inputs from {sources}: export it with observation and noise only"
         )
-    fields = [(item.name, item.shape, sizes[_plain(item)]) for item in graph.inputs if not is_tensor(item)]
+    fields = [(item.name, item.shape, sizes[_plain(item)]) for item in graph.inputs if item.tensor is None]
     fields += [(item.name, item.shape, chunk) for item in graph.outputs[:1]]
     if len(graph.outputs) != 1 or manifest.noise_shape not in (None, chunk):
         raise ArtifactError(f"artifact {path} does not give one chunk of {list(chunk)} actions: export it again")

@@ -64,7 +64,7 @@ def _check(artifact: Artifact, vla: Vla, graph: Graph, needed: set[str], possibl
     }
     (prefix,) = (item for item in artifact.manifest.graphs if item.name == PREFIX)
     known |= {f"{OUT_OF}{item.name}": (item.shape, item.dtype) for item in prefix.outputs}
-    taken = {item.source: item for item in graph.inputs if not item.source.startswith("tensor:")}
+    taken = {item.source: item for item in graph.inputs if item.tensor is None}
     if not needed <= set(taken) <= needed | possible:
         raise ArtifactError(
             f"artifact {artifact.path}: {graph.file} takes {', '.join(sorted(taken))}, expected {', '.join(sorted(needed))}: "

@@ -21,7 +21,7 @@ from poco.runtime.backends.backend import Array, Backend, Binding
 from poco.runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from poco.runtime.chunk_session import Floats, Pixels
 from poco.runtime.prompt import Prompts
-from poco.runtime.session import WARM_UP_RUNS, check_names, constants_of, is_tensor
+from poco.runtime.session import WARM_UP_RUNS, check_names, constants_of
 from poco.runtime.vla_graphs import NOISE, OUT_OF, STATE, golden_shapes, graphs_of
 from poco.vla import CHUNK, IMAGE_MASK, PIXELS, SAMPLE, TIME, TOKEN_MASK, TOKENS, VlaCamera
 
@@ -50,19 +50,16 @@ class VlaSession:
             item.source: self._backend.memory(item.shape, item.dtype)
             for graph in (prefix, mover)
             for item in graph.inputs
-            if not is_tensor(item) and not item.source.startswith(OUT_OF)
+            if item.tensor is None and not item.source.startswith(OUT_OF)
         }
         self._memories |= {
             f"{OUT_OF}{item.name}": self._backend.memory(item.shape, item.dtype) for item in prefix.outputs
         }
         result = mover.outputs[0]
         self._result = self._backend.memory(result.shape, result.dtype)
-        self._frozen = {
-            key: artifact.tensors[key]
-            for key in (item.source.removeprefix("tensor:") for item in prefix.inputs if is_tensor(item))
-        }
+        self._frozen = {item.tensor: artifact.tensors[item.tensor] for item in prefix.inputs if item.tensor is not None}
         where, graphs = str(artifact.path), artifact.graphs
-        inputs = {item.name: self._memories[item.source] for item in prefix.inputs if not is_tensor(item)}
+        inputs = {item.name: self._memories[item.source] for item in prefix.inputs if item.tensor is None}
         outputs = {item.name: self._memories[f"{OUT_OF}{item.name}"] for item in prefix.outputs}
         constants = constants_of(self._backend, prefix, artifact.tensors)
         self._prefix = self._backend.open(where, prefix, graphs[prefix.name]).bind(inputs | outputs | constants)
@@ -85,8 +82,9 @@ class VlaSession:
     def prepare(self, tensors: Tensors) -> Binding:
         """Bind `tensors` (all of the artifact's, by name) to the moving graph, ready for `rebind`.
 
-        On the CPU the arrays are not copied, and must not be written to afterwards. Raises ArtifactError if names, shapes or types
-        are not those of the graphs, or if they would change the prefix, whose version stays for as long as the session does.
+        On the CPU contiguous arrays are not copied, and must not be written to afterwards; to a device they are copied in one go.
+        Raises ArtifactError if names, shapes or types are not those of the graphs, or if they would change the prefix, whose
+        version stays for as long as the session does.
         """
         graphs = tuple(self._artifact.manifest.graphs)
         check_names(graphs, tensors)
@@ -97,7 +95,7 @@ class VlaSession:
                     "new run with the new policy"
                 )
         memories = {
-            item.name: self._memories[item.source] for item in self._mover.inputs if not is_tensor(item)
+            item.name: self._memories[item.source] for item in self._mover.inputs if item.tensor is None
         } | constants_of(self._backend, self._mover, tensors)
         return self._opened.bind(memories | {self._mover.outputs[0].name: self._result})
 

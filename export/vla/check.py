@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from poco.artifact import Graph, GraphInput, Tensors
+from poco.artifact import Graph, Tensors
 from poco.errors import ArtifactError
 from poco.export.parity import open_graph
 from poco.export.vla.cases import Inputs, Raw
@@ -33,7 +33,7 @@ class GraphPolicy:
         self._sessions = {graph.name: open_graph(payloads[graph.name]) for graph in graphs}
         self._vla = vla
         self._weights = {
-            name: {item.name: bound(item, tensors) for item in graph.inputs if item.source.startswith("tensor:")}
+            name: {item.name: tensors[item.tensor] for item in graph.inputs if item.tensor is not None}
             for name, graph in self._graphs.items()
         }
 
@@ -66,18 +66,12 @@ class GraphPolicy:
 
     def _run(self, name: str, given: Mapping[str, npt.NDArray[np.generic]]) -> list[Any]:
         graph = self._graphs[name]
-        wanted = [item.name for item in graph.inputs if not item.source.startswith("tensor:")]
+        wanted = [item.name for item in graph.inputs if item.tensor is None]
         feed = {item: given[item] for item in wanted}
         outputs: list[Any] = self._sessions[name].run(
             [item.name for item in graph.outputs], {**feed, **self._weights[name]}
         )
         return outputs
-
-
-def bound(item: GraphInput, tensors: Tensors) -> npt.NDArray[np.generic]:
-    """Return the tensor that the input `item` reads, as the graph takes it."""
-    tensor = tensors[item.source.removeprefix("tensor:")]
-    return np.ascontiguousarray(tensor.T if item.transposed else tensor)
 
 
 def library_sample(adapter: Adapter, policy: torch.nn.Module, inputs: Inputs) -> Floats:

@@ -15,6 +15,7 @@ from poco.export.parity import SEED
 from poco.export.vla.cases import Inputs, Raw, inputs_of
 from poco.export.vla.check import TOLERANCES, GraphPolicy
 from poco.export.vla.package import check_out
+from poco.export.vla.promote import as_input
 from poco.learner.checkpoint import read_checkpoint
 from poco.learner.vla.policy import VlaPolicy
 from poco.learner.vla.tokens import read_tokenizer
@@ -55,15 +56,16 @@ def export_learned(checkpoint: Path, base: Path, out: Path) -> Artifact:
 
 
 def _converted(expert: Tensors, artifact: Artifact) -> Tensors:
-    """Return the tensors of `expert` in the precision of the artifact; raises ArtifactError if they are not among its tensors."""
-    ours = artifact.tensors
-    odd = sorted(name for name, one in expert.items() if name not in ours or ours[name].shape != one.shape)
+    """Return the tensors of `expert` as the artifact holds them; raises ArtifactError if they are not among its tensors."""
+    inputs = {item.tensor: item for graph in artifact.manifest.graphs for item in graph.inputs}
+    turned = {name: as_input(inputs[name], one) for name, one in expert.items() if name in inputs}
+    odd = sorted(name for name in expert if name not in turned or turned[name].shape != inputs[name].shape)
     if odd:
         raise ArtifactError(
             f"artifact {artifact.path} lacks {len(odd)} of the {len(expert)} tensors that were trained, {odd[0]} for example: "
             "give the artifact that was exported from the same LeRobot checkpoint"
         )
-    return {name: one.astype(ours[name].dtype) for name, one in expert.items()}
+    return {name: one.astype(inputs[name].dtype) for name, one in turned.items()}
 
 
 def _difference(policy: VlaPolicy, graphs: GraphPolicy, artifact: Artifact, vla: Vla) -> float:

@@ -74,10 +74,8 @@ def raw_inference(artifact: Artifact, observation: Array, noise: Array) -> Calla
     binding = session.io_binding()
     kept: list[Array] = []  # ONNX Runtime reads this memory
     for item in graph.inputs:
-        tensor = artifact.tensors.get(item.source.removeprefix("tensor:"))
-        value = {"observation": observation, "noise": noise}.get(item.source, tensor)
-        assert value is not None
-        bound = np.ascontiguousarray(value.T if item.transposed else value).reshape(item.shape)
+        given = {"observation": observation, "noise": noise}
+        bound = given[item.source].reshape(item.shape) if item.tensor is None else artifact.tensors[item.tensor]
         kept.append(bound)
         binding.bind_ortvalue_input(item.name, onnxruntime.OrtValue.ortvalue_from_numpy(bound))
     chunk = np.zeros(graph.outputs[0].shape, np.float32)

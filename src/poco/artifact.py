@@ -40,6 +40,7 @@ MAX_TENSOR_HEADER_BYTES = 1 << 20
 MAX_WEIGHT = 1e6
 """A trained value of a larger magnitude was never sound."""
 
+TENSOR = "tensor:"
 PLAIN_SOURCES = ("observation", "noise", "images", "state")
 """What comes from outside; `state` is the observation without what an encoder makes of `images`."""
 
@@ -48,13 +49,19 @@ Tensors = dict[str, npt.NDArray[np.generic]]
 
 class GraphInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One input of a graph: `source` is observation, noise, images, state, one of `poco.vla.VLA_SOURCES`, graph:<output> or
-    tensor:<key>; no free axes."""
+    tensor:<key>; no free axes. A tensor lies in its file as the input takes it; `transposed` says that this is the other way round
+    than in the network it was trained in, so that whoever writes the file turns it and a robot copies nothing."""
 
     name: str
     source: str
     shape: tuple[int, ...]
     dtype: str = "float32"
     transposed: bool = False
+
+    @property
+    def tensor(self) -> str | None:
+        """Key of the tensor it is, None for any other input."""
+        return self.source.removeprefix(TENSOR) if self.source.startswith(TENSOR) else None
 
 
 class GraphOutput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -310,8 +317,8 @@ def _check_bindings(path: Path, manifest: Manifest, tensors: Tensors) -> None:
     known = PLAIN_SOURCES if manifest.vla is None else PLAIN_SOURCES + VLA_SOURCES
     for graph in manifest.graphs:
         for item in graph.inputs:
-            if item.source.startswith("tensor:"):
-                wanted.append((item.source.removeprefix("tensor:"), item))
+            if item.tensor is not None:
+                wanted.append((item.tensor, item))
             elif item.source not in known and not item.source.startswith("graph:"):
                 raise Refused(
                     Reason.MALFORMED, f"artifact {path}: input {item.name} has the unknown source {item.source!r}"
@@ -322,10 +329,9 @@ def _check_bindings(path: Path, manifest: Manifest, tensors: Tensors) -> None:
             f"artifact {path}: graph inputs and tensors do not match ({', '.join(odd[:5])}): export it again",
         )
     for key, item in wanted:
-        shape = tensors[key].shape[::-1] if item.transposed else tensors[key].shape
-        if shape != item.shape or str(tensors[key].dtype) != item.dtype:
+        if tensors[key].shape != item.shape or str(tensors[key].dtype) != item.dtype:
             raise Refused(
                 Reason.WRONG_TENSORS,
-                f"artifact {path}: tensor {key} is {tensors[key].dtype}{list(shape)}, its graph input wants "
+                f"artifact {path}: tensor {key} is {tensors[key].dtype}{list(tensors[key].shape)}, its graph input wants "
                 f"{item.dtype}{list(item.shape)}: export it again",
             )

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from poco.artifact import Artifact, read_artifact
+from poco.export.publish import TRAINED_FILE
+from poco.runtime.backends.onnx_runtime import HostMemory, OnnxRuntimeCpu
 from poco.runtime.graph_check import check_operators
+from poco.runtime.session import constants_of
+from poco.runtime.weights import map_tensors
 from poco.specification import read_specification
 
 ROOT = Path(__file__).parents[2]
@@ -50,9 +55,21 @@ def test_graphs_feed_each_other(tiny: Artifact) -> None:
     made = {f"graph:{item.name}": item.shape for item in prefix.outputs}
     for graph in (step, chunk):
         assert {item.source: item.shape for item in graph.inputs if item.source.startswith("graph:")} == made
-        weights = {item.source.removeprefix("tensor:") for item in graph.inputs if item.source.startswith("tensor:")}
-        assert weights == set(tiny.tensors)
-    assert not any(item.source.startswith("tensor:") for item in prefix.inputs)
+        assert {item.tensor for item in graph.inputs} - {None} == set(tiny.tensors)
+    assert all(item.tensor is None for item in prefix.inputs)
+
+
+def test_a_swap_copies_no_weights(tiny: Artifact) -> None:
+    """Tensors mapped from its file are bound where they lie, those that the network has the other way round too."""
+    tensors = map_tensors(FOLDER / TRAINED_FILE)
+    step = tiny.manifest.graphs[1]
+    assert sum(item.transposed for item in step.inputs) > 10
+    constants = constants_of(OnnxRuntimeCpu(), step, tensors)
+    for item in step.inputs:
+        if item.tensor is not None:
+            memory = constants[item.name]
+            assert isinstance(memory, HostMemory)
+            assert np.shares_memory(memory.array, tensors[item.tensor])
 
 
 def test_the_gate_takes_its_operators(tiny: Artifact) -> None:

@@ -105,19 +105,6 @@ def test_tensors_of_another_architecture_are_refused(artifact: Artifact) -> None
     np.testing.assert_array_equal(session.run(OBSERVATION, NOISE), old)
 
 
-def test_a_transposed_tensor_is_bound_transposed(artifact: Artifact) -> None:
-    """An input marked transposed takes the tensor stored the other way round and gives the same chunk."""
-    expected = Session(artifact).run(OBSERVATION, NOISE)
-    key = "velocity_layer.weight"
-    graph = artifact.manifest.graphs[0]
-    inputs = tuple(
-        msgspec.structs.replace(item, transposed=True) if item.name == key else item for item in graph.inputs
-    )
-    stored = {**artifact.tensors, key: np.ascontiguousarray(artifact.tensors[key].T)}
-    turned = altered(artifact, graphs=(msgspec.structs.replace(graph, inputs=inputs),))
-    np.testing.assert_array_equal(Session(replace(turned, tensors=stored)).run(OBSERVATION, NOISE), expected)
-
-
 def test_golden_vectors_guard_the_session(artifact: Artifact) -> None:
     """Golden chunks off by more than the tolerance, missing, empty or misshapen stop the start; the sentence has both figures."""
     golden = artifact.golden

@@ -139,7 +139,6 @@ class SwappingActor(Actor):
             self._tell(Moved(int(folder.name[:6]), SlotState.VERIFIED, SlotState.REJECTED, f"not loaded: {error}"))
             return
         if slot is not None:
-            self._store.trying(folder)
             self.swap.load(slot)
 
     def _load(self, folder: Path, resting: bool) -> Slot | None:
@@ -149,13 +148,15 @@ class SwappingActor(Actor):
             raise ArtifactError(
                 f"it sees {', '.join(manifest.vla.cameras_used)}, this run {', '.join(self.cameras)}: begin another"
             )
-        if _runs_alike(manifest, active.artifact.manifest):
+        alike = _runs_alike(manifest, active.artifact.manifest)
+        if not alike and not resting:
+            return None
+        self._store.trying(folder)
+        if alike:
             tensors = map_generation(folder, manifest, active.artifact)
             bound = Bound(active.session, active.session.prepare(tensors), active.artifact)
-        elif resting:
-            bound = self._bind(read_artifact(folder))
         else:
-            return None
+            bound = self._bind(read_artifact(folder))
         return Slot(manifest.generation, folder, bound)
 
     def _bind(self, artifact: Artifact) -> Bound:

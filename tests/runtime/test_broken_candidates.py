@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from poco.artifact import Artifact, graph_hash, read_artifact, sha256
 from poco.noise import NoiseSource
 from poco.offer import Offer
+from poco.runtime import swapping
 from poco.runtime.session import Session
 from poco.runtime.store import ArtifactStore
 from poco.runtime.swap import Moved, SlotState
@@ -61,13 +63,18 @@ class Robot:
         store = workshop.store
         store.activate(self.stored(store, workshop.first()))
         settings = msgspec.structs.replace(workshop.options.settings.swap, baseline_episodes=0, **trial)
-        self.moves: list[Moved] = []
-        self.actor = SwappingActor(store, settings, SEED, self.moves.append)
+        self._store, self._settings = store, settings
+        self.begin()
         tensors = {key: np.array(tensor, np.float32) for key, tensor in workshop.artifact.tensors.items()}
         tensors[BREAKS][0] = 5e3
         broken = workshop.offer(2, trained=tensors, golden=dict(workshop.artifact.golden))
         store.point("offered", self.stored(store, broken))
         self._alone, self._noise = Session(workshop.artifact), NoiseSource(SEED)
+
+    def begin(self) -> None:
+        """Start the policy process, again if there was one."""
+        self.moves: list[Moved] = []
+        self.actor = SwappingActor(self._store, self._settings, SEED, self.moves.append)
 
     @staticmethod
     def stored(store: ArtifactStore, offer: Offer) -> Path:
@@ -104,3 +111,17 @@ def test_a_candidate_that_fails_is_rejected(trial: dict[str, int], states: list[
     assert robot.moves[-1].reason.startswith("failed: ")
     assert "Gather" in robot.moves[-1].reason
     assert robot.actor.generation == 1
+
+
+def test_one_that_ends_the_process_while_it_loads_is_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed for memory or for its silence at that moment, the next policy process drives on without looking at it again."""
+    robot = Robot(tmp_path, shadow_chunks=3)
+    with monkeypatch.context() as dying:
+        dying.setattr(swapping, "map_generation", lambda *_: sys.exit("killed"))
+        with pytest.raises(SystemExit):
+            robot.drive(0)
+    robot.begin()
+    robot.drive(0)
+    assert robot.moves == []

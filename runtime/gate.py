@@ -24,6 +24,7 @@ from poco.artifact import Artifact, Manifest, assemble, named_files, parse_manif
 from poco.errors import ArtifactError, PocoError, exit_with
 from poco.offer import Offer, unpack_offer
 from poco.refusal import Reason, Refused
+from poco.runtime.allowance import allowed_s
 from poco.runtime.encoder import encoder_of
 from poco.runtime.incoming import newest_offer
 from poco.runtime.opening import open_session
@@ -34,6 +35,8 @@ from poco.trust import Publisher, Trust
 POLL_S = 0.02
 NICE = 10
 GRAPH_CHECK_S = 60.0
+"""How long a child process may look at a new graph, and longer by the size of its policy (`allowance`)."""
+
 VERDICTS_FILE = "verdicts.jsonl"
 
 
@@ -132,19 +135,20 @@ def judge(offer: Offer, store: ArtifactStore, trust: Trust, rules: GateRules) ->
 def check_graph(manifest: bytes, files: Mapping[str, bytes]) -> None:
     """Have a child process without keys and with little memory and time open a graph that was never seen here; raises Refused.
 
-    A graph that crashes, hangs or eats memory does so there.
+    A graph that crashes, hangs or eats memory does so there; how much of both it may take follows from the size of `files`.
     """
+    limit_s = allowed_s(GRAPH_CHECK_S, sum(map(len, files.values())))
     with tempfile.TemporaryDirectory(prefix="poco-gate-") as folder:
         write_signed(Path(folder), manifest, files)
         command = [sys.executable, "-m", "poco.runtime.graph_check", folder]
         environment = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": os.pathsep.join(sys.path)}
         try:
             done = subprocess.run(
-                command, capture_output=True, timeout=GRAPH_CHECK_S, env=environment, cwd=folder, check=False
+                command, capture_output=True, timeout=limit_s, env=environment, cwd=folder, check=False
             )
         except subprocess.TimeoutExpired:
             raise Refused(
-                Reason.GRAPH, f"the new graph was not open after {GRAPH_CHECK_S:.0f} s: export a smaller one"
+                Reason.GRAPH, f"the new graph was not open after {limit_s:.0f} s: export a smaller one"
             ) from None
     if done.returncode != 0:
         raise _told(done.stdout, done.returncode)

@@ -16,9 +16,12 @@ import onnx
 from poco.artifact import read_artifact
 from poco.errors import ArtifactError
 from poco.refusal import Reason, Refused
+from poco.runtime.allowance import allowed_bytes, allowed_s, bytes_of
 
 MEMORY_BYTES = 8 << 30
-CPU_S = 50
+CPU_S = 50.0
+"""Memory and processor time for a policy without weights; more by its size (`allowance`)."""
+
 FILES_OPEN = 64
 NODES_MAX = 200_000
 OPSET_MAX = 24
@@ -72,26 +75,27 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
             yield from attribute.tensors
 
 
-def _confine() -> None:
-    """Give up what opening a graph does not need."""
-    for what, limit in (
-        (resource.RLIMIT_AS, MEMORY_BYTES),
-        (resource.RLIMIT_CPU, CPU_S),
-        (resource.RLIMIT_NOFILE, FILES_OPEN),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(what, (limit, limit))
+def limits_for(policy_bytes: int) -> dict[int, int]:
+    """Return the limits of this process, by resource, that leave what opening a policy of `policy_bytes` needs and no more."""
+    return {
+        resource.RLIMIT_AS: allowed_bytes(MEMORY_BYTES, policy_bytes),
+        resource.RLIMIT_CPU: round(allowed_s(CPU_S, policy_bytes)),
+        resource.RLIMIT_NOFILE: FILES_OPEN,
+        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_CORE: 0,
+    }
 
 
 def main() -> None:
     """Examine the artifact in the folder that is the only argument."""
-    _confine()
+    folder = Path(sys.argv[1])
+    for what, limit in limits_for(bytes_of([folder])).items():
+        resource.setrlimit(what, (limit, limit))
     from poco.runtime.encoder import encoder_of
     from poco.runtime.opening import open_session
 
     try:
-        artifact = read_artifact(Path(sys.argv[1]))
+        artifact = read_artifact(folder)
         for graph in artifact.graphs.values():
             check_operators(graph)
         encoder_of(artifact)

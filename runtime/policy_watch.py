@@ -8,15 +8,20 @@ from pathlib import Path
 
 from poco.clock import monotonic_ns
 from poco.errors import PocoError
+from poco.runtime.allowance import allowed_s, bytes_of
 from poco.runtime.child import Child
 from poco.runtime.run_folder import EpisodeEnded, PolicyRestart, PolicyStall, RunFolder
+from poco.runtime.run_options import WITHOUT_ARTIFACT, RunOptions
 from poco.runtime.status import Status
+from poco.runtime.store import ArtifactStore
 from poco.shm import RunMemory
 
 STALL_S = 1.0
 """A silence of the policy process, or of the supervisor itself, that is worth an event."""
 
 START_LIMIT_S = 120.0
+"""How long a process may take to start; one with a policy to open gets more by its size (`allowance`)."""
+
 KILL_LIMIT_S = 3.0
 MAX_RESTARTS = 3
 FIRST_TO_GO = "500"
@@ -25,18 +30,34 @@ FIRST_TO_GO = "500"
 PAUSE_S = 0.5
 
 
+def start_limit_s(options: RunOptions) -> float:
+    """Return how long (s) the policy process of the run with `options` may take to start: longer the more it has to open."""
+    if options.policy in WITHOUT_ARTIFACT:
+        return START_LIMIT_S
+    folders = [Path(one) for one in (options.policy, *options.against)]
+    if options.swaps and (held := ArtifactStore(options.store).pointer("current")) is not None:
+        folders = [held]
+    return allowed_s(START_LIMIT_S, bytes_of(folders))
+
+
 class PolicyWatch:
     """The one policy process of a run, whichever start of it; supervisor only.
 
     `start` starts one with further arguments. It gives a sign of life whenever it looks at the arm, at least four times a
-    second; after `silence_s` without one it counts as lost, in its start-up after START_LIMIT_S.
+    second; after `silence_s` without one it counts as lost, in its start-up after `start_limit_s`.
     """
 
     def __init__(
-        self, start: Callable[..., Child], folder: RunFolder, memory: RunMemory, status: Status, silence_s: float
+        self,
+        start: Callable[..., Child],
+        folder: RunFolder,
+        memory: RunMemory,
+        status: Status,
+        silence_s: float,
+        start_limit_s: float,
     ) -> None:
         self._start, self._folder, self._memory, self._status = start, folder, memory, status
-        self._silence_s = silence_s
+        self._silence_s, self._start_limit_s = silence_s, start_limit_s
         self._starts, self._in_vain, self._finished = 0, 0, 0
         self._begin()
 
@@ -71,7 +92,7 @@ class PolicyWatch:
             self._tell_stall((beat_ns - self._beat_ns) / 1e9)
         self._beat_ns = beat_ns if alive else 0
         silent_s = (now_ns - max(beat_ns, self._since_ns)) / 1e9
-        if silent_s <= (self._silence_s if alive else START_LIMIT_S):
+        if silent_s <= (self._silence_s if alive else self._start_limit_s):
             return ""
         self.child.process.kill()
         self.child.wait(KILL_LIMIT_S)

@@ -23,7 +23,7 @@ from poco.runtime.console import TerminalKeys
 from poco.runtime.entrance import Entrance
 from poco.runtime.events import noted
 from poco.runtime.eyes import cameras_of
-from poco.runtime.policy_watch import STALL_S, START_LIMIT_S, PolicyWatch
+from poco.runtime.policy_watch import STALL_S, START_LIMIT_S, PolicyWatch, start_limit_s
 from poco.runtime.recorder import TickRecorder
 from poco.runtime.recoveries import Recoveries
 from poco.runtime.run_folder import Dilation, Event, Fault, Hold, Recovery, Reflex, RunFolder, SupervisorStall
@@ -110,12 +110,13 @@ class Supervisor:
         self.status.note("starting servo and policy; the very first start compiles for about 20 s")
         servo = self._start("servo", module="polymetis.bridge" if self._behind_polymetis else "")
         silence_s = self.options.settings.servo.policy_silence_s
-        policy = PolicyWatch(self._start, self.folder, self.memory, self.status, silence_s)
+        limit_s = start_limit_s(self.options)
+        policy = PolicyWatch(self._start, self.folder, self.memory, self.status, silence_s, limit_s)
         *carried, missing = servo.wait_for("ready", START_LIMIT_S, self._beat_or_leave).split("|", 1)
         for text in carried:
             self.status.note(text)
         self.status.realtime(missing)
-        if computed_by := policy.child.wait_for("ready", START_LIMIT_S, self._beat_or_leave):
+        if computed_by := policy.child.wait_for("ready", limit_s, self._beat_or_leave):
             self.status.note(f"the policy is computed by {computed_by}")
         if self.options.settings.task.sensors.startswith(EMULATOR):
             address = self.options.settings.task.sensors.removeprefix(EMULATOR)

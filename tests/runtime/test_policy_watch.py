@@ -13,7 +13,6 @@ import pytest
 from rich.console import Console
 
 from poco.errors import ArtifactError, PocoError
-from poco.runtime import policy_watch
 from poco.runtime.benchmarks.mischief import stopped
 from poco.runtime.child import Child
 from poco.runtime.policy_watch import MAX_RESTARTS, PAUSE_S, STALL_S, PolicyWatch
@@ -49,11 +48,11 @@ class Stage:
         self.pauses_s: list[float] = []
         self._program = folder / "pretended_policy.py"
 
-    def watch(self, program: str, silence_s: float) -> PolicyWatch:
+    def watch(self, program: str, silence_s: float, start_limit_s: float = FOREVER_S) -> PolicyWatch:
         """Start `program` and watch it."""
         self._program.write_text(program)
         status = Status(self.folder, 1, Console(file=io.StringIO()))
-        return PolicyWatch(self._start, self.folder, self.memory, status, silence_s)
+        return PolicyWatch(self._start, self.folder, self.memory, status, silence_s, start_limit_s)
 
     def _start(self, name: str, *arguments: str) -> Child:
         self.arguments.append(arguments)
@@ -133,10 +132,9 @@ def test_a_silence_too_long_is_the_end(stage: Stage) -> None:
     assert look_until(watch, in_s(0.2)) == ""
 
 
-def test_starting_has_its_own_patience(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before its first sign of life a process has START_LIMIT_S, however impatient the run is with one that works."""
-    monkeypatch.setattr(policy_watch, "START_LIMIT_S", 1.0)
-    watch = stage.watch(MUTE, 0.1)
+def test_starting_has_its_own_patience(stage: Stage) -> None:
+    """Before its first sign of life a process has a limit of its own, however impatient the run is with one that works."""
+    watch = stage.watch(MUTE, 0.1, start_limit_s=1.0)
     watch.go()
     assert look_until(watch, in_s(0.5)) == ""
     assert "no sign of life" in look_until(watch)

@@ -36,7 +36,7 @@ def settle_positions(embedding: nn.Embedding | None, run: Any, asked: Rule) -> V
     finally:
         hook.remove()
     ids = seen[0].reshape(-1)
-    rules = _rules(round(ids.numel() ** 0.5))
+    rules = _rules(round(ids.numel() ** 0.5), ids.device)
     found = [name for name, wanted in rules.items() if wanted.shape == ids.shape and bool((wanted == ids).all())]
     if not found:
         raise ArtifactError(
@@ -44,12 +44,12 @@ def settle_positions(embedding: nn.Embedding | None, run: Any, asked: Rule) -> V
         )
     if asked != "auto" and asked != found[0]:
         wanted = rules[asked]
-        embedding.register_forward_pre_hook(lambda module, given: (wanted.expand_as(given[0]),))
+        embedding.register_forward_pre_hook(lambda module, given: (wanted.to(given[0].device).expand_as(given[0]),))
     return VisionPositions(asked=asked, found=found[0])
 
 
-def _rules(side: int) -> dict[Literal["raster", "shifted"], Tensor]:
-    steps = torch.arange(side)
+def _rules(side: int, device: torch.device) -> dict[Literal["raster", "shifted"], Tensor]:
+    steps = torch.arange(side, device=device)
     late = (steps - 1).clamp(min=0)
     return {
         "raster": (steps[:, None] * side + steps[None, :]).reshape(-1),

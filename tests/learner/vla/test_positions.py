@@ -29,6 +29,26 @@ def test_positions_are_found_and_follow_what_is_asked(installed: str, asked: str
         assert torch.equal(embedding(ids_of(installed)), embedding.weight[ids_of(wanted)])
 
 
+class Recording(nn.Embedding):
+    """An embedding that remembers where the ids were that it was asked for."""
+
+    device_of_ids: torch.device
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Embed `ids`."""
+        self.device_of_ids = ids.device
+        return super().forward(ids)
+
+
+def test_positions_follow_the_policy_to_another_device() -> None:
+    """Settled on the CPU and asked for elsewhere, as after `to("cuda")`, the ids are where the policy is."""
+    embedding = Recording(SIDE * SIDE, 2)
+    settle_positions(embedding, lambda: embedding(ids_of("raster")), "shifted")
+    embedding.to("meta")
+    embedding(ids_of("raster").to("meta"))
+    assert embedding.device_of_ids.type == "meta"
+
+
 def test_positions_nobody_knows_are_refused() -> None:
     """An order of patches that is neither rule's, and a rule that a policy cannot have, are refused."""
     embedding = nn.Embedding(SIDE * SIDE, 2)

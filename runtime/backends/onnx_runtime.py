@@ -145,16 +145,23 @@ class OnnxRuntimeCuda:
             ) from error
 
     def open(self, where: str, graph: Graph, payload: bytes) -> _Opened:
-        """Open `graph`, as a CUDA graph where no tensor is bound to it (bound ones move); raises ArtifactError."""
-        fixed = not any(item.source.startswith("tensor:") for item in graph.inputs)
-        options = {"device_id": "0", "enable_cuda_graph": "1" if fixed else "0"}
-        session = _open(where, graph, payload, 1, [(CUDA, options)])
+        """Open `graph`; raises ArtifactError if it is not what the manifest says or a node of it would run elsewhere."""
+        session = _open(where, graph, payload, 1, [(CUDA, cuda_options(graph))])
         if session.get_providers()[0] != CUDA:
             raise ArtifactError(
                 f"artifact {where}: {graph.file} does not run on the CUDA device under onnxruntime {onnxruntime.__version__}: "
                 "install the CUDA libraries it asks for, or choose --inference.backend onnxruntime-cpu"
             )
         return _Opened(graph.file, session)
+
+
+def cuda_options(graph: Graph) -> dict[str, str]:
+    """Return how `graph` runs on a CUDA device: as a CUDA graph where no tensor is bound to it (bound ones move), without TF32.
+
+    TF32 keeps 10 bits of a factor's mantissa, so that golden vectors from a CPU would not be reproduced (`poco.engines.build`).
+    """
+    fixed = all(item.tensor is None for item in graph.inputs)
+    return {"device_id": "0", "enable_cuda_graph": "1" if fixed else "0", "use_tf32": "0"}
 
 
 def _open(where: str, graph: Graph, payload: bytes, threads: int, providers: list[Any]) -> onnxruntime.InferenceSession:

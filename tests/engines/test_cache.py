@@ -76,6 +76,17 @@ def test_another_library_gpu_or_driver_is_a_refusal_with_the_remedy(
     assert len(built) == 1
 
 
+def test_an_engine_of_other_arithmetic_is_another_one(
+    tmp_path: Path, built: list[tuple[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was built while TF32 was on is not taken for one without."""
+    with monkeypatch.context() as before:
+        before.setattr(caches, "ARITHMETIC", "float32 with TF32")
+        EngineCache(str(tmp_path / "engines")).engine("policy.onnx", GRAPH, TARGET, lambda _: None)
+    with pytest.raises(ArtifactError, match="poco-export engine"):
+        EngineCache(str(tmp_path / "engines")).engine("policy.onnx", GRAPH, TARGET)
+
+
 def test_what_others_could_have_written_is_not_loaded(tmp_path: Path, built: list[tuple[str, bytes]]) -> None:
     """A folder or file with rights for others, a link, a changed plan and damaged facts are refused."""
     folder = tmp_path / "engines"

@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tensorrt_rtx_bindings as tensorrt
 
 from poco.artifact import Artifact
-from poco.engines.build import build_engine
+from poco.engines.build import build_engine, configured
 from vla.conftest import KINDS, Artifacts, Checkpoints
 from vla.tiny_artifact import export, options_of
 
@@ -38,3 +39,10 @@ def test_every_graph_builds_in_half_precision(checkpoints: Checkpoints, kind: st
     """What is exported in half precision becomes engines."""
     made = checkpoints(kind)
     check_builds(export(made, replace(options_of(made, tmp_path / "half"), precision="fp16", steps=STEPS)))
+
+
+def test_tf32_is_off() -> None:
+    """A build would use TF32 unless told otherwise, and ours is told."""
+    builder = tensorrt.Builder(tensorrt.Logger(tensorrt.Logger.ERROR))
+    assert builder.create_builder_config().get_flag(tensorrt.BuilderFlag.TF32)
+    assert not configured(tensorrt, builder).get_flag(tensorrt.BuilderFlag.TF32)

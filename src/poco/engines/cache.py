@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from poco.artifact import sha256
-from poco.engines.build import Library, build_engine, load_library
+from poco.engines.build import ARITHMETIC, Library, build_engine, load_library
 from poco.engines.device import Device
 from poco.episodes import write_durably
 from poco.errors import ArtifactError
@@ -69,7 +69,7 @@ class EngineCache:
         cannot be built or was tampered with.
         """
         digest = sha256(payload)
-        key = sha256(msgspec.json.encode((digest, target)))[:32]
+        key = sha256(msgspec.json.encode((digest, target, ARITHMETIC)))[:32]
         plan_file, facts_file = self.folder / f"{key}.plan", self.folder / f"{key}.json"
         if facts_file.exists():
             facts = self._facts(facts_file)

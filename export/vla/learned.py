@@ -12,15 +12,15 @@ from safetensors.numpy import save
 from poco.artifact import Artifact, Tensors, read_artifact, sha256, write_artifact
 from poco.errors import ArtifactError
 from poco.export.parity import SEED
-from poco.export.vla.cases import Inputs, Raw, inputs_of
+from poco.export.vla.cases import Raw, inputs_of
 from poco.export.vla.check import TOLERANCES, GraphPolicy
 from poco.export.vla.package import check_out
 from poco.export.vla.promote import as_input
 from poco.learner.checkpoint import read_checkpoint
 from poco.learner.vla.policy import VlaPolicy
-from poco.learner.vla.tokens import read_tokenizer
+from poco.learner.vla.tokens import Tokenizer, read_tokenizer
 from poco.vla import CHUNK, Vla
-from poco.vla_numbers import actions, normalise, padded, physical_state
+from poco.vla_numbers import actions
 
 CASES = 4
 
@@ -46,12 +46,17 @@ def export_learned(checkpoint: Path, base: Path, out: Path) -> Artifact:
             f"checkpoint {checkpoint} was trained beside other frozen weights ({policy.network.frozen_sha256[:12]}) than {base} "
             f"was exported with ({vla.frozen_sha256[:12]}): give the artifact of the LeRobot checkpoint that was adopted"
         )
+    tokenizer = read_tokenizer(Path(policy.network.tokenizer))
+    if tokenizer.prompt(vla.prompt.template, vla.prompt.length) != vla.prompt:
+        raise ArtifactError(
+            f"the tokenizer in {policy.network.tokenizer} is not the one that {base} was exported with: put that one there"
+        )
     check_out(out)
     expert: Tensors = {name: tensor.numpy(force=True) for name, tensor in policy.state_dict().items()}
     trained = artifact.tensors | _converted(expert, artifact)
     graphs = GraphPolicy(artifact.manifest.graphs, artifact.graphs, trained, vla)
-    error = _difference(policy, graphs, artifact, vla)
-    golden = artifact.golden | _golden(graphs, artifact, vla)
+    error = _difference(policy, graphs, artifact, vla, tokenizer)
+    golden = artifact.golden | _golden(graphs, artifact, vla, tokenizer)
     return _write(artifact, trained, golden, {**loaded.metrics, "parity_error": error}, out)
 
 
@@ -68,17 +73,16 @@ def _converted(expert: Tensors, artifact: Artifact) -> Tensors:
     return {name: one.astype(inputs[name].dtype) for name, one in turned.items()}
 
 
-def _difference(policy: VlaPolicy, graphs: GraphPolicy, artifact: Artifact, vla: Vla) -> float:
+def _difference(policy: VlaPolicy, graphs: GraphPolicy, artifact: Artifact, vla: Vla, tokenizer: Tokenizer) -> float:
     """Return how far the graphs' actions are from the learner's, in action units, seeing nothing; raises ArtifactError."""
-    told, network = artifact.specification, policy.network
-    tokenizer, draw = read_tokenizer(Path(network.tokenizer)), np.random.default_rng(SEED)
+    told, draw = artifact.specification, np.random.default_rng(SEED)
     shape = (len(vla.cameras), 3, vla.cameras[0].height, vla.cameras[0].width)
     images, nothing = np.zeros(shape, np.uint8), np.zeros(len(vla.cameras), np.bool_)
     error = 0.0
     for _ in range(CASES):
         observation = draw.uniform(-1, 1, told.observation_size).astype(np.float32)
         noise = draw.standard_normal(policy.noise_shape, np.float32)
-        given = inputs_of(Raw(observation, images, nothing, network.task, noise), vla, told, tokenizer)
+        given = inputs_of(Raw(observation, images, nothing, policy.network.task, noise), vla, told, tokenizer)
         found = actions(vla, told, graphs.steps(given), given.state)
         with torch.inference_mode():
             expected = policy(torch.from_numpy(observation)[None], torch.from_numpy(noise)[None])[0].numpy()
@@ -91,27 +95,22 @@ def _difference(policy: VlaPolicy, graphs: GraphPolicy, artifact: Artifact, vla:
     return error / 2
 
 
-def _golden(graphs: GraphPolicy, artifact: Artifact, vla: Vla) -> Tensors:
+def _golden(graphs: GraphPolicy, artifact: Artifact, vla: Vla, tokenizer: Tokenizer) -> Tensors:
     """Return the samples [N, T, W] and chunks [N, T, A] of the golden cases under the new expert."""
     golden, told = artifact.golden, artifact.specification
     in_one = any(graph.name == CHUNK for graph in artifact.manifest.graphs)
     samples, chunks = [], []
-    for case in range(len(golden["observation"])):
-        state = physical_state(told, golden["observation"][case].astype(np.float32))
-        there = golden["image_mask"][case]
-        pixels = golden["images"][case].astype(np.float32) / np.float32(255.0) * np.float32(2.0) - np.float32(1.0)
-        pixels[~there] = -1.0
-        arrays = {
-            "pixels": pixels,
-            "image_mask": there,
-            "tokens": golden["tokens"][case][None],
-            "token_mask": golden["token_mask"][case][None],
-            "state": padded(normalise(vla.state, state), vla.width),
-            "noise": golden["noise"][case][None],
-        }
-        given = Inputs(arrays, state)
+    for case, task in enumerate(vla.golden_tasks):
+        raw = Raw(
+            observation=golden["observation"][case].astype(np.float32),
+            images=golden["images"][case].astype(np.uint8),
+            image_mask=golden["image_mask"][case].astype(np.bool_),
+            task=task,
+            noise=golden["noise"][case].astype(np.float32),
+        )
+        given = inputs_of(raw, vla, told, tokenizer)
         samples.append(graphs.chunk(given) if in_one else graphs.steps(given))
-        chunks.append(actions(vla, told, samples[-1], state))
+        chunks.append(actions(vla, told, samples[-1], given.state))
     return {"sample": np.stack(samples), "chunk": np.stack(chunks)}
 
 

@@ -92,38 +92,6 @@ def library_version() -> str:
     return version("lerobot")
 
 
-def stacked(cache: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return keys and values of a DynamicCache as two tensors [layers, 1, heads, S, d]."""
-    return torch.stack([layer.keys for layer in cache.layers]), torch.stack([layer.values for layer in cache.layers])
-
-
-def rebuilt(key: torch.Tensor, value: torch.Tensor) -> Any:
-    """Return the DynamicCache that `stacked` was made of."""
-    from transformers import DynamicCache
-
-    cache = DynamicCache()
-    for layer in range(key.shape[0]):
-        cache.update(key[layer], value[layer], layer)
-    return cache
-
-
-class Step(torch.nn.Module):
-    """The velocity of a chunk on its way from noise, where the state is in the prefix."""
-
-    def __init__(self, policy: Any) -> None:
-        super().__init__()
-        self.model = policy.model
-
-    def forward(
-        self, sample: torch.Tensor, time: torch.Tensor, key: torch.Tensor, value: torch.Tensor, pad: torch.Tensor
-    ) -> torch.Tensor:
-        """Return the velocity."""
-        velocity: torch.Tensor = self.model.denoise_step(
-            prefix_pad_masks=pad, past_key_values=rebuilt(key, value), x_t=sample, timestep=time
-        )
-        return velocity
-
-
 def images_of(pixels: torch.Tensor, mask: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Return pixels [C, 3, H, W] and mask [C] as the library takes them, one of each a camera, [1, 3, H, W] and [1]."""
     count = pixels.shape[0]

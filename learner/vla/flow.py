@@ -68,8 +68,11 @@ class Told:
 
 
 @torch.no_grad()
-def prefix(policy: Any, told: Told, state: Tensor) -> Prefix:
-    """Return what the frozen part of the library's `policy` makes of `told` and, SmolVLA's only, the `state` [B, W]."""
+def prefix(policy: Any, told: Told, state: Tensor | None) -> Prefix:
+    """Return what the frozen part of the library's `policy` makes of `told` and, SmolVLA's only, the `state` [B, W].
+
+    Of the policy only its `model` is looked at, here and below.
+    """
     model, module = policy.model, sys.modules[type(policy.model).__module__]
     pictures, masks = list(told.images.unbind(1)), list(told.image_mask.unbind(1))
     sees_state = hasattr(model, "vlm_with_expert")
@@ -91,7 +94,7 @@ def prefix(policy: Any, told: Told, state: Tensor) -> Prefix:
     return Prefix(torch.stack(keys), torch.stack(values), real)
 
 
-def velocity(policy: Any, before: Prefix, sample: Tensor, time: Tensor, state: Tensor) -> Tensor:
+def velocity(policy: Any, before: Prefix, sample: Tensor, time: Tensor, state: Tensor | None) -> Tensor:
     """Return the velocity [B, T, W] of `sample` [B, T, W] at `time` [B] (1 is noise) after the prefixes `before`.
 
     `state` [B, W] is read by pi0 only.

@@ -5,54 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
-from poco.learner.vla.adapter import Case, Sizes, Step, config_of, images_of, rebuilt, stacked, unpadded
+from poco.learner.vla.adapter import Case, Sizes, config_of, images_of, unpadded
 from poco.learner.vla.checkpoint import Checkpoint
+from poco.learner.vla.modules import PrefixModule, StepModule
 from poco.vla import PolicyType, Schedule
-
-
-class Prefix(nn.Module):
-    """Images and prompt to keys and values of every layer."""
-
-    def __init__(self, policy: Any) -> None:
-        super().__init__()
-        self.model = policy.model
-
-    def forward(
-        self, pixels: Tensor, image_mask: Tensor, tokens: Tensor, token_mask: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return key, value and pad."""
-        from lerobot.policies.common.vla_utils import make_att_2d_masks, prepare_attention_masks_4d
-
-        model = self.model
-        images, masks = images_of(pixels, image_mask)
-        embeddings, pad, attention = model.embed_prefix(images, masks, tokens, token_mask)
-        model.paligemma_with_expert.paligemma.model.language_model.config._attn_implementation = "eager"
-        _, cache = model.paligemma_with_expert.forward(
-            attention_mask=prepare_attention_masks_4d(make_att_2d_masks(pad, attention)),
-            position_ids=torch.cumsum(pad, dim=1) - 1,
-            past_key_values=None,
-            inputs_embeds=[embeddings, None],
-            use_cache=True,
-        )
-        return *stacked(cache), pad
-
-
-class StateStep(nn.Module):
-    """The velocity of a chunk of pi0, whose expert reads the state."""
-
-    def __init__(self, policy: Any) -> None:
-        super().__init__()
-        self.model = policy.model
-
-    def forward(self, sample: Tensor, time: Tensor, key: Tensor, value: Tensor, pad: Tensor, state: Tensor) -> Tensor:
-        """Return the velocity."""
-        velocity: Tensor = self.model.denoise_step(
-            state=state, prefix_pad_masks=pad, past_key_values=rebuilt(key, value), x_t=sample, timestep=time
-        )
-        return velocity
 
 
 class Pi:
@@ -85,7 +43,11 @@ class Pi:
 
     def prefix(self, policy: Any) -> nn.Module:
         """Return the prefix."""
-        return Prefix(policy)
+        return PrefixModule(policy)
+
+    def step(self, policy: Any) -> nn.Module:
+        """Return the step."""
+        return StepModule(policy)
 
 
 class Pi0(Pi):
@@ -100,10 +62,6 @@ class Pi0(Pi):
 
         policy: nn.Module = PI0Policy(config_of(checkpoint, dtype="float32", gradient_checkpointing=False))
         return policy.float().eval()
-
-    def step(self, policy: Any) -> nn.Module:
-        """Return the step, which takes the state."""
-        return StateStep(policy)
 
     def library(self, policy: Any, case: Case) -> Tensor:
         """Ask the library."""
@@ -126,10 +84,6 @@ class Pi05(Pi):
 
         policy: nn.Module = PI05Policy(config_of(checkpoint, dtype="float32", gradient_checkpointing=False))
         return policy.float().eval()
-
-    def step(self, policy: Any) -> nn.Module:
-        """Return the step."""
-        return Step(policy)
 
     def library(self, policy: Any, case: Case) -> Tensor:
         """Ask the library."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from poco.errors import ArtifactError, UsageError
-from poco.learner.vla.adapter import Case, Sizes, Step, config_of, images_of, stacked, unpadded
+from poco.learner.vla.adapter import Case, Sizes, config_of, images_of, unpadded
 from poco.learner.vla.checkpoint import Checkpoint, read_object
+from poco.learner.vla.modules import PrefixModule, StepModule
 from poco.vla import PolicyType, Schedule
 
 
@@ -31,31 +31,6 @@ class _ImageTokens:
     @classmethod
     def from_pretrained(cls, name: str) -> _ImageTokens:
         return cls(Path(name))
-
-
-class Prefix(nn.Module):
-    """Images, prompt and state to keys and values of every layer."""
-
-    def __init__(self, policy: Any) -> None:
-        super().__init__()
-        self.model = policy.model
-
-    def forward(
-        self, pixels: Tensor, image_mask: Tensor, tokens: Tensor, token_mask: Tensor, state: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return key, value and pad."""
-        from lerobot.policies.smolvla.modeling_smolvla import make_att_2d_masks
-
-        images, masks = images_of(pixels, image_mask)
-        embeddings, pad, attention = self.model.embed_prefix(images, masks, tokens, token_mask, state=state)
-        _, cache = self.model.vlm_with_expert.forward(
-            attention_mask=make_att_2d_masks(pad, attention),
-            position_ids=torch.cumsum(pad, dim=1) - 1,
-            past_key_values=None,
-            inputs_embeds=[embeddings, None],
-            use_cache=True,
-        )
-        return *stacked(cache), pad
 
 
 class SmolVla:
@@ -116,11 +91,11 @@ class SmolVla:
 
     def prefix(self, policy: Any) -> nn.Module:
         """Return the prefix."""
-        return Prefix(policy)
+        return PrefixModule(policy)
 
     def step(self, policy: Any) -> nn.Module:
         """Return the step."""
-        return Step(policy)
+        return StepModule(policy)
 
     def library(self, policy: Any, case: Case) -> Tensor:
         """Ask the library."""

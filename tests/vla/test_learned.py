@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -20,7 +21,7 @@ from poco.learner.vla.checkpoint import WEIGHTS
 from poco.learner.vla.opening import open_vla
 from poco.learner.vla.policy import VlaPolicy
 from poco.runtime.vla_session import MISSING, VlaSession
-from poco.vla import PolicyType
+from poco.vla import PolicyType, Vla
 from vla import tiny
 from vla.conftest import KINDS, Artifacts, Checkpoints
 from vla.learning_policies import drawn, network_of
@@ -37,6 +38,12 @@ def learn(policy: VlaPolicy) -> None:
         loss = policy.loss(context, given["chunk"], given["noise"], given["time"], given["valid"]).mean()
         torch.autograd.backward(loss)
         optimizer.step()
+
+
+def vla_of(artifact: Artifact) -> Vla:
+    """The rules of an artifact that has some."""
+    assert artifact.manifest.vla is not None
+    return artifact.manifest.vla
 
 
 def chunk_of(artifact: Artifact, observation: np.ndarray, noise: np.ndarray) -> np.ndarray:
@@ -94,16 +101,17 @@ def test_an_expert_learned_beside_another_vision_tower_is_refused(
 def test_an_artifact_that_does_not_do_what_was_learned_is_refused(
     artifacts: Artifacts, checkpoints: Checkpoints, tmp_path: Path
 ) -> None:
-    """Fewer steps from the same checkpoint, and another type of policy that names the same frozen weights: nothing is written."""
-    made = checkpoints("pi0")
+    """Fewer steps or another padding of prompts from the same checkpoint, another type of policy: nothing is written."""
+    made, prompt = checkpoints("pi0"), msgspec.to_builtins(vla_of(artifacts("pi0")).prompt)
     with tiny_sizes(made):
         policy = open_vla(network_of(made, "pi0"), tiny.specification())
         write_checkpoint(tmp_path / "learned", Checkpoint(tiny.specification(), policy, {}))
         for kind, rule, value, sentence in (
             ("pi0", "schedule", {"steps": 3, "start": 1.0, "end": 0.0}, "steps, prompt or statistics"),
+            ("pi0", "prompt", {**prompt, "pad_id": 7}, "the tokenizer in"),
             ("smolvla", "frozen_sha256", policy.network.frozen_sha256, "tensors that were trained"),
         ):
-            base = tmp_path / kind
+            base = tmp_path / rule
             shutil.copytree(artifacts(kind).path, base)
             manifest = json.loads((base / MANIFEST).read_bytes())
             manifest["vla"][rule] = value

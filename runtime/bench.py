@@ -119,7 +119,7 @@ def _vla(flags: argparse.Namespace) -> Outcome:
 
     frame = flags.frame[1], flags.frame[0]
     settings = read_settings(CONFIG, {"inference.backend": flags.backend, "inference.threads": str(flags.threads)})
-    return vla.run(flags.policy, flags.task, flags.repeats, flags.calls, frame, settings.inference)
+    return vla.run(flags.policy, flags.task, flags.repeats, flags.calls, frame, settings.inference, flags.library)
 
 
 def _journal(flags: argparse.Namespace) -> Outcome:
@@ -152,9 +152,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--pairs", type=int, default=500, metavar="N", help="interleaved pairs a repeat (default 500)")
     command.add_argument("--torch", type=Path, metavar="PROGRAM", help="bench/torch_eager.py: measure torch eager too")
 
-    what = (
-        "stages of a vision-language-action policy from frames to actions, with a new prefix and with one that is there"
-    )
+    what = "stages of a vision-language-action policy from frames to actions, against LeRobot's eager call where it is asked for"
     command = _add(commands, "vla", _vla, what)
     command.add_argument("--policy", type=Path, required=True, metavar="PATH", help="artifact folder")
     command.add_argument("--task", required=True, metavar="TEXT", help="what the policy is told")
@@ -174,6 +172,8 @@ def parser() -> argparse.ArgumentParser:
         help="what computes (default onnxruntime-cpu)",
     )
     command.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the CPU (default 1)")
+    what = "bench/vla_eager.py with its Python and checkpoint: measure LeRobot's own call too"
+    command.add_argument("--library", metavar="COMMAND", help=what)
 
     what = "everything but the model, from frames to chunk, against bare round trips of the same bytes"
     command = _add(commands, "observe-to-chunk", _observe_to_chunk, what)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -14,9 +13,10 @@ import numpy.typing as npt
 import onnxruntime
 
 from poco.artifact import Artifact, read_artifact
-from poco.errors import PocoError, UsageError
+from poco.errors import UsageError
 from poco.noise import NoiseSource
 from poco.runtime.benchmarks.outcome import Floats, Measurement, Outcome
+from poco.runtime.benchmarks.program import Program
 from poco.runtime.session import Session
 
 Array = npt.NDArray[np.generic]
@@ -96,25 +96,12 @@ class TorchEager:
     def __init__(self, program: Path, policy: Path) -> None:
         if not program.is_file():
             raise UsageError(f"--torch {program} does not exist: name bench/torch_eager.py of a source checkout")
-        self._process = subprocess.Popen(
-            [sys.executable, str(program), str(policy)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self._answer()
+        self._program = Program([sys.executable, str(program), str(policy)])
 
     def measure(self, count: int) -> Floats:
         """Return the CPU time (us) of `count` inferences [count]; raises PocoError if the program ends."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{count}\n")
-        self._process.stdin.flush()
-        return np.array(msgspec.json.decode(self._answer(), type=list[int])) * 1e-3
+        return np.array(msgspec.json.decode(self._program.ask(str(count)), type=list[int])) * 1e-3
 
     def end(self) -> None:
         """Let the program end."""
-        self._process.communicate()
-
-    def _answer(self) -> str:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise PocoError(f"the torch program ended with exit code {self._process.wait()}: see its message above")
-        return line
+        self._program.end()

@@ -1,4 +1,4 @@
-"""How long a vision-language-action policy takes from frames to actions, by stages, and with a prefix that is there already."""
+"""How long a vision-language-action policy takes from frames to actions, by stages, against the library's eager call."""
 
 from __future__ import annotations
 
@@ -7,26 +7,38 @@ import time
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from poco.artifact import read_artifact
+from poco.artifact import Artifact, read_artifact
 from poco.engines.build_all import run_graphs
 from poco.errors import UsageError
 from poco.noise import NoiseSource
 from poco.runtime.backends.choice import open_under
 from poco.runtime.benchmarks.outcome import Floats, Measurement, Outcome
+from poco.runtime.benchmarks.vla_library import EagerLibrary
 from poco.runtime.prompt import check_task
 from poco.runtime.vla_session import VlaSession
 from poco.settings import InferenceSettings
 
-END_TO_END, REUSED = "end_to_end", "prefix_there"
+END_TO_END, REUSED, GRAPHS = "end_to_end", "prefix_there", "prefix_and_steps"
+LIBRARY, SAMPLE_ACTIONS = "library", "library_sample_actions"
+PAIRS = [(REUSED, END_TO_END)]
+LIBRARY_PAIRS = [(END_TO_END, LIBRARY), (GRAPHS, SAMPLE_ACTIONS)]
 
 
 def run(
-    policy: Path, task: str, repeats: int, calls: int, frame: tuple[int, int], inference: InferenceSettings
+    policy: Path,
+    task: str,
+    repeats: int,
+    calls: int,
+    frame: tuple[int, int],
+    inference: InferenceSettings,
+    library: str | None,
 ) -> Outcome:
     """Measure `repeats` times `calls` calls with new frames (height, width) each, and as many with the same ones (us of wall time).
 
-    Raises ArtifactError for a broken artifact or a backend that is not there, UsageError for a policy that is told nothing.
+    `library` is the command of bench/vla_eager.py, whose calls alternate with ours. Raises ArtifactError for a broken artifact
+    or a backend that is not there, UsageError for a policy that is told nothing, PocoError if the program ends.
     """
     artifact = read_artifact(policy)
     if artifact.manifest.vla is None:
@@ -37,42 +49,77 @@ def run(
     built_s = time.monotonic() - before_s
     session.warm_up()
     warmed_s = time.monotonic() - before_s - built_s
+    eager = None if library is None else EagerLibrary(library, policy, task, frame, inference.threads)
     draw, noise = np.random.default_rng(0), NoiseSource(0)
-    cameras = len(artifact.cameras)
     samples: dict[str, list[Floats]] = {}
+    peak_memory_bytes = 0
     for repeat in range(repeats):
         spent: dict[str, list[float]] = {}
         for call in range(calls):
-            frames = [draw.integers(0, 256, (*frame, 3), np.uint8) for _ in range(cameras)]
-            observation = draw.uniform(-1, 1, artifact.specification.observation_size).astype(np.float32)
+            theirs = eager.call() if eager and call % 2 else None
             made = noise.sample(repeat, call, session.noise_shape)
-            for name in (END_TO_END, REUSED):
-                began_ns = time.monotonic_ns()
-                session.run(observation, made, frames)
-                spent.setdefault(name, []).append((time.monotonic_ns() - began_ns) * 1e-3)
-                if name == END_TO_END:
-                    for stage, stage_ns in session.stages_ns.items():
-                        spent.setdefault(stage, []).append(stage_ns * 1e-3)
+            for name, duration_us in _stages(session, artifact, frame, draw, made).items():
+                spent.setdefault(name, []).append(duration_us)
+            theirs = eager.call() if eager and theirs is None else theirs
+            if theirs is not None:
+                spent.setdefault(LIBRARY, []).append(theirs.call_ns * 1e-3)
+                spent.setdefault(SAMPLE_ACTIONS, []).append(theirs.sample_actions_ns * 1e-3)
+                peak_memory_bytes = theirs.peak_memory_bytes
         for name, values in spent.items():
             samples.setdefault(name, []).append(np.array(values))
+    notes = [
+        *_facts(artifact, chosen.sentence),
+        f"session opened and golden vectors reproduced in {built_s:.2f} s, warmed up in {warmed_s:.2f} s",
+        f"{REUSED}: frames, task and state are those of the call before, as in shadow, so the prefix is not run",
+    ]
+    more = {
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+        "opened_s": built_s,
+        "warm_up_s": warmed_s,
+    }
+    if eager is not None:
+        eager.end()
+        versions = ", ".join(f"{name} {version}" for name, version in eager.ready.versions.items())
+        notes.append(
+            f"{LIBRARY}: {versions}, eager, {inference.threads} thread(s), from frames to actions through its own processors; its "
+            f"golden chunks are {eager.ready.difference:.1e} from ours in -1 ... 1; {SAMPLE_ACTIONS} is the model in it"
+        )
+        more["library_peak_memory_mb"] = peak_memory_bytes / 1e6
+    return Outcome(
+        "vla",
+        f"one call of {policy.name}, {calls} calls with new frames of {frame[1]} x {frame[0]} from {len(artifact.cameras)} cameras",
+        [Measurement(name, repeated) for name, repeated in samples.items()],
+        PAIRS + (LIBRARY_PAIRS if eager else []),
+        notes,
+        more,
+    )
+
+
+def _stages(
+    session: VlaSession,
+    artifact: Artifact,
+    frame: tuple[int, int],
+    draw: np.random.Generator,
+    noise: npt.NDArray[np.float32],
+) -> dict[str, float]:
+    """Return how long (us) a call with new frames takes and each stage of it, and a call with the same ones."""
+    frames = [draw.integers(0, 256, (*frame, 3), np.uint8) for _ in artifact.cameras]
+    observation = draw.uniform(-1, 1, artifact.specification.observation_size).astype(np.float32)
+    spent: dict[str, float] = {}
+    for name in (END_TO_END, REUSED):
+        began_ns = time.monotonic_ns()
+        session.run(observation, noise, frames)
+        spent[name] = (time.monotonic_ns() - began_ns) * 1e-3
+        if name == END_TO_END:
+            spent |= {stage: stage_ns * 1e-3 for stage, stage_ns in session.stages_ns.items()}
+    return spent | {GRAPHS: spent["prefix"] + spent["steps"]}
+
+
+def _facts(artifact: Artifact, chosen: str) -> list[str]:
+    assert artifact.manifest.vla is not None
     graphs = ", ".join(
         f"{graph.file} {len(artifact.graphs[graph.name]) / 1e6:.1f} MB" for graph in run_graphs(artifact.manifest)
     )
-    trained = sum(tensor.nbytes for tensor in artifact.tensors.values()) / 1e6
+    trained_mb = sum(tensor.nbytes for tensor in artifact.tensors.values()) / 1e6
     steps = artifact.manifest.vla.schedule.steps
-    return Outcome(
-        "vla",
-        f"one call of {policy.name}, {calls} calls with new frames of {frame[1]} x {frame[0]} from {cameras} cameras",
-        [Measurement(name, repeated) for name, repeated in samples.items()],
-        [(REUSED, END_TO_END)],
-        [
-            f"computed by {chosen.sentence}; {graphs}, tensors {trained:.1f} MB; `steps` are all {steps} of them",
-            f"session opened and golden vectors reproduced in {built_s:.2f} s, warmed up in {warmed_s:.2f} s",
-            f"{REUSED}: frames, task and state are those of the call before, as in shadow, so the prefix is not run",
-        ],
-        {
-            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
-            "opened_s": built_s,
-            "warm_up_s": warmed_s,
-        },
-    )
+    return [f"computed by {chosen}; {graphs}, tensors {trained_mb:.1f} MB; `steps` are all {steps} of them"]

@@ -266,7 +266,7 @@ def test_stages_of_a_policy_that_is_told_its_task(tmp_path: Path) -> None:
     run(["vla", "--policy", str(ROOT / "artifacts" / "tiny_smolvla"), *flags], Console())
     report = msgspec.json.decode((tmp_path / "vla.json").read_bytes(), type=OutcomeReport)
     stages = {"preprocess", "prefix", "steps", "postprocess"}
-    assert set(report.subjects) == {"end_to_end", "prefix_there"} | stages
+    assert set(report.subjects) == {"end_to_end", "prefix_there", "prefix_and_steps"} | stages
     assert all(subject.samples == [3, 3] for subject in report.subjects.values())
     assert sum(report.figures[f"{stage}.p50"] for stage in stages) < 1.5 * report.figures["end_to_end.max"]
     assert report.figures["peak_memory_mb"] > 10

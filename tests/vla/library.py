@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-
-from vla.tiny import Made, tiny_sizes
 
 Floats = npt.NDArray[np.float32]
 
@@ -16,7 +16,8 @@ Floats = npt.NDArray[np.float32]
 class Library:
     """LeRobot's policy of a checkpoint with its processors."""
 
-    def __init__(self, kind: str, made: Made) -> None:
+    def __init__(self, kind: str, checkpoint: Path, sizes: AbstractContextManager[None]) -> None:
+        """Load the policy of the type `kind` in `checkpoint` while LeRobot builds it with `sizes`, which may be its own."""
         from lerobot.policies.factory import get_policy_class
         from lerobot.policies.pi0 import processor_pi0  # noqa: F401
         from lerobot.policies.pi05 import processor_pi05  # noqa: F401
@@ -24,13 +25,13 @@ class Library:
         from lerobot.processor import PolicyProcessorPipeline
         from lerobot.processor.converters import policy_action_to_transition, transition_to_policy_action
 
-        with tiny_sizes(made):
-            self.policy: Any = get_policy_class(kind).from_pretrained(made.checkpoint, local_files_only=True).eval()
+        with sizes:
+            self.policy: Any = get_policy_class(kind).from_pretrained(checkpoint, local_files_only=True).eval()
             self._before = PolicyProcessorPipeline.from_pretrained(
-                made.checkpoint, config_filename="policy_preprocessor.json"
+                checkpoint, config_filename="policy_preprocessor.json"
             )
             self._after = PolicyProcessorPipeline.from_pretrained(
-                made.checkpoint,
+                checkpoint,
                 config_filename="policy_postprocessor.json",
                 to_transition=policy_action_to_transition,
                 to_output=transition_to_policy_action,

@@ -58,7 +58,7 @@ def test_raw_observation_to_action_equals_the_library(
     artifacts: Artifacts, checkpoints: Checkpoints, kind: str
 ) -> None:
     """Frames of another size, a task and a physical state give the library's physical actions, all of its processors included."""
-    artifact, library = artifacts(kind), Library(kind, checkpoints(kind))
+    artifact, library = artifacts(kind), Library(kind, checkpoints(kind).checkpoint, tiny_sizes(checkpoints(kind)))
     vla, told = artifact.manifest.vla, artifact.specification
     assert vla is not None
     policy, tokenizer = graphs(artifact), prepared(checkpoints, kind).tokenizer

@@ -1,6 +1,6 @@
 """Make the artifact of a tiny policy, as `make tiny-vla` does for the committed one.
 
-Usage: PYTHONPATH=tests python -m vla.tiny_artifact TYPE OUT
+Usage: PYTHONPATH=tests python -m vla.tiny_artifact TYPE OUT [FOLDER]    keeps what it was made of in FOLDER
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def export(made: Made, options: VlaOptions) -> Artifact:
 
 def main() -> None:
     """Make checkpoint and artifact."""
-    kind, out = sys.argv[1], Path(sys.argv[2])
+    kind, out, *kept = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
-        made = make(kind, Path(folder))
-        export(made, options_of(made, out))
+        made = make(kind, Path(*kept or [folder]))
+        export(made, options_of(made, Path(out)))
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ class MotionGenerator(Protocol):
     def follow(self, command: npt.NDArray[np.void], first: bool) -> list[Error]:
         """Take the COMMAND of this tick, the `first` of the motion or a later one; or leave it and return what it breaks."""
 
-    def extrapolate(self) -> None:
-        """Continue for one tick with constant acceleration, because a command is lost."""
+    def proceed(self) -> None:
+        """Live through one tick without a command: one that is lost is replaced by constant acceleration."""
 
 
 class JointPositions:
@@ -42,7 +42,7 @@ class JointPositions:
         violations = self._check.start_violations(self._motion, q) if first else []
         return violations or self._check.take(self._motion, q, *self._motion.differentiate(q))
 
-    def extrapolate(self) -> None:
+    def proceed(self) -> None:
         """Continue the joint motion."""
         self._motion.extrapolate()
 
@@ -62,6 +62,6 @@ class JointVelocities:
         motion, dq = self._motion, command["dq_c"]
         return self._check.take(motion, motion.q + dq * TICK_S, dq, (dq - motion.dq) * TICKS_PER_SECOND)
 
-    def extrapolate(self) -> None:
+    def proceed(self) -> None:
         """Continue the joint motion."""
         self._motion.extrapolate()

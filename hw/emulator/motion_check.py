@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -63,12 +65,37 @@ class CommandedMotion:
         self.q[:], self.dq[:], self.ddq[:] = q, 0.0, 0.0
 
 
+class LimitErrors(NamedTuple):
+    """What the arm calls a broken limit of the joints: position, velocity, acceleration, jerk."""
+
+    position: Error
+    velocity: Error
+    acceleration: Error
+    jerk: Error
+
+
+JOINT_COMMANDS = LimitErrors(
+    Error.JOINT_POSITION_LIMITS,
+    Error.JOINT_VELOCITY_LIMITS,
+    Error.JOINT_VELOCITY_DISCONTINUITY,
+    Error.JOINT_ACCELERATION_DISCONTINUITY,
+)
+INVERSE_KINEMATICS = LimitErrors(
+    Error.CARTESIAN_JOINT_POSITION_LIMITS,
+    Error.CARTESIAN_JOINT_VELOCITY_LIMITS,
+    Error.CARTESIAN_JOINT_VELOCITY_DISCONTINUITY,
+    Error.CARTESIAN_JOINT_ACCELERATION_DISCONTINUITY,
+)
+"""Names where the joints were commanded themselves, and where they follow from a commanded pose."""
+
+
 class MotionCheck:
     """The limits of the FR3 on received joint positions: position, velocity by position, acceleration, jerk."""
 
-    def __init__(self) -> None:
-        """Use the arm's own limits, without margin."""
+    def __init__(self, errors: LimitErrors = JOINT_COMMANDS) -> None:
+        """Use the arm's own limits, without margin; `errors` says what it calls a broken one."""
         limits = fr3_limits(ROBOT_MARGINS)
+        self._errors = errors
         self._envelope = VelocityEnvelope(limits)
         self._position_min: Floats = limits["position_min"]
         self._position_max: Floats = limits["position_max"]
@@ -91,12 +118,12 @@ class MotionCheck:
         """Return every limit that the step of `motion` to `q`, `dq`, `ddq` [7] breaks; empty if none."""
         found = []
         if (q < self._position_min).any() or (q > self._position_max).any():
-            found.append(Error.JOINT_POSITION_LIMITS)
+            found.append(self._errors.position)
         slowest, fastest = self._envelope(q)
         if (dq < slowest).any() or (dq > fastest).any():
-            found.append(Error.JOINT_VELOCITY_LIMITS)
+            found.append(self._errors.velocity)
         if (np.abs(ddq) > self.acceleration_max).any():
-            found.append(Error.JOINT_VELOCITY_DISCONTINUITY)
+            found.append(self._errors.acceleration)
         if (np.abs(ddq - motion.ddq) > self._acceleration_step_max).any():
-            found.append(Error.JOINT_ACCELERATION_DISCONTINUITY)
+            found.append(self._errors.jerk)
         return found

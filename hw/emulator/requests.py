@@ -21,8 +21,8 @@ from .protocol import (
 )
 from .robot import EmulatedRobot
 from .state_datagram import StateDatagram
+from .transforms import rigid_transform
 
-Floats = npt.NDArray[np.float64]
 Payload = npt.NDArray[np.void]
 
 JOINT_IMPEDANCE_MAX_NM_RAD = 14_250.0
@@ -32,11 +32,11 @@ CARTESIAN_IMPEDANCE_RANGE = np.array([[10.0, 3000.0]] * 3 + [[1.0, 300.0]] * 3)
 MOTIONS = (
     (MoveController.JOINT_IMPEDANCE, MoveGenerator.JOINT_POSITION),
     (MoveController.JOINT_IMPEDANCE, MoveGenerator.JOINT_VELOCITY),
+    (MoveController.JOINT_IMPEDANCE, MoveGenerator.CARTESIAN_POSE),
+    (MoveController.JOINT_IMPEDANCE, MoveGenerator.CARTESIAN_VELOCITY),
     (MoveController.EXTERNAL, MoveGenerator.NONE),
 )
 """Controller and generator of the motions that are emulated."""
-
-_ROTATION_TOLERANCE = 1e-5
 
 
 class Requests:
@@ -113,6 +113,8 @@ class Requests:
         return self.progress()
 
     def _start(self, command_id: int) -> bytes:
+        if self._robot.begins_at_singularity(self._asked[1]):
+            return _status(Command.MOVE, command_id, MoveStatus.START_AT_SINGULAR_POSE)
         self._running_move = command_id
         self._robot.begin_motion(*self._asked)
         return _status(Command.MOVE, command_id, MoveStatus.MOTION_STARTED)
@@ -155,14 +157,14 @@ class Requests:
         return bool((stiffness >= low).all() and (stiffness <= high).all())
 
     def _set_stiffness_frame(self, payload: Payload) -> bool:
-        transform = _transform(payload)
+        transform = rigid_transform(payload["transform"])
         if transform is None:
             return False
         self._robot.tool.EE_T_K = transform
         return True
 
     def _set_end_effector(self, payload: Payload) -> bool:
-        transform = _transform(payload)
+        transform = rigid_transform(payload["transform"])
         if transform is None:
             return False
         self._robot.tool.NE_T_EE = transform
@@ -180,11 +182,3 @@ class Requests:
 
 def _status(command: Command, command_id: int, status: int) -> bytes:
     return response(command, command_id, bytes([status]))
-
-
-def _transform(payload: Payload) -> Floats | None:
-    """Return the rigid transform [4, 4] of `payload`, or None if it is not one."""
-    transform: Floats = payload["transform"].reshape(4, 4).T.copy()
-    rotation = transform[:3, :3]
-    rigid = np.allclose(rotation @ rotation.T, np.eye(3), atol=_ROTATION_TOLERANCE) and np.linalg.det(rotation) > 0
-    return transform if rigid and np.array_equal(transform[3], (0, 0, 0, 1)) else None

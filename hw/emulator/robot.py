@@ -8,10 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .arm import SimulatedArm
+from .cartesian_generators import CartesianMotion, CartesianPoses, CartesianVelocities
+from .commanded_pose import CommandedPose
 from .commanded_torque import CommandedTorque, measured_violations
 from .contact import ContactWatch
 from .joint_generators import JointPositions, JointVelocities, MotionGenerator
 from .motion_check import CommandedMotion, MotionCheck
+from .posture import Posture
 from .protocol import COMMAND_FIELDS, Error, MoveController, MoveGenerator, MoveStatus, RobotMode
 from .tool import Tool
 
@@ -19,6 +22,7 @@ MISSED_COMMANDS_MAX = 20
 """The arm stops with communication_constraints_violation when this many commands in a row are missing."""
 
 SUCCESS_WINDOW_TICKS = 100
+CARTESIAN = (MoveGenerator.CARTESIAN_POSE, MoveGenerator.CARTESIAN_VELOCITY)
 
 
 class CommandCounts:
@@ -67,9 +71,12 @@ class EmulatedRobot:
         self.ended: MoveStatus | None = None
         self.commanded = False
         check = MotionCheck()
+        self._cartesian = CartesianMotion(self.motion, Posture(arm, self.tool))
         self._generators: dict[MoveGenerator, MotionGenerator] = {
             MoveGenerator.JOINT_POSITION: JointPositions(self.motion, check),
             MoveGenerator.JOINT_VELOCITY: JointVelocities(self.motion, check),
+            MoveGenerator.CARTESIAN_POSE: CartesianPoses(self._cartesian),
+            MoveGenerator.CARTESIAN_VELOCITY: CartesianVelocities(self._cartesian),
         }
         self._brake_deceleration = check.acceleration_max
         self._recovery_delay_ticks = recovery_delay_ticks
@@ -93,6 +100,11 @@ class EmulatedRobot:
         return self.controller is MoveController.EXTERNAL
 
     @property
+    def commanded_pose(self) -> CommandedPose | None:
+        """What the end effector is commanded to in a Cartesian motion; None in any other."""
+        return self._cartesian.pose if self.generator in CARTESIAN else None
+
+    @property
     def first_state_of_motion(self) -> bool:
         """Whether the newest state is the one in which the modes switched; a client does not answer it."""
         return self.moving and self.tick <= self._started_at
@@ -111,6 +123,10 @@ class EmulatedRobot:
     def success_rate(self) -> float:
         """Share of the last 100 ticks with an accepted command; 0 when no motion runs."""
         return float(self._window.mean()) if self.moving else 0.0
+
+    def begins_at_singularity(self, generator: MoveGenerator) -> bool:
+        """Tell whether a motion by `generator` cannot begin where the arm is, because the end effector is at a singular pose."""
+        return generator in CARTESIAN and self._cartesian.at_singularity
 
     def begin_motion(
         self,
@@ -162,7 +178,7 @@ class EmulatedRobot:
         """Take in one COMMAND record; only an answer to the newest state counts."""
         if self.generator is None or int(command["message_id"]) != self.tick:
             self.counts.late += 1
-        elif not np.isfinite(command[COMMAND_FIELDS[self.generator]]).all():
+        elif not (np.isfinite(command[COMMAND_FIELDS[self.generator]]).all() and np.isfinite(command["elbow_c"]).all()):
             self.counts.invalid += 1
         else:
             self._pending = command
@@ -252,7 +268,7 @@ class EmulatedRobot:
         if self._missed_in_row >= MISSED_COMMANDS_MAX:
             self._reflex([Error.COMMUNICATION_CONSTRAINTS])
         elif not self.driven_by_torque:
-            self._streaming.extrapolate()
+            self._streaming.proceed()
 
     def _reflex(self, errors: Sequence[Error]) -> None:
         for error in errors:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import mujoco
 import numpy as np
 import numpy.typing as npt
 
 from poco.clock import TICKS_PER_SECOND
 from poco.limits import JOINTS
 
-from .arm import site_pose
+from .commanded_elbow import ELBOW_JOINT, elbow_of
+from .posture import Posture
 from .protocol import STATE, STATE_GENERATOR_IDLE
 from .robot import EmulatedRobot
 
@@ -27,10 +27,7 @@ class StateDatagram:
         self._record = np.zeros(1, STATE)
         self._field = {name: self._record[name].reshape(-1) for name in STATE.names or ()}
         self.bytes = self._record.data.cast("B")
-        self._desired = mujoco.MjData(robot.arm.model)
-        self._desired_flange = self._desired.site("flange")
-        self._hand = robot.arm.model.body("hand").id
-        self._jacobian = np.zeros((6, robot.arm.model.nv))
+        self._desired = Posture(robot.arm, robot.tool)
         self._last_tau = robot.arm.tau.copy()
         self._desired_q = np.full(JOINTS, np.nan)
         self._field["O_ddP_O"][:] = GRAVITY_M_S2
@@ -72,8 +69,9 @@ class StateDatagram:
         field["cartesian_contact"][:] = contact.cartesian_contact
         field["cartesian_collision"][:] = contact.cartesian_collision
         field["O_T_EE"][:] = robot.tool.O_T_EE.ravel(order="F")
-        field["elbow"][:] = arm.q[2], -1.0 if arm.q[3] < 0 else 1.0
+        field["elbow"][:] = elbow_of(arm.q)
         self._update_desired(motion.q, motion.dq)
+        self._update_commanded()
         field["motion_generator_mode"][:] = STATE_GENERATOR_IDLE if robot.generator is None else robot.generator + 1
         field["controller_mode"][:] = robot.controller
         field["robot_mode"][:] = robot.mode
@@ -82,17 +80,28 @@ class StateDatagram:
         field["control_command_success_rate"][:] = robot.success_rate
 
     def _update_desired(self, q_d: Floats, dq_d: Floats) -> None:
-        """Rewrite the Cartesian fields of the commanded motion, which follow from `q_d`, `dq_d` [7]."""
-        field, model, tool = self._field, self._robot.arm.model, self._robot.tool
+        """Rewrite the Cartesian fields of the desired motion, which follow from `q_d`, `dq_d` [7]."""
+        field = self._field
         if np.array_equal(q_d, self._desired_q) and not dq_d.any():
-            field["O_dP_EE_d"][:] = field["O_dP_EE_c"][:] = 0.0
+            field["O_dP_EE_d"][:] = 0.0
             return
         self._desired_q[:] = q_d
-        self._desired.qpos[:JOINTS] = q_d
-        mujoco.mj_kinematics(model, self._desired)
-        mujoco.mj_comPos(model, self._desired)
-        O_T_EE = site_pose(self._desired_flange) @ tool.F_T_EE
-        mujoco.mj_jac(model, self._desired, self._jacobian[:3], self._jacobian[3:], O_T_EE[:3, 3], self._hand)
-        field["O_T_EE_d"][:] = field["O_T_EE_c"][:] = O_T_EE.ravel(order="F")
-        field["O_dP_EE_d"][:] = field["O_dP_EE_c"][:] = self._jacobian[:, :JOINTS] @ dq_d
-        field["elbow_d"][:] = field["elbow_c"][:] = q_d[2], -1.0 if q_d[3] < 0 else 1.0
+        self._desired.take(q_d)
+        field["O_T_EE_d"][:] = self._desired.O_T_EE.ravel(order="F")
+        field["O_dP_EE_d"][:] = self._desired.jacobian() @ dq_d
+        field["elbow_d"][:] = elbow_of(q_d)
+
+    def _update_commanded(self) -> None:
+        """Rewrite what the end effector was commanded to, which outside Cartesian motions is what is desired of it."""
+        field, motion, pose = self._field, self._robot.motion, self._robot.commanded_pose
+        if pose is None:
+            field["O_T_EE_c"][:] = field["O_T_EE_d"]
+            field["O_dP_EE_c"][:] = field["O_dP_EE_d"]
+            field["O_ddP_EE_c"][:] = 0.0
+        else:
+            field["O_T_EE_c"][:] = pose.O_T_EE.ravel(order="F")
+            field["O_dP_EE_c"][:] = pose.twist
+            field["O_ddP_EE_c"][:] = pose.acceleration
+        field["elbow_c"][:] = field["elbow_d"]
+        field["delbow_c"][:] = motion.dq[ELBOW_JOINT], 0.0
+        field["ddelbow_c"][:] = motion.ddq[ELBOW_JOINT], 0.0

@@ -13,7 +13,7 @@ _PR_SET_TIMERSLACK = 29
 
 
 class Pacing(Enum):
-    """How robot time relates to time on the wall while a motion runs; an idle robot always keeps real time.
+    """How robot time relates to time on the wall while a client streams a motion; at any other time a robot keeps real time.
 
     realtime: 1 kHz, but a late answer is waited for (bounded) and the dilation is accounted. lockstep: state k + 1 follows the
     answer to state k at once. strict: 1 kHz whatever the client does, and what is late is lost, as on the arm.
@@ -37,8 +37,8 @@ class RobotPhase(Protocol):
     """What pacing needs to know of a robot."""
 
     @property
-    def moving(self) -> bool:
-        """Whether a client's motion runs."""
+    def streamed(self) -> bool:
+        """Whether a motion runs whose client has to answer every state."""
 
     @property
     def commanded(self) -> bool:
@@ -54,7 +54,7 @@ class RobotPhase(Protocol):
 
 
 class Pacer:
-    """Decides when the next tick is due and accounts how far robot time fell behind the wall during motions (not in lockstep)."""
+    """Decides when the next tick is due; accounts how far robot time fell behind the wall in streamed motions (not in lockstep)."""
 
     def __init__(self, pacing: Pacing) -> None:
         """Start now; the kernel is asked to wake this thread without its usual 50 us of slack."""
@@ -67,13 +67,13 @@ class Pacer:
 
     def wait_ns(self, robot: RobotPhase, now_ns: int) -> int:
         """Return how long to wait for a datagram before the next tick, 0 if the tick is due."""
-        if robot.moving and self.pacing is Pacing.LOCKSTEP:
+        if robot.streamed and self.pacing is Pacing.LOCKSTEP:
             if robot.first_state_of_motion:
                 return max(0, self._sent_ns + START_PAUSE_NS - now_ns)
             return 0 if robot.answered else max(0, self._sent_ns + ANSWER_TIMEOUT_NS[Pacing.LOCKSTEP] - now_ns)
         if now_ns < self._due_ns:
             return self._due_ns - now_ns
-        if robot.moving and robot.commanded and not robot.answered:
+        if robot.streamed and robot.commanded and not robot.answered:
             return max(0, self._sent_ns + ANSWER_TIMEOUT_NS[self.pacing] - now_ns)
         return 0
 
@@ -81,11 +81,11 @@ class Pacer:
         """Note that a state has just left; a schedule that slipped by more than a tick starts anew from here."""
         self._sent_ns = now_ns
         late_ns = now_ns - self._due_ns
-        if robot.moving and self.pacing is Pacing.LOCKSTEP:
+        if robot.streamed and self.pacing is Pacing.LOCKSTEP:
             self._due_ns = now_ns
         elif late_ns > TICK_NS:
             self._due_ns = now_ns
-            if robot.moving:
+            if robot.streamed:
                 self.dilation_ns += late_ns
                 self.longest_dilation_ns = max(self.longest_dilation_ns, late_ns)
         self._due_ns += TICK_NS

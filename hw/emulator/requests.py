@@ -23,6 +23,7 @@ from .robot import EmulatedRobot
 from .state_datagram import StateDatagram
 from .transforms import rigid_transform
 
+Floats = npt.NDArray[np.float64]
 Payload = npt.NDArray[np.void]
 
 JOINT_IMPEDANCE_MAX_NM_RAD = 14_250.0
@@ -38,6 +39,9 @@ MOTIONS = (
 )
 """Controller and generator of the motions that are emulated."""
 
+ASYNCHRONOUS = MOTIONS[0]
+"""The motion that a client may ask for asynchronously."""
+
 
 class Requests:
     """Answers requests from the robot's present state; some answers come ticks later, from `progress`."""
@@ -48,7 +52,7 @@ class Requests:
         self._datagram = datagram
         self._model = fr3_urdf().encode()
         self._waiting_move: int | None = None
-        self._asked = MOTIONS[0]
+        self._asked: tuple[MoveController, MoveGenerator, Floats | None] = (*MOTIONS[0], None)
         self._running_move: int | None = None
         self._recovery: int | None = None
         self._setters: dict[Command, Callable[[Payload], bool]] = {
@@ -101,15 +105,18 @@ class Requests:
     def _move(self, command_id: int, payload: Payload) -> list[bytes]:
         robot = self._robot
         mode = int(payload["controller_mode"]), int(payload["generator_mode"])
+        asynchronous, velocity_max = bool(payload["use_async"]), payload["velocity_max"]
         if (
             mode not in MOTIONS
-            or payload["use_async"]
+            or (asynchronous and mode != ASYNCHRONOUS)
             or robot.mode is not RobotMode.IDLE
             or self._waiting_move is not None
         ):
             return [_status(Command.MOVE, command_id, MoveStatus.NOT_POSSIBLE)]
+        if asynchronous and not (np.isfinite(velocity_max).all() and (velocity_max > 0).all()):
+            return [_status(Command.MOVE, command_id, MoveStatus.INVALID_ARGUMENT)]
         self._waiting_move = command_id
-        self._asked = MoveController(mode[0]), MoveGenerator(mode[1])
+        self._asked = MoveController(mode[0]), MoveGenerator(mode[1]), velocity_max if asynchronous else None
         return self.progress()
 
     def _start(self, command_id: int) -> bytes:

@@ -13,6 +13,7 @@ from .commanded_pose import CommandedPose
 from .commanded_torque import CommandedTorque, measured_violations
 from .contact import ContactWatch
 from .joint_generators import JointPositions, JointVelocities, MotionGenerator
+from .joint_targets import JointTargets
 from .motion_check import CommandedMotion, MotionCheck
 from .posture import Posture
 from .protocol import COMMAND_FIELDS, Error, MoveController, MoveGenerator, MoveStatus, RobotMode
@@ -20,6 +21,8 @@ from .tool import Tool
 
 MISSED_COMMANDS_MAX = 20
 """The arm stops with communication_constraints_violation when this many commands in a row are missing."""
+
+Floats = npt.NDArray[np.float64]
 
 SUCCESS_WINDOW_TICKS = 100
 CARTESIAN = (MoveGenerator.CARTESIAN_POSE, MoveGenerator.CARTESIAN_VELOCITY)
@@ -78,6 +81,8 @@ class EmulatedRobot:
             MoveGenerator.CARTESIAN_POSE: CartesianPoses(self._cartesian),
             MoveGenerator.CARTESIAN_VELOCITY: CartesianVelocities(self._cartesian),
         }
+        self._targets = JointTargets(self.motion)
+        self._moved_by: MotionGenerator = self._targets
         self._brake_deceleration = check.acceleration_max
         self._recovery_delay_ticks = recovery_delay_ticks
         self._recovered_at = 0
@@ -98,6 +103,11 @@ class EmulatedRobot:
     def driven_by_torque(self) -> bool:
         """Whether a client's own controller moves the arm."""
         return self.controller is MoveController.EXTERNAL
+
+    @property
+    def streamed(self) -> bool:
+        """Whether a motion runs whose client has to answer every state; a client of an asynchronous one does not."""
+        return self.moving and (self.driven_by_torque or self._moved_by is not self._targets)
 
     @property
     def commanded_pose(self) -> CommandedPose | None:
@@ -132,17 +142,23 @@ class EmulatedRobot:
         self,
         controller: MoveController = MoveController.JOINT_IMPEDANCE,
         generator: MoveGenerator = MoveGenerator.JOINT_POSITION,
+        target_velocity_max: Floats | None = None,
     ) -> None:
         """Enter a motion with the next state; the robot must be settled.
 
         JOINT_IMPEDANCE takes what `generator` names and follows it by the arm's own law, EXTERNAL takes torques, generator NONE.
+        With `target_velocity_max` [7] (rad/s) joint positions are asynchronous: targets that the arm makes its own way to.
         """
         self.mode = RobotMode.MOVE
         self.controller, self.generator = controller, generator
         if self.driven_by_torque:
             self.torque.begin()
         else:
-            self._generators[generator].begin()
+            self._moved_by = self._generators[generator]
+            if target_velocity_max is not None:
+                self._targets.limit(target_velocity_max)
+                self._moved_by = self._targets
+            self._moved_by.begin()
         self.reflex_reason[:] = 0
         self.ended = None
         self.commanded = False
@@ -175,8 +191,8 @@ class EmulatedRobot:
             self.mode = RobotMode.REFLEX if self.errors.any() else RobotMode.IDLE
 
     def receive(self, command: npt.NDArray[np.void]) -> None:
-        """Take in one COMMAND record; only an answer to the newest state counts."""
-        if self.generator is None or int(command["message_id"]) != self.tick:
+        """Take in one COMMAND record; where the motion is streamed, only an answer to the newest state counts."""
+        if self.generator is None or (self.streamed and int(command["message_id"]) != self.tick):
             self.counts.late += 1
         elif not (np.isfinite(command[COMMAND_FIELDS[self.generator]]).all() and np.isfinite(command["elbow_c"]).all()):
             self.counts.invalid += 1
@@ -214,7 +230,12 @@ class EmulatedRobot:
             self.mode = RobotMode.IDLE
 
     def _next_command(self) -> npt.NDArray[np.void] | None:
+        """Return the command of this tick, or live through it without one and return None."""
         command, self._pending = self._pending, None
+        if not self.streamed:
+            if command is None:
+                self._moved_by.proceed()
+            return command
         self._window[self.tick % SUCCESS_WINDOW_TICKS] = command is not None
         if command is None:
             self._miss()
@@ -224,11 +245,6 @@ class EmulatedRobot:
         self.commanded = True
         self._missed_in_row = 0
         self.counts.taken += 1
-
-    @property
-    def _streaming(self) -> MotionGenerator:
-        assert self.generator is not None
-        return self._generators[self.generator]
 
     def _follow_torque(self) -> None:
         """Take the next torque, or keep the last one where it is lost; an arm whose motion ends here brakes by its own law."""
@@ -247,12 +263,12 @@ class EmulatedRobot:
             self.motion.brake(self._brake_deceleration)
 
     def _follow(self) -> None:
-        """Follow the next command, or extrapolate where it is lost; an arm that refuses it brakes instead."""
+        """Follow the next command, or go on without one; an arm that refuses it or has waited too long brakes instead."""
         command = self._next_command()
         if command is None:
             if not self.moving:
                 self.motion.brake(self._brake_deceleration)
-        elif violations := self._streaming.follow(command, first=not self.commanded):
+        elif violations := self._moved_by.follow(command, first=not self.commanded):
             self._reflex(violations)
             self.motion.brake(self._brake_deceleration)
         else:
@@ -268,7 +284,7 @@ class EmulatedRobot:
         if self._missed_in_row >= MISSED_COMMANDS_MAX:
             self._reflex([Error.COMMUNICATION_CONSTRAINTS])
         elif not self.driven_by_torque:
-            self._streaming.proceed()
+            self._moved_by.proceed()
 
     def _reflex(self, errors: Sequence[Error]) -> None:
         for error in errors:

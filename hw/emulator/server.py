@@ -129,7 +129,7 @@ class EmulatorServer:
 
     def _held(self, now_ns: int) -> bool:
         """Whether the gate keeps a motion waiting; an idle arm waits for nobody, nor does the unanswered first state."""
-        answerable = self._robot.moving and not self._robot.first_state_of_motion
+        answerable = self._robot.streamed and not self._robot.first_state_of_motion
         return answerable and self._desk.gate.holds(self._robot.tick, now_ns)
 
     def _answer(self, request: Request, client: int) -> Reply:

@@ -14,7 +14,7 @@ from poco.hw.emulator.pacing import ANSWER_TIMEOUT_NS, GATE_TIMEOUT_NS, START_PA
 class RobotPhase:
     """The four facts that pacing asks a robot for."""
 
-    moving: bool = True
+    streamed: bool = True
     commanded: bool = True
     answered: bool = False
     first_state_of_motion: bool = False
@@ -24,9 +24,9 @@ def paced(pacing: Pacing) -> tuple[Pacer, int]:
     """Return a pacer that has sent a state punctually at the returned time."""
     pacer = Pacer(pacing)
     now_ns = monotonic_ns() + TICK_NS
-    pacer.sent(RobotPhase(moving=False), now_ns)
+    pacer.sent(RobotPhase(streamed=False), now_ns)
     now_ns = pacer._due_ns
-    pacer.sent(RobotPhase(moving=False), now_ns)
+    pacer.sent(RobotPhase(streamed=False), now_ns)
     return pacer, now_ns
 
 
@@ -34,7 +34,7 @@ def paced(pacing: Pacing) -> tuple[Pacer, int]:
 def test_an_idle_robot_keeps_real_time(pacing: Pacing) -> None:
     """Without a motion the next tick is due 1 ms after the last, whatever the pacing."""
     pacer, sent_ns = paced(pacing)
-    idle = RobotPhase(moving=False, commanded=False)
+    idle = RobotPhase(streamed=False, commanded=False)
     assert pacer.wait_ns(idle, sent_ns) == TICK_NS
     assert pacer.wait_ns(idle, sent_ns + TICK_NS) == 0
 

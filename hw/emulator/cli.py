@@ -7,8 +7,9 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, NoReturn, Protocol
 
 import tyro
 
@@ -22,6 +23,7 @@ from .model import fr3_mjcf
 from .pacing import Pacing
 from .protocol import PROTOCOL_VERSION
 from .server import EmulatorServer
+from .side_by_side import addresses, run_beside
 from .task_port import Task
 from .tasks.cube import CubePlacing
 from .tasks.peg_in_hole import EASY, PegInHole
@@ -34,6 +36,7 @@ DESCRIPTION = """Emulate a Franka FR3: its network interface (protocol 10) on a 
 Examples:
   poco-emulator                                      the easy peg-in-hole task on 127.0.0.1
   poco-emulator --host 127.0.0.2 --task none         a bare arm beside it
+  poco-emulator --arms 3                             three arms with a task each on 127.0.0.1, 127.0.0.2, 127.0.0.3
   poco-emulator --task cube                          a cube to pick and place, with a gripper
   poco-emulator --pacing lockstep --clearance-mm 1.2 as fast as the client answers, the same every time
   poco-emulator --pacing strict --recovery-delay-s 2 as unforgiving as the arm
@@ -46,7 +49,10 @@ class Options:
 
     host: str = "127.0.0.1"
     """Address to listen on: ports 1337 (arm), 1338 (gripper) and 1340 (task). Several emulators want several
-    addresses: 127.0.0.2, ..."""
+    addresses, as --arms gives them."""
+    arms: int = 1
+    """How many arms stand side by side, each a process of its own: their addresses count up from --host, their seeds from
+    --seed."""
     pacing: Literal["realtime", "lockstep", "strict"] = "realtime"
     """realtime: 1 kHz, waits up to 0.1 s for a late answer and accounts it. lockstep: the next tick follows the answer to the
     last. strict: 1 kHz, late answers are lost as on the arm."""
@@ -131,7 +137,7 @@ def _lives(process: int) -> bool:
 
 
 def serve(options: Options) -> None:
-    """Run one emulator until it is interrupted; raises UsageError for a wrong value and AddressError for a taken address."""
+    """Run emulated arms until they are interrupted; raises UsageError for a wrong value and AddressError for a taken address."""
     if not 0 <= options.recovery_delay_s <= RECOVERY_DELAY_MAX_S:
         raise UsageError(
             f"--recovery-delay-s is {options.recovery_delay_s} s, must lie in 0 to {RECOVERY_DELAY_MAX_S:g} s: "
@@ -141,8 +147,30 @@ def serve(options: Options) -> None:
         raise UsageError(f"--protocol is {options.protocol}, must lie in 1 to 65535: 10 is what pylibfranka speaks")
     if options.seed < 0:
         raise UsageError(f"--seed is {options.seed}, must be 0 or more")
+    hosts = addresses(options.host, options.arms)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
+    if len(hosts) == 1:
+        _serve_one(options)
+    else:
+        _serve_beside(options, hosts)
+
+
+def _serve_beside(options: Options, hosts: list[str]) -> NoReturn:
+    """Serve an arm at each of `hosts`; all of them end with this process."""
+    parent = options.exit_with_parent or os.getpid()
+    each = [
+        replace(options, host=host, arms=1, seed=options.seed + index, exit_with_parent=parent)
+        for index, host in enumerate(hosts)
+    ]
+    raise SystemExit(run_beside([partial(_guarded, one) for one in each]))
+
+
+def _guarded(options: Options) -> None:
+    guard(partial(serve, options))
+
+
+def _serve_one(options: Options) -> None:
     started_ns = monotonic_ns()
     arm, task = _scene(options)
     server = _server(options, arm, task)

@@ -38,7 +38,15 @@ def test_address_in_use_is_exit_code_6_and_interrupt_130(start_emulator: StartEm
 
 def test_wrong_values_are_exit_code_2() -> None:
     """A value outside its range names value, limit and unit."""
-    for flags in (("--recovery-delay-s", "1e9"), ("--seed", "-1"), ("--clearance-mm", "50")):
+    wrong = (
+        ("--recovery-delay-s", "1e9"),
+        ("--seed", "-1"),
+        ("--clearance-mm", "50"),
+        ("--arms", "0"),
+        ("--arms", "2", "--host", "localhost"),
+        ("--arms", "2", "--host", "127.255.255.255"),
+    )
+    for flags in wrong:
         result = run("--host", "127.0.1.42", *flags)
         assert result.returncode == 2
         assert "must" in result.stderr

@@ -15,6 +15,7 @@ from poco.export.vla.cases import Inputs, Raw, inputs_of, raw_cases
 from poco.export.vla.check import GraphPolicy, library_sample
 from poco.export.vla.exporting import Prepared, prepare
 from poco.export.vla.options import Progress
+from poco.export.vla.promote import as_input
 from poco.images import fitted, padding_of, resize_with_pad
 from poco.specification import unscale
 from poco.vla_numbers import actions, normalise, padded, physical_state, prompt_text
@@ -107,7 +108,8 @@ def test_other_weights_of_the_expert_are_a_rebinding(artifacts: Artifacts, check
         state = made.policy.state_dict()
         for key in artifact.tensors:
             state[key].add_(0.05 * torch.randn_like(state[key]))
-    tensors = {key: state[key].numpy() for key in artifact.tensors}
+    step = artifact.manifest.graphs[1]
+    tensors = {item.tensor: as_input(item, state[item.tensor].numpy()) for item in step.inputs if item.tensor}
     inputs = one(made)
     expected = library_sample(made.adapter, made.policy, inputs)
     before, after = graphs(artifact), graphs(artifact, tensors)

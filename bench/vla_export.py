@@ -67,7 +67,7 @@ def run(folder: Path, progress: Progress) -> dict[str, Any]:
     vla = artifact.manifest.vla
     assert vla is not None
     with progress.stage("open the graphs"):
-        policy = GraphPolicy(artifact.manifest.graphs, artifact.graphs, artifact.tensors, vla)
+        policy = GraphPolicy(artifact.manifest.graphs, artifact.graphs, artifact.tensors, vla.schedule)
     golden = artifact.golden
     pixels = golden["images"][0].astype(np.float32) / np.float32(127.5) - np.float32(1.0)
     arrays = {"pixels": pixels, "image_mask": golden["image_mask"][0], "noise": golden["noise"][:1]}

@@ -6,6 +6,7 @@ Examples:
   poco-export wrap diffusion.onnx --spec my_arm.yaml --out artifacts/diffusion --observation obs --noise sample
   poco-export vla smolvla_finetuned --specification my_arm.yaml --tokenizer SmolVLM2 --vlm SmolVLM2 --out artifacts/smolvla
   poco-export learned runs/smolvla_online --base artifacts/smolvla --out artifacts/smolvla_2
+  poco-export groot-head groot_finetuned --base GR00T-N1.7-3B --out artifacts/groot_head
   poco-export engine artifacts/tiny_smolvla --backend tensorrt-rtx
 """
 
@@ -130,6 +131,34 @@ def learned(checkpoint: Annotated[Path, tyro.conf.Positional], base: Path, out: 
     )
 
 
+def groot_head(
+    checkpoint: Annotated[Path, tyro.conf.Positional],
+    base: Path,
+    out: Path,
+    tokens: int = 512,
+    steps: int | None = None,
+) -> None:
+    """Export the action head of a LeRobot checkpoint of GR00T N1.7 (experimental): it needs a backbone that runs elsewhere.
+
+    Args:
+        checkpoint: Folder that LeRobot's save_pretrained wrote: config, weights, processors.
+        base: Folder with the config.json of the GR00T that was fine-tuned.
+        out: Folder to write graphs and weights to; those there are replaced.
+        tokens: Features of the backbone that the graphs take, images and words together; fewer are padded.
+        steps: Euler steps from noise to actions, where not the checkpoint's.
+    """
+    from poco.export.vla.groot_head import HeadOptions, export_head
+    from poco.export.vla.options import Progress
+
+    options = HeadOptions(checkpoint, base, out, tokens, steps)
+    head = export_head(options, Progress(lambda line: print(line, flush=True)))
+    error, sensitivity = head.parity.error, min(head.parity.sensitivity.values())
+    print(
+        f"head {out}: embodiment {head.embodiment}, {head.schedule.steps} steps, largest difference from LeRobot {error:.1e} of "
+        f"the range of the actions; changing an input moves them by {sensitivity:.1e} at least. Its backbone is not in it."
+    )
+
+
 def engine(
     artifact: Annotated[Path, tyro.conf.Positional],
     backend: Literal["tensorrt", "tensorrt-rtx"] = "tensorrt-rtx",
@@ -169,6 +198,7 @@ def main() -> None:
         "wrap": wrap,
         "vla": vla,
         "learned": learned,
+        "groot-head": groot_head,
         "engine": engine,
     }
     guard(lambda: run_command(commands, "poco-export", __doc__))

@@ -13,8 +13,8 @@ from poco.artifact import Graph, Tensors
 from poco.errors import ArtifactError
 from poco.export.parity import open_graph
 from poco.export.vla.cases import Inputs, Raw
-from poco.learner.vla.adapter import CACHE, Adapter
-from poco.vla import CHUNK, PREFIX, STEP, ParityCase, Vla
+from poco.learner.vla.adapter import Adapter
+from poco.vla import CHUNK, PREFIX, STEP, ParityCase, Schedule, Vla
 from poco.vla_numbers import step_size, times
 
 Floats = npt.NDArray[np.float32]
@@ -28,18 +28,21 @@ LEAST_SENSITIVITY_RATIO = 100.0
 class GraphPolicy:
     """The graphs under ONNX Runtime on the CPU, weights bound, for the exporter only."""
 
-    def __init__(self, graphs: tuple[Graph, ...], payloads: Mapping[str, bytes], tensors: Tensors, vla: Vla) -> None:
+    def __init__(
+        self, graphs: tuple[Graph, ...], payloads: Mapping[str, bytes], tensors: Tensors, schedule: Schedule
+    ) -> None:
         self._graphs = {graph.name: graph for graph in graphs}
         self._sessions = {graph.name: open_graph(payloads[graph.name]) for graph in graphs}
-        self._vla = vla
+        self._schedule = schedule
         self._weights = {
             name: {item.name: tensors[item.tensor] for item in graph.inputs if item.tensor is not None}
             for name, graph in self._graphs.items()
         }
 
     def prefix(self, inputs: Inputs) -> Cache:
-        """Return keys, values and padding."""
-        return dict(zip(CACHE, self._run(PREFIX, inputs.arrays), strict=True))
+        """Return what the step takes of the prefix: keys, values and padding."""
+        names = [item.name for item in self._graphs[PREFIX].outputs]
+        return dict(zip(names, self._run(PREFIX, inputs.arrays), strict=True))
 
     def steps(self, inputs: Inputs) -> Floats:
         """Return the finished sample [T, W] of prefix and step after step."""
@@ -48,8 +51,8 @@ class GraphPolicy:
     def steps_from(self, inputs: Inputs, cache: Cache) -> Floats:
         """Return the finished sample [T, W] of step after step."""
         sample = inputs.arrays["noise"].astype(np.float32)
-        move = np.float32(step_size(self._vla.schedule))
-        for time in times(self._vla.schedule):
+        move = np.float32(step_size(self._schedule))
+        for time in times(self._schedule):
             given = {**inputs.arrays, **cache, "sample": sample, "time": np.array([time], np.float32)}
             sample = sample + move * self._run(STEP, given)[0]
         result: Floats = sample[0]
@@ -85,9 +88,14 @@ def library_sample(adapter: Adapter, policy: torch.nn.Module, inputs: Inputs) ->
 def compare(raw: Raw, vla: Vla, inputs: Inputs, expected: Floats, actual: Floats) -> ParityCase:
     """Return how far `actual` is from `expected`, relative to the range of that."""
     masked = [item.key for item, there in zip(vla.cameras, raw.image_mask, strict=True) if item.camera and not there]
-    spread = float(np.max(expected) - np.min(expected))
-    error = float(np.max(np.abs(actual - expected))) / spread if spread > 0 else float("inf")
+    error = error_of(expected, actual)
     return ParityCase(prompt_tokens=inputs.prompt_tokens, masked=masked[0] if masked else None, error=error)
+
+
+def error_of(expected: Floats, actual: Floats) -> float:
+    """Return the largest difference of `actual` from `expected`, relative to the range of that."""
+    spread = float(np.max(expected) - np.min(expected))
+    return float(np.max(np.abs(actual - expected))) / spread if spread > 0 else float("inf")
 
 
 def demand(cases: list[ParityCase], tolerance: float) -> None:

@@ -23,7 +23,7 @@ from poco.export.vla.check import (
 )
 from poco.export.vla.options import Progress, VlaOptions, camera_names
 from poco.export.vla.package import Golden, check_out, write_package
-from poco.export.vla.policy_graphs import policy_graphs
+from poco.export.vla.policy_graphs import examples_of, policy_graphs
 from poco.learner.vla.adapter import Adapter, Sizes
 from poco.learner.vla.checkpoint import WEIGHTS, fill, open_checkpoint
 from poco.learner.vla.opening import ADAPTERS, check_widths, describe
@@ -54,9 +54,11 @@ def export_vla(options: VlaOptions, progress: Progress) -> Artifact:
     does not do, and for graphs that do not give what the library gives.
     """
     prepared = prepare(options, progress)
-    exported = policy_graphs(prepared.adapter, prepared.policy, prepared.sizes, prepared.vla, options.chunk, progress)
+    schedule, precision = prepared.vla.schedule, prepared.vla.precision
+    examples = examples_of(prepared.sizes)
+    exported = policy_graphs(prepared.adapter, prepared.policy, examples, schedule, precision, options.chunk, progress)
     with progress.stage("open the graphs"):
-        policy = GraphPolicy(exported.graphs, exported.payloads, exported.tensors, prepared.vla)
+        policy = GraphPolicy(exported.graphs, exported.payloads, exported.tensors, schedule)
     with progress.stage("compare with the library") as facts:
         parity, golden = check(prepared, policy, exported.graphs, progress)
         facts["remark"] = f"largest difference {parity.error:.1e} of the range of the actions"

@@ -54,7 +54,7 @@ def export_learned(checkpoint: Path, base: Path, out: Path) -> Artifact:
     check_out(out)
     expert: Tensors = {name: tensor.numpy(force=True) for name, tensor in policy.state_dict().items()}
     trained = artifact.tensors | _converted(expert, artifact)
-    graphs = GraphPolicy(artifact.manifest.graphs, artifact.graphs, trained, vla)
+    graphs = GraphPolicy(artifact.manifest.graphs, artifact.graphs, trained, vla.schedule)
     error = _difference(policy, graphs, artifact, vla, tokenizer)
     golden = artifact.golden | _golden(graphs, artifact, vla, tokenizer)
     return _write(artifact, trained, golden, {**loaded.metrics, "parity_error": error}, out)

@@ -17,8 +17,8 @@ from poco.export.vla.options import Progress
 from poco.export.vla.promote import TYPE_NAMES, as_input, promote
 from poco.export.vla.tidy import optimised, tidied
 from poco.export.vla.unroll import unroll
-from poco.learner.vla.adapter import CACHE, Adapter, Sizes
-from poco.vla import CHUNK, PREFIX, STEP, Vla
+from poco.learner.vla.adapter import Parts, Sizes
+from poco.vla import CHUNK, PREFIX, STEP, Precision, Schedule
 
 VELOCITY = "velocity"
 
@@ -33,25 +33,35 @@ class PolicyGraphs:
 
 
 def policy_graphs(
-    adapter: Adapter, policy: torch.nn.Module, sizes: Sizes, vla: Vla, with_chunk: bool, progress: Progress
+    parts: Parts,
+    policy: torch.nn.Module,
+    examples: Mapping[str, torch.Tensor],
+    schedule: Schedule,
+    precision: Precision,
+    with_chunk: bool,
+    progress: Progress,
 ) -> PolicyGraphs:
-    """Export `policy`, whose weights the step graph and the graph of all steps take as inputs; raises ArtifactError."""
-    half = vla.precision == "fp16"
-    given = _blank(sizes)
+    """Export `policy`, whose weights the step graph and the graph of all steps take as inputs; raises ArtifactError.
+
+    `examples` are inputs of every source; only their shapes and types matter.
+    """
+    half, given = precision == "fp16", dict(examples)
+    carried = tuple(name for name in parts.step_inputs if name not in examples)
     payloads: dict[str, bytes] = {}
     graphs: list[Graph] = []
     with progress.stage("export prefix") as facts:
-        prefix = adapter.prefix(policy)
-        arguments = {name: given[name] for name in adapter.prefix_inputs}
-        model = export_module(prefix, arguments, CACHE, optimise=True)
+        prefix = parts.prefix(policy)
+        arguments = {name: given[name] for name in parts.prefix_inputs}
+        model = export_module(prefix, arguments, carried, optimise=True)
         payloads[PREFIX] = tidied(halved(model, ()) if half else model)
         facts["bytes"] = len(payloads[PREFIX])
-    graphs.append(_graph(PREFIX, model, payloads[PREFIX], (), _sources(adapter.prefix_inputs)))
+    graphs.append(_graph(PREFIX, model, payloads[PREFIX], (), _sources(parts.prefix_inputs, carried)))
     with torch.no_grad():
-        given |= dict(zip(CACHE, prefix(*arguments.values()), strict=True))
+        made = prefix(*arguments.values())
+        given |= dict(zip(carried, made if isinstance(made, tuple) else (made,), strict=True))
     with progress.stage("export step") as facts:
-        arguments = {name: given[name] for name in adapter.step_inputs}
-        model = export_module(adapter.step(policy), arguments, (VELOCITY,), optimise=False)
+        arguments = {name: given[name] for name in parts.step_inputs}
+        model = export_module(parts.step(policy), arguments, (VELOCITY,), optimise=False)
         state = policy.state_dict()
         weights = promote(model, state.keys())
         model = optimised(model)
@@ -59,11 +69,11 @@ def policy_graphs(
         payloads[STEP] = tidied(step)
         facts["bytes"] = len(payloads[STEP])
         facts["remark"] = f"{len(weights)} weights are inputs"
-    sources = _sources(adapter.step_inputs)
+    sources = _sources(parts.step_inputs, carried)
     graphs.append(_graph(STEP, step, payloads[STEP], weights, sources))
     if with_chunk:
         with progress.stage("compose all steps") as facts:
-            unrolled = unroll(model, vla.schedule)
+            unrolled = unroll(model, schedule)
             unrolled = halved(unrolled, weights) if half else unrolled
             payloads[CHUNK] = tidied(unrolled)
             facts["bytes"] = len(payloads[CHUNK])
@@ -74,8 +84,8 @@ def policy_graphs(
     return PolicyGraphs(tuple(graphs), payloads, tensors)
 
 
-def _blank(sizes: Sizes) -> dict[str, torch.Tensor]:
-    """Return example inputs of every source; only their shapes and types matter."""
+def examples_of(sizes: Sizes) -> dict[str, torch.Tensor]:
+    """Return example inputs of every source of a policy with these `sizes`."""
     chunk = torch.zeros(1, sizes.chunk, sizes.padded)
     return {
         "pixels": torch.zeros(len(sizes.cameras), 3, sizes.height, sizes.width),
@@ -88,8 +98,8 @@ def _blank(sizes: Sizes) -> dict[str, torch.Tensor]:
     }
 
 
-def _sources(names: Sequence[str]) -> dict[str, str]:
-    return {name: f"graph:{name}" if name in CACHE else name for name in names}
+def _sources(names: Sequence[str], carried: Sequence[str]) -> dict[str, str]:
+    return {name: f"graph:{name}" if name in carried else name for name in names}
 
 
 def _graph(

@@ -16,9 +16,6 @@ from poco.vla import PolicyType, Schedule
 Case = Mapping[str, torch.Tensor]
 """Tensors by their source: pixels [C, 3, H, W], image_mask [C], tokens [1, L], token_mask [1, L], state [1, W], noise [1, T, W]."""
 
-CACHE = ("key", "value", "pad")
-"""Outputs of the prefix graph that the step graph takes: keys and values f32 [layers, 1, heads, S, d], pad bool [1, S]."""
-
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
@@ -32,13 +29,27 @@ class Sizes:
     padded: int
 
 
-class Adapter(Protocol):
-    """One type of policy. `prefix_inputs` and `step_inputs` are the arguments of the two modules, by their sources."""
+class Parts(Protocol):
+    """The two modules that a policy consists of; `prefix_inputs` and `step_inputs` are their arguments, by their sources.
+
+    What the step takes and no source gives is what the prefix gives, in that order.
+    """
+
+    prefix_inputs: tuple[str, ...]
+    step_inputs: tuple[str, ...]
+
+    def prefix(self, policy: Any) -> torch.nn.Module:
+        """Return the module of the prefix graph: `prefix_inputs` to what the step takes of it, such as key, value and pad."""
+
+    def step(self, policy: Any) -> torch.nn.Module:
+        """Return the module of the step graph: `step_inputs`, sample and time among them, to a velocity."""
+
+
+class Adapter(Parts, Protocol):
+    """One type of policy."""
 
     type: PolicyType
     padding: Literal["left_top", "centred"]
-    prefix_inputs: tuple[str, ...]
-    step_inputs: tuple[str, ...]
 
     def build(self, checkpoint: Checkpoint, vlm: Path | None) -> torch.nn.Module:
         """Return the policy as the library builds it, its weights still random, in float32 on the CPU."""
@@ -57,12 +68,6 @@ class Adapter(Protocol):
 
     def look(self, policy: Any, image: torch.Tensor) -> None:
         """Let the vision part of `policy` look at `image` [1, 3, H, W]."""
-
-    def prefix(self, policy: Any) -> torch.nn.Module:
-        """Return the module of the prefix graph: `prefix_inputs` to key, value and pad."""
-
-    def step(self, policy: Any) -> torch.nn.Module:
-        """Return the module of the step graph: sample, time, key, value, pad (and more of `step_inputs`) to a velocity."""
 
     def library(self, policy: Any, case: Case) -> torch.Tensor:
         """Return the finished sample [1, T, W] that the library's own `sample_actions` gives for the unpadded prompt."""

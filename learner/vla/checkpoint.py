@@ -21,7 +21,7 @@ from poco.vla import PolicyType
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 BEFORE, AFTER = "policy_preprocessor.json", "policy_postprocessor.json"
 TYPES = tuple(kind for kind in get_args(PolicyType) if kind != "groot")
-"""Types that are read; GR00T is not."""
+"""Types of which everything is exported; of GR00T only the action head is (`poco.learner.vla.groot`)."""
 OLD_KEYS = ("normalize_inputs.", "normalize_targets.", "unnormalize_outputs.")
 """Begin the keys of statistics that checkpoints held among their weights before there were processors."""
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -52,16 +52,20 @@ def read_object(file: Path) -> dict[str, Any]:
     return document
 
 
-def open_checkpoint(folder: Path) -> Checkpoint:
-    """Return the checkpoint in `folder`; raises ArtifactError for no checkpoint, an unknown type, an old format or no weights."""
+def open_checkpoint(folder: Path, types: tuple[PolicyType, ...] = TYPES) -> Checkpoint:
+    """Return the checkpoint in `folder`, of one of `types`.
+
+    Raises ArtifactError for no checkpoint, another type, an old format or no weights.
+    """
     if not (folder / CONFIG).is_file():
         raise ArtifactError(
             f"no checkpoint at {folder}: give a folder with {CONFIG}, as LeRobot's save_pretrained writes it"
         )
     config = read_object(folder / CONFIG)
     kind: PolicyType | None = config.get("type")
-    if kind is None or kind not in TYPES:
-        raise ArtifactError(f"checkpoint {folder} is of the type {kind!r}: poco exports {', '.join(TYPES)}")
+    if kind is None or kind not in types:
+        other = "; of GR00T there is poco-export groot-head" if kind == "groot" else ""
+        raise ArtifactError(f"checkpoint {folder} is of the type {kind!r}: this exports {', '.join(types)}{other}")
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise ArtifactError(f"checkpoint {folder} has no weights ({WEIGHTS} is missing): copy the whole folder again")
@@ -90,19 +94,20 @@ def _opened(weights: Path) -> Any:
 
 
 @torch.no_grad()
-def fill(policy: torch.nn.Module, weights: Path) -> int:
+def fill(policy: torch.nn.Module, weights: Path, begins: str = "model.", beside: str | None = None) -> int:
     """Copy every tensor of `weights` into `policy` and return their bytes in the file.
 
-    The keys must be the policy's, of tied tensors one at least. Raises ArtifactError for a missing or extra key, another shape, a
+    The keys must be the policy's, which begin with `begins`, of tied tensors one at least; those that begin with `beside` belong to
+    a part that is not asked for. Raises ArtifactError for a missing or extra key, another shape, a
     type that is no float and values that are not finite; each names the key.
     """
     wanted = policy.state_dict()
     count = 0
     with _opened(weights) as file:
-        keys = set(file.keys())
-        if not any(key.startswith("model.") for key in keys):
+        keys = {key for key in file.keys() if beside is None or not key.startswith(beside)}  # noqa: SIM118
+        if not any(key.startswith(begins) for key in keys):
             raise ArtifactError(
-                f"weights {weights} are not of a LeRobot policy (no key begins with model.): save it again"
+                f"weights {weights} are not of a LeRobot policy (no key begins with {begins}): save it again"
             )
         tied = _tied(wanted)
         missing = [key for key in wanted if key not in keys and not tied[key] & keys]

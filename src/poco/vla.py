@@ -26,6 +26,7 @@ chunk under way), time f32 [1]. Its `state` is f32 [1, W], normalised and padded
 """
 
 PolicyType = Literal["smolvla", "pi0", "pi05", "groot"]
+Precision = Literal["fp32", "fp16"]
 Numbers = Annotated[tuple[float, ...], msgspec.Meta(max_length=256)]
 
 STATISTICS = {
@@ -147,7 +148,7 @@ class Vla(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     schedule: Schedule
     versions: dict[str, str]
     vision_positions: VisionPositions
-    precision: Literal["fp32", "fp16"]
+    precision: Precision
     golden_tasks: tuple[str, ...]
     relative: tuple[bool, ...] = ()
     parity: Parity | None = None

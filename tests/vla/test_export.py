@@ -15,14 +15,13 @@ from poco.export.vla.cases import Inputs, Raw, inputs_of, raw_cases
 from poco.export.vla.check import GraphPolicy, library_sample
 from poco.export.vla.exporting import Prepared, prepare
 from poco.export.vla.options import Progress
-from poco.export.vla.promote import as_input
 from poco.images import fitted, padding_of, resize_with_pad
 from poco.specification import unscale
 from poco.vla_numbers import actions, normalise, padded, physical_state, prompt_text
 from vla.conftest import KINDS, Artifacts, Checkpoints
 from vla.library import Library
 from vla.tiny import CAMERAS, TASK, tiny_sizes
-from vla.tiny_artifact import export, options_of
+from vla.tiny_artifact import as_artifact, export, options_of
 
 SILENT = Progress(lambda line: None)
 PROMPTS = ("go", TASK, "pick up the red cube and put it into the box, then come back to the start")
@@ -36,7 +35,8 @@ def prepared(checkpoints: Checkpoints, kind: str) -> Prepared:
 
 def graphs(artifact: Artifact, tensors: dict[str, npt.NDArray[np.generic]] | None = None) -> GraphPolicy:
     assert artifact.manifest.vla is not None
-    return GraphPolicy(artifact.manifest.graphs, artifact.graphs, tensors or artifact.tensors, artifact.manifest.vla)
+    schedule = artifact.manifest.vla.schedule
+    return GraphPolicy(artifact.manifest.graphs, artifact.graphs, tensors or artifact.tensors, schedule)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -108,8 +108,7 @@ def test_other_weights_of_the_expert_are_a_rebinding(artifacts: Artifacts, check
         state = made.policy.state_dict()
         for key in artifact.tensors:
             state[key].add_(0.05 * torch.randn_like(state[key]))
-    step = artifact.manifest.graphs[1]
-    tensors = {item.tensor: as_input(item, state[item.tensor].numpy()) for item in step.inputs if item.tensor}
+    tensors = as_artifact(artifact.manifest.graphs, state)
     inputs = one(made)
     expected = library_sample(made.adapter, made.policy, inputs)
     before, after = graphs(artifact), graphs(artifact, tensors)

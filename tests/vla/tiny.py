@@ -111,7 +111,7 @@ def make(kind: str, folder: Path, seed: int = 0, sizes: VlmSizes = TINY, **confi
     _write_tokenizer(made.tokenizer)
     with tiny_sizes(made):
         policy = _policy(kind, made, sizes, config)
-        _jitter(policy)
+        jitter(policy)
         policy.save_pretrained(made.checkpoint)
         for processor in _processors(kind, policy.config):
             processor.save_pretrained(made.checkpoint)
@@ -292,7 +292,7 @@ def _small(module: ModuleType) -> Iterator[None]:
         yield
 
 
-def _jitter(policy: torch.nn.Module) -> None:
+def jitter(policy: torch.nn.Module) -> None:
     """Move constant parameters off their initial value, so that a graph that forgets one is noticed."""
     with torch.no_grad():
         for parameter in policy.parameters():

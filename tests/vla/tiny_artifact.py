@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
-from poco.artifact import Artifact
+import torch
+
+from poco.artifact import Artifact, Graph, Tensors
 from poco.export.vla.exporting import export_vla
 from poco.export.vla.options import Progress, VlaOptions
+from poco.export.vla.promote import as_input
 from vla.tiny import SPECIFICATION, Made, make, tiny_sizes
 
 
@@ -30,6 +34,12 @@ def export(made: Made, options: VlaOptions) -> Artifact:
     """Export with LeRobot's classes shrunk; prints the progress."""
     with tiny_sizes(made):
         return export_vla(options, Progress(lambda line: print(line, flush=True)))
+
+
+def as_artifact(graphs: tuple[Graph, ...], state: Mapping[str, torch.Tensor]) -> Tensors:
+    """Return the weights that `graphs` take out of the state dict `state`, in the layout of an artifact."""
+    inputs = [item for graph in graphs for item in graph.inputs if item.tensor in state]
+    return {str(item.tensor): as_input(item, state[str(item.tensor)].numpy()) for item in inputs}
 
 
 def main() -> None:

@@ -55,7 +55,7 @@ def main(options: Options) -> None:
     out = options.out
     made = tiny.Made(out / "library" / "checkpoint", out / "library" / "vlm", out / "library" / "tokenizer")
     if not made.checkpoint.is_dir():
-        tiny.make("pi0", out / "library", options.seed, tiny.TINY, **SMALL)
+        tiny.make("pi0", out / "library", options.seed, changes=SMALL)
     else:
         stand_ins.install()
     with tiny.tiny_sizes(made):

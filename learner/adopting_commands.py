@@ -14,13 +14,16 @@ def adopt(
     tokenizer: Path,
     out: Path,
     vlm: Path | None = None,
+    cameras: tuple[str, ...] = (),
     vision_positions: Literal["auto", "raster", "shifted"] = "auto",
 ) -> None:
     """Take on a vision-language-action policy of LeRobot (SmolVLA, pi0, pi0.5): what it was trained to do is where learning begins.
 
     Leaves a checkpoint of ours that holds the action expert and names everything else, which stays frozen, by its hash; clone and
-    train go on from it (--start), evaluate measures it. It needs the Python environment in which LeRobot is installed. The
-    policy is shown no images: its cameras are masked off while it learns and while it is evaluated.
+    train go on from it (--start), evaluate measures it. It needs the Python environment in which LeRobot is installed.
+
+    With --cameras the policy sees: its images, squares, come with the data and from the environment, and lie in the replay, where
+    marks in every observation name them. Without, its cameras are masked off while it learns and while it is evaluated.
 
     Args:
         checkpoint: Folder of the checkpoint as LeRobot's save_pretrained writes it; it must stay where it is.
@@ -29,6 +32,8 @@ def adopt(
         tokenizer: Folder of the tokenizer that it was trained with (tokenizer.json), which no checkpoint holds.
         out: Folder of our checkpoint.
         vlm: Folder with the config.json of the VLM (SmolVLA).
+        cameras: Which camera gives which image, IMAGE=CAMERA with the last word of the image's key, as for `poco-export vla`; an
+            image that is not named is that of the camera of its own name.
         vision_positions: Position ids of image patches, as for `poco-export vla`.
     """
     import torch
@@ -45,9 +50,10 @@ def adopt(
         task=task,
         tokenizer=str(tokenizer.resolve()),
         vlm=None if vlm is None else str(vlm.resolve()),
+        cameras=cameras,
         vision_positions=vision_positions,
     )
     policy = open_vla(network, told)
-    write_checkpoint(out, Checkpoint(told, policy, {}))
+    write_checkpoint(out, Checkpoint(policy.specification, policy, {}))
     learning = sum(parameter.numel() for parameter in policy.parameters())
     print(json.dumps({"out": str(out), "learning_parameters": learning, "frozen_sha256": policy.network.frozen_sha256}))

@@ -21,9 +21,10 @@ from safetensors.numpy import save
 
 from poco.episodes import write_durably
 from poco.errors import ArtifactError
-from poco.learner.image_policy import EncoderArchitecture, ImageEncoder, with_features, without_features
+from poco.learner.encoder import Encoder, with_features
+from poco.learner.image_policy import EncoderArchitecture, ImageEncoder
 from poco.learner.networks import Architecture
-from poco.learner.trained_policy import TrainedPolicy, architecture_of, build, network_of
+from poco.learner.trained_policy import TrainedPolicy, architecture_of, build, encoder_before, network_of
 from poco.learner.vla.network import VlaNetwork
 from poco.specification import Specification
 
@@ -73,6 +74,11 @@ class Checkpoint:
     policy: TrainedPolicy
     metrics: dict[str, float]
     encoder: ImageEncoder | None = None
+
+    @property
+    def eyes(self) -> Encoder | None:
+        """What makes its observations from images, an encoder of ours or the policy's own vision part; none if it is blind."""
+        return self.encoder or encoder_before(self.policy)
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -129,8 +135,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         return Checkpoint(header.specification, policy, header.metrics)
     encoder = ImageEncoder(header.encoder).freeze()
     encoder.load_state_dict({key: torch.from_numpy(tensors[_ENCODER + key]) for key in encoder.weights()}, strict=False)
-    blind = without_features(header.specification, header.encoder)
-    if with_features(blind, encoder) != header.specification:
+    if with_features(header.specification.told, encoder) != header.specification:
         raise ArtifactError(f"checkpoint {file} holds another encoder than its specification names: train it again")
     return Checkpoint(header.specification, policy, header.metrics, encoder)
 

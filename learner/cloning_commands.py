@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from poco.learner.demonstrations import Demonstrations
     from poco.learner.image_cloning import ImageCloningSettings
     from poco.learner.image_policy import ImagePolicy
-    from poco.learner.trained_policy import TrainedPolicy
-    from poco.specification import Specification
 
 LINES = {
     "training": "training",
@@ -46,7 +44,8 @@ def clone(
     """Train a flow-matching policy by behaviour cloning and keep the best one on held-out episodes.
 
     Data that were made with --image-side train a policy that sees, encoders and all, with a second loss of where the target is;
-    then the encoders are frozen. A few thousand steps with --batch 64 are enough for a start.
+    then the encoders are frozen. A few thousand steps with --batch 64 are enough for a start. An adopted policy that sees is shown
+    the images as it is.
 
     Args:
         data: Folder of episode files, or of a run of train that has ended: the successful episodes of its replay.
@@ -66,6 +65,7 @@ def clone(
     import torch
 
     from poco.learner import checkpoint, cloning, demonstrations, image_cloning
+    from poco.learner.checkpoint import read_checkpoint
     from poco.learner.devices import chosen_device
     from poco.learner.own_episodes import is_run, own_successes
     from poco.learner.progress import track
@@ -73,11 +73,10 @@ def clone(
     torch.set_num_threads(1)
     place = chosen_device(device)
     loaded = own_successes(data) if is_run(data) else demonstrations.read_demonstrations(data)
-    seeing = loaded.episodes[0].views is not None
-    if seeing and start is not None:
-        raise UsageError(
-            f"--start is {start}, but {data} holds images, from which a fresh policy is cloned: leave it out"
-        )
+    begun = None if start is None else read_checkpoint(start)
+    if begun is not None:
+        loaded = _shown_to(begun, loaded)
+    seeing = begun is None and loaded.episodes[0].views is not None
     if seeing and place.type != "cpu":
         raise UsageError(f"--device is {device}, but {data} holds images, which are cloned on the cpu: leave it out")
     if image_weights is not None and not seeing:
@@ -107,8 +106,7 @@ def clone(
             settings = cloning.CloningSettings(
                 steps=steps, seed=seed, batch=batch, hidden_sizes=hidden_sizes, learning_rate=learning_rate
             )
-            begun = None if start is None else _begun(start, loaded.specification)
-            cloned = cloning.clone(loaded, settings, on_step, place, begun)
+            cloned = cloning.clone(loaded, settings, on_step, place, None if begun is None else begun.policy)
             made = checkpoint.Checkpoint(loaded.specification, cloned.policy, cloned.metrics)
             curve = [asdict(point) for point in cloned.curve]
     checkpoint.write_checkpoint(out, made)
@@ -116,26 +114,32 @@ def clone(
     print(json.dumps({"out": str(out), **made.metrics}))
 
 
-def _begun(start: Path, specification: Specification) -> TrainedPolicy:
-    """Return the policy of the checkpoint in `start`; raises ArtifactError if it is of another specification or sees images."""
-    from poco.errors import ArtifactError
-    from poco.learner.checkpoint import read_checkpoint
+def _shown_to(begun: Checkpoint, loaded: Demonstrations) -> Demonstrations:
+    """Return `loaded` as the policy that is `begun` with sees it; raises ArtifactError for data of another specification."""
+    from dataclasses import replace
 
-    loaded = read_checkpoint(start)
-    if loaded.encoder is not None or loaded.specification.digest() != specification.digest():
+    from poco.errors import ArtifactError
+    from poco.learner.sight import encoded
+    from poco.learner.vla.eyes import EpisodeAlbum, Eyes
+
+    if begun.encoder is not None or loaded.specification.digest() != begun.specification.told.digest():
         raise ArtifactError(
-            f"--start {start} has specification {loaded.specification.digest()[:12]}, the data {specification.digest()[:12]}: give "
-            "a checkpoint for these data"
+            f"--start has specification {begun.specification.digest()[:12]}, the data {loaded.specification.digest()[:12]}: give a "
+            "checkpoint for these data, without an encoder of images of its own"
         )
-    return loaded.policy
+    if not isinstance(begun.eyes, Eyes):
+        return loaded
+    episodes = tuple(encoded(episode, begun.eyes, begun.specification) for episode in loaded.episodes)
+    begun.eyes.albums.append(EpisodeAlbum(begun.eyes, episodes))
+    return replace(loaded, specification=begun.specification, episodes=episodes)
 
 
 def _from_images(
     loaded: Demonstrations, settings: ImageCloningSettings, weights: Path | None, on_step: Callable[[int, float], None]
 ) -> tuple[Checkpoint, list[dict[str, float]]]:
     from poco.learner.checkpoint import Checkpoint
+    from poco.learner.encoder import with_features
     from poco.learner.image_cloning import clone_images
-    from poco.learner.image_policy import with_features
     from poco.learner.resnet import ResNet, load_weights
 
     def begin(policy: ImagePolicy) -> None:

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from poco.errors import UsageError
+from poco.learner.encoder import Encoder
 from poco.learner.environment_process import EnvironmentProcess, Parameters
-from poco.learner.image_policy import ImageEncoder
 from poco.learner.rollouts import Environment, make_environment, shown_by
 from poco.learner.sight import FrozenEyes, Seeing
 
 
 @contextlib.contextmanager
 def one_environment(
-    task: str, parameters: Parameters, logs: Path, python: Path | None, encoder: ImageEncoder | None = None
+    task: str, parameters: Parameters, logs: Path, python: Path | None, encoder: Encoder | None = None
 ) -> Iterator[Environment]:
     """Make the environment in this process, or by `python` in one of its own, and close it in the end.
 
@@ -38,7 +38,7 @@ def one_environment(
         environment.close()
 
 
-def _through(encoder: ImageEncoder, environment: Environment) -> Environment:
+def _through(encoder: Encoder, environment: Environment) -> Environment:
     """Return `environment` seen through `encoder`."""
     if not isinstance(environment, EnvironmentProcess):
         return Seeing(environment, encoder)
@@ -53,7 +53,7 @@ def environment_processes(
     parameters: Parameters,
     logs: Path,
     python: Path | None,
-    encoder: ImageEncoder | None = None,
+    encoder: Encoder | None = None,
 ) -> Iterator[list[EnvironmentProcess]]:
     """Start `count` environments in processes of their own and end them in the end; with `encoder`, seen through it."""
     with contextlib.ExitStack() as stack:

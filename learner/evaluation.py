@@ -16,12 +16,12 @@ from poco.learner import assembly, training_state
 from poco.learner.acting import chunk_actor
 from poco.learner.agent import Agent
 from poco.learner.checkpoint import read_checkpoint, write_checkpoint
+from poco.learner.encoder import Encoder
 from poco.learner.environment_pool import EnvironmentPool
 from poco.learner.environment_process import EnvironmentProcess
-from poco.learner.image_policy import ImageEncoder
 from poco.learner.recipe import TrainingSettings
 from poco.learner.rollouts import Actor, Environment, roll, specification_of, wilson
-from poco.learner.trained_policy import TrainedPolicy
+from poco.learner.trained_policy import TrainedPolicy, encoder_before
 from poco.specification import Specification
 
 EVALUATIONS_FILE = "evaluations.json"
@@ -55,7 +55,7 @@ class Subject:
     agent: Agent | None = None
     settings: TrainingSettings | None = None
     steps: int = 0
-    encoder: ImageEncoder | None = None
+    encoder: Encoder | None = None
     """What encodes images for the policy, if it sees."""
 
     def actor(self, environment: Environment, best_of: int, seed: int) -> Actor:
@@ -77,14 +77,14 @@ def read_subject(folder: Path) -> Subject:
     """Read the newest state of the training run in `folder`, or the checkpoint there; raises ArtifactError."""
     if not training_state.has_state(folder / "states"):
         checkpoint = read_checkpoint(folder)
-        return Subject(folder, checkpoint.policy, checkpoint.specification, encoder=checkpoint.encoder)
+        return Subject(folder, checkpoint.policy, checkpoint.specification, encoder=checkpoint.eyes)
     state = training_state.read_state(folder / "states")
     policy, agent = assembly.assemble(state.identity)
     assembly.fill(policy, agent, state)
     acting = copy.deepcopy(policy)
     assembly.fill_average(acting, state)
     identity = state.identity
-    encoder = assembly.encoder_of(state)
+    encoder = assembly.encoder_of(state) or encoder_before(policy)
     return Subject(folder, acting, identity.specification, agent, identity.settings, state.progress.steps, encoder)
 
 

@@ -16,6 +16,8 @@ from poco.views import Views
 
 CAMERAS_MAX = 8
 
+Pixels = npt.NDArray[np.uint8]
+
 EpisodeKey = tuple[str, int, int]
 """Robot, boot epoch, episode."""
 
@@ -49,20 +51,31 @@ class GatheringState(msgspec.Struct):
 
 
 @dataclass
+class _Picture:
+    """What came of one image so far, strips [3, rows, side] from the top on."""
+
+    camera: str
+    side: int
+    strips: list[Pixels]
+    rows: int
+
+
+@dataclass
 class _Open:
     position: int
     journal: str
     steps: list[Step] = field(default_factory=list)
     whole: bool = True
-    shown: list[list[Viewed]] = field(default_factory=lambda: [[]])
+    shown: list[list[_Picture]] = field(default_factory=lambda: [[]])
     """Of every observation so far, and of the one whose step is still to come."""
 
 
 class Gathering:
     """Fed with the entries of an inbox in order; the same entries give the same episodes."""
 
-    def __init__(self, specification_hash: str) -> None:
-        self._specification_hash = specification_hash
+    def __init__(self, specification_hash: str, once_a_chunk: bool = False) -> None:
+        """With `once_a_chunk` robots send images where a chunk was chosen, and the others stay black; else with every step."""
+        self._specification_hash, self._once_a_chunk = specification_hash, once_a_chunk
         self._open: dict[EpisodeKey, _Open] = {}
         self._boots: dict[str, dict[int, BootState]] = {}
         self.counts: Counter[str] = Counter()
@@ -137,9 +150,7 @@ class Gathering:
         if boot is None or key.episode <= boot.ended:
             return
         opened = self._open.setdefault((key.robot, key.boot_epoch, key.episode), _Open(position, journal))
-        whole = len(viewed.pixels) == 3 * viewed.side**2 and len(opened.shown[-1]) < CAMERAS_MAX
-        if key.step == len(opened.steps) and whole:
-            opened.shown[-1].append(viewed)
+        if key.step == len(opened.steps) and _put(opened.shown[-1], viewed):
             self.counts["images"] += 1
         else:
             self.counts["images out of place"] += 1
@@ -156,9 +167,24 @@ class Gathering:
         boot.ended = end.episode
         if opened is not None and opened.whole and opened.steps:
             self.counts["episodes"] += 1
-            yield Finished(opened.position, position, tuple(opened.steps), end, _views(opened.shown))
+            yield Finished(opened.position, position, tuple(opened.steps), end, self._views(opened.shown))
         else:
             self.counts["episodes not whole"] += 1
+
+    def _views(self, shown: Sequence[Sequence[_Picture]]) -> Views | None:
+        """Return the images of all observations; None unless each that has to has those of the same cameras in the same size."""
+        first = [(picture.camera, picture.side) for picture in shown[0]]
+        sides = {side for _, side in first}
+        if len(sides) != 1 or any(picture.rows < picture.side for row in shown for picture in row):
+            return None
+        (side,) = sides
+        images = np.zeros((len(shown), len(first), 3, side, side), np.uint8)
+        for into, row in zip(images, shown, strict=True):
+            if [(picture.camera, picture.side) for picture in row] == first:
+                into[:] = [np.concatenate(picture.strips, axis=1) for picture in row]
+            elif row or not self._once_a_chunk:
+                return None
+        return Views(tuple(camera for camera, _ in first), images, np.zeros((len(shown), 0), np.float32))
 
     def spoil_all(self) -> None:
         """An entry of the inbox itself no longer checks: no open episode is known to be whole."""
@@ -175,13 +201,18 @@ class Gathering:
                 opened.whole = False
 
 
-def _views(shown: Sequence[Sequence[Viewed]]) -> Views | None:
-    """Return the images of all observations; None unless every one has those of the same cameras in the same size."""
-    cameras, sides = tuple(viewed.camera for viewed in shown[0]), {viewed.side for row in shown for viewed in row}
-    if not cameras or len(sides) != 1 or any(tuple(viewed.camera for viewed in row) != cameras for row in shown):
-        return None
-    (side,) = sides
-    images: npt.NDArray[np.uint8] = np.array(
-        [[np.frombuffer(viewed.pixels, np.uint8).reshape(3, side, side) for viewed in row] for row in shown]
-    )
-    return Views(cameras, images, np.zeros((len(shown), 0), np.float32))
+def _put(pictures: list[_Picture], viewed: Viewed) -> bool:
+    """Add `viewed`, a whole image or the next strip of the last one, to `pictures`; return whether it belongs there."""
+    rows, rest = divmod(len(viewed.pixels), 3 * viewed.side)
+    if rest or viewed.first_row + rows > viewed.side:
+        return False
+    strip = np.frombuffer(viewed.pixels, np.uint8).reshape(3, rows, viewed.side)
+    last = pictures[-1] if pictures else None
+    if viewed.first_row == 0 and len(pictures) < CAMERAS_MAX and (last is None or last.rows == last.side):
+        pictures.append(_Picture(viewed.camera, viewed.side, [strip], rows))
+        return True
+    if last is None or (last.camera, last.side, last.rows) != (viewed.camera, viewed.side, viewed.first_row):
+        return False
+    last.strips.append(strip)
+    last.rows += rows
+    return True

@@ -17,15 +17,12 @@ from torch import Tensor, nn
 from poco.errors import ArtifactError
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.resnet import STRIDE, Depth, ResNet
-from poco.specification import SEEN, Field, Specification
 
 MAX_CAMERAS = 8
 MAX_SIDE = 512
 MAX_WIDTH = 64
 MAX_FEATURES = 512
 COUNTER = "num_batches_tracked"
-DIGITS = 16
-"""So many hexadecimal digits of an encoder's hash stand in a specification."""
 
 
 class EncoderArchitecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,6 +91,21 @@ class ImageEncoder(nn.Module):
         self.networks = nn.ModuleList(ResNet(architecture.depth, architecture.width) for _ in cameras)
         self.squeezes = nn.ModuleList(nn.Linear(cells, architecture.features) for _ in cameras)
 
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Names of the cameras in the order of their images."""
+        return self.architecture.cameras
+
+    @property
+    def side(self) -> int:
+        """Side of the images in pixels."""
+        return self.architecture.side
+
+    @property
+    def features(self) -> int:
+        """Numbers that an image becomes."""
+        return self.architecture.features
+
     def forward(self, images: Tensor, state: Tensor) -> Tensor:
         """Return the observation [B, O] of `images` [B, cameras, 3, H, W] (u8) and `state` [B, S] in -1 ... 1."""
         parts = [
@@ -148,21 +160,3 @@ class ImagePolicy(nn.Module):
         """Return the chunks for `images` [B, cameras, 3, H, W] (u8), `state` [B, S] and `noise` [B, T, A]."""
         chunks: Tensor = self.flow(self.encoder(images, state), noise)
         return chunks
-
-
-def with_features(specification: Specification, encoder: ImageEncoder) -> Specification:
-    """Return `specification` with what the frozen `encoder` makes of each camera's image in front of its observation.
-
-    The fields name the encoder by its hash, so that nothing encoded by another one passes for the same.
-    """
-    source, size = SEEN + encoder.digest()[:DIGITS], encoder.architecture.features
-    fields = tuple(
-        Field(name=f"image_{camera}", source=source, frame=camera, unit="1", low=(-1.0,) * size, high=(1.0,) * size)
-        for camera in encoder.architecture.cameras
-    )
-    return msgspec.structs.replace(specification, observation=(*fields, *specification.observation))
-
-
-def without_features(specification: Specification, encoder: EncoderArchitecture) -> Specification:
-    """Return what `with_features` was given: the specification of what is observed besides images."""
-    return msgspec.structs.replace(specification, observation=specification.observation[len(encoder.cameras) :])

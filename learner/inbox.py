@@ -63,14 +63,19 @@ def read_kept(payload: bytes) -> Kept | None:
 class LogInbox:
     """The inbox on one disk; only the thread that serves the robots uses it."""
 
-    def __init__(self, disk: Disk, specification_hash: str, segment_bytes: int = SEGMENT_BYTES) -> None:
-        """Open or begin the inbox; raises OSError. Episodes that are still kept come out again, in the same order."""
+    def __init__(
+        self, disk: Disk, specification_hash: str, segment_bytes: int = SEGMENT_BYTES, once_a_chunk: bool = False
+    ) -> None:
+        """Open or begin the inbox; raises OSError. Episodes that are still kept come out again, in the same order.
+
+        `once_a_chunk` says how often robots send images, see `Gathering`.
+        """
         self._taken: dict[tuple[str, str], int] = {}
         self._durable: dict[tuple[str, str], int] = {}
         self.generations: dict[str, int] = {}
         self.finished: deque[Finished] = deque()
         self._spans: deque[tuple[int, int]] = deque()
-        self.gathering = Gathering(specification_hash)
+        self.gathering = Gathering(specification_hash, once_a_chunk)
         self._log = Log(disk, self._head, segment_bytes)
         self._recover()
 

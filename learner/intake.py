@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
+from poco.episodes import Episode
 from poco.errors import ArtifactError
+from poco.learner.demonstrations import EpisodeColumns, Recorded
 from poco.learner.gathering import Finished
 from poco.learner.replay import Replay
+from poco.learner.sight import encoded
+from poco.learner.vla.eyes import Eyes
 
 
 class Admitted(msgspec.Struct, kw_only=True):
@@ -19,11 +23,12 @@ class Admitted(msgspec.Struct, kw_only=True):
     last_refusal: str = ""
 
 
-def admit(finished: Finished, replay: Replay, admitted: Admitted) -> bool:
+def admit(finished: Finished, replay: Replay, admitted: Admitted, eyes: Eyes | None = None) -> bool:
     """Admit or relabel `finished` unless `replay` has it already, and count it; return whether the replay has changed.
 
     The replay remembers the position of the newest episode in the very record that makes it visible, so an episode that comes out
-    of the inbox again after a crash is known. The thread that trains calls it.
+    of the inbox again after a crash is known. Images that robots send for a policy with `eyes` are marked. The thread that
+    trains calls it.
     """
     if not finished.steps:
         changed = replay.relabel(finished.end)
@@ -31,8 +36,11 @@ def admit(finished: Finished, replay: Replay, admitted: Admitted) -> bool:
         return changed
     if finished.position <= replay.position:
         return False
+    specification = replay.specification if eyes is None else replay.specification.told
+    told = Episode(specification, finished.steps, finished.end, finished.views)
     try:
-        changed = replay.add(finished.steps, finished.end, finished.position, finished.views)
+        episode: EpisodeColumns = told if eyes is None else encoded(Recorded.of(told), eyes, replay.specification)
+        changed = replay.admit(episode, finished.position)
     except ArtifactError as error:
         admitted.refused += 1
         admitted.last_refusal = str(error)

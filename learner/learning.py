@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from poco.errors import ArtifactError, SettingsError
+from poco.errors import ArtifactError, SettingsError, UsageError
 from poco.learner import assembly, training_state
 from poco.learner.agent_settings import Phase
 from poco.learner.captured_update import CapturedUpdate
@@ -21,6 +21,7 @@ from poco.learner.checkpoint import Checkpoint, write_checkpoint
 from poco.learner.cloning import SMALLEST_STD
 from poco.learner.critic import ChunkCritic
 from poco.learner.demonstrations import EpisodeColumns
+from poco.learner.encoder import Encoder
 from poco.learner.fast_flow import bf16_is_faster
 from poco.learner.image_policy import ImageEncoder
 from poco.learner.metrics import EpisodeFigures, Origin, append_figures, keep_figures
@@ -34,6 +35,7 @@ from poco.learner.rollouts import task_label
 from poco.learner.success_guard import judge
 from poco.learner.trained_policy import architecture_of, network_of
 from poco.learner.training_state import Identity, Progress, Tensors, TrainingState
+from poco.learner.vla.eyes import Eyes, ReplayAlbum
 from poco.learner.windows import Batch
 from poco.specification import Specification
 from poco.views import Shown
@@ -65,6 +67,11 @@ class Run:
     """What encodes images for the policy, if it sees; it stays as it is."""
     ranks: Ranks = ALONE
     """Which of how many processes this is that share every batch, each with its own part of the replay."""
+
+    @property
+    def eyes(self) -> Encoder | None:
+        """What makes observations from images: the encoder, or the vision part of the policy that the run began with."""
+        return self.encoder or (None if self.start is None else self.start.eyes)
 
 
 class Learning:
@@ -98,6 +105,12 @@ class Learning:
             run.ranks,
             None if run.start is None else run.start.policy,
         )
+        if isinstance(self.run.eyes, Eyes):
+            if run.ranks.count > 1:
+                raise UsageError(
+                    f"{run.ranks.count} ranks cannot share a policy that sees by marks: train it with one process"
+                )
+            self.run.eyes.albums.append(ReplayAlbum(self.run.eyes, self.replay))
         self.acting = copy.deepcopy(self.policy) if run.settings.average_rate else self.policy
         if state is None:
             self._begin()

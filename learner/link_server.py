@@ -37,13 +37,23 @@ class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
 class LinkServer:
     """The learner's end of the link; the methods may be called from one other thread, the one that trains."""
 
-    def __init__(self, folder: Path, specification_hash: str, address: str, keys: KeyFolder | None) -> None:
-        """Open the inbox in `folder` and bind `address`; raises PocoError before anything is served."""
+    def __init__(
+        self,
+        folder: Path,
+        specification_hash: str,
+        address: str,
+        keys: KeyFolder | None,
+        once_a_chunk: bool = False,
+    ) -> None:
+        """Open the inbox in `folder` and bind `address`; raises PocoError before anything is served.
+
+        `once_a_chunk` says how often robots send images, see `Gathering`.
+        """
         with ExitStack() as opened:
             self._disk = FolderDisk(folder)
             opened.callback(self._disk.close)
             try:
-                self._inbox = LogInbox(self._disk, specification_hash)
+                self._inbox = LogInbox(self._disk, specification_hash, once_a_chunk=once_a_chunk)
             except OSError as error:
                 raise PocoError(
                     f"the inbox {folder} cannot be opened ({error.strerror}): free space or repair it"

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -17,10 +18,15 @@ from torch import Tensor
 
 from poco.artifact import MAX_WEIGHT, Artifact, Manifest
 from poco.errors import ArtifactError
+from poco.learner.checkpoint import read_checkpoint
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.trained_policy import TrainedPolicy
+from poco.learner.vla.golden import golden_of as vla_golden_of
+from poco.learner.vla.policy import VlaPolicy
+from poco.learner.vla.sameness import check_same
 from poco.offer import Offer
 from poco.succession import Floats, Successor, next_generation
+from poco.vla import Vla
 
 Tensors = dict[str, Tensor]
 
@@ -51,6 +57,22 @@ def policy_of(artifact: Artifact) -> FlowPolicy:
     return policy
 
 
+def vla_policy_of(artifact: Artifact, vla: Vla, adopted: Path) -> VlaPolicy:
+    """Return the vision-language-action policy of `artifact` with the frozen part that the checkpoint `adopted` names.
+
+    Raises ArtifactError if they are not of one policy, or compute something else.
+    """
+    policy = check_same(read_checkpoint(adopted).policy, adopted, artifact, vla)
+    if policy.eyes is None and vla.cameras_used:
+        raise ArtifactError(
+            f"checkpoint {adopted} sees nothing, robots with {artifact.path} see through {', '.join(vla.cameras_used)}: adopt it "
+            "with --cameras"
+        )
+    policy.load_state_dict(_weights(artifact.tensors))
+    _check_golden(policy, artifact)
+    return policy
+
+
 @dataclass
 class Publisher:
     """Makes signed generations of one artifact; the learner process owns it.
@@ -70,10 +92,7 @@ class Publisher:
             )
         self.parent: Manifest = self.artifact.manifest
         self.actors: dict[int, Tensors] = {self.parent.generation: _weights(self.artifact.tensors)}
-        golden = self.artifact.golden
-        self._observation, self._noise = (golden[name].astype(np.float32) for name in ("observation", "noise"))
-        self._chunk: Floats = golden["chunk"].astype(np.float32)
-        self._seen = {name: tensor for name, tensor in golden.items() if name in ("images", "state")}
+        self._chunk: Floats = self.artifact.golden["chunk"].astype(np.float32)
 
     def go_on(self, newest: Offer) -> None:
         """Let the next generation descend from `newest`, which this learner has published before.
@@ -105,14 +124,16 @@ class Publisher:
         Raises Withheld for weights that are not finite or too large, and for golden chunks that are not finite or, unless `policy`
         is an earlier one `restored`, have moved by more than SHIFT_MAX since the parent.
         """
-        trained: dict[str, Floats] = {key: value.numpy(force=True).copy() for key, value in policy.state_dict().items()}
+        ours = self.artifact.tensors
+        trained = {key: value.numpy(force=True).astype(ours[key].dtype) for key, value in policy.state_dict().items()}
         for key, tensor in trained.items():
             largest = float(np.abs(tensor).max(initial=0.0))
             if not largest <= MAX_WEIGHT:
                 raise Withheld(
                     f"tensor {key} has a value of magnitude {largest}, the limit is {MAX_WEIGHT:g}: not published"
                 )
-        chunk = chunks_of(policy, self._observation, self._noise)
+        golden = golden_of(policy, self.artifact)
+        chunk = golden["chunk"].astype(np.float32)
         shift = float(np.sqrt(np.mean((chunk - self._chunk) ** 2)))
         if not math.isfinite(shift) or (shift > SHIFT_MAX and not restored):
             raise Withheld(
@@ -121,7 +142,7 @@ class Publisher:
             )
         successor = Successor(
             trained=trained,
-            golden={**self._seen, "observation": self._observation, "noise": self._noise, "chunk": chunk},
+            golden={**self.artifact.golden, **golden},
             generation=max(self.parent.generation, floor) + 1,
             expires_unix_s=math.ceil(now_unix_s) + self.lifetime_s,
             metrics={**metrics, "golden_shift": shift},
@@ -144,13 +165,18 @@ def chunks_of(policy: TrainedPolicy, observation: Floats, noise: Floats) -> Floa
     return chunks
 
 
-def _check_golden(policy: FlowPolicy, artifact: Artifact) -> None:
-    golden = artifact.golden
-    chunk = chunks_of(policy, golden["observation"].astype(np.float32), golden["noise"].astype(np.float32))
-    error, tolerance = (
-        float(np.max(np.abs(chunk - golden["chunk"].astype(np.float32)))),
-        artifact.manifest.golden_tolerance,
-    )
+def golden_of(policy: TrainedPolicy, artifact: Artifact) -> dict[str, npt.NDArray[np.generic]]:
+    """Return what `policy` makes of the golden cases of `artifact`: their chunks [N, T, A], and a VLA's whole samples."""
+    golden, vla = artifact.golden, artifact.manifest.vla
+    if isinstance(policy, VlaPolicy) and vla is not None:
+        return vla_golden_of(policy, golden, vla, artifact.specification)
+    observation, noise = (golden[name].astype(np.float32) for name in ("observation", "noise"))
+    return {"chunk": chunks_of(policy, observation, noise)}
+
+
+def _check_golden(policy: TrainedPolicy, artifact: Artifact) -> None:
+    made, tolerance = golden_of(policy, artifact), artifact.manifest.golden_tolerance
+    error = max(float(np.max(np.abs(one - artifact.golden[name].astype(np.float32)))) for name, one in made.items())
     if not error <= tolerance:
         raise ArtifactError(
             f"artifact {artifact.path}: the network built from it differs from its golden chunks by {error:.2e}, the tolerance "

@@ -284,6 +284,25 @@ class Replay:
         """Return the windows that start at the stored steps `index` [B], counted over episodes from the oldest on."""
         return self.columns.windows(torch.from_numpy(index), self.specification)
 
+    def seen(self) -> tuple[npt.NDArray[np.float32], Integers]:
+        """Return all observations [N, O], those at the ends of episodes last, and for `images` where their images lie [N]."""
+        stored = self._index
+        rows = np.concatenate(
+            [np.zeros(0, np.int64)]
+            + [np.arange(first, first + count) for first, count in zip(stored.firsts, stored.lengths, strict=True)]
+        )
+        slots = stored.numbers % self._header.slots
+        observations = np.concatenate((self._steps["observation"][rows], self._table["final_observation"][slots]))
+        return observations, np.concatenate((rows, self._header.rows + slots))
+
+    def images(self, place: int) -> npt.NDArray[np.uint8]:
+        """Return the images [cameras, 3, side, side] at a place that `seen` has named; raises ArtifactError if none are kept."""
+        if self._views is None:
+            raise ArtifactError(
+                f"the replay in {self.folder} keeps no images: start the run again with an environment that shows"
+            )
+        return self._views.images(place)
+
     def recorded(self) -> Iterator[Recorded]:
         """Yield the stored episodes, oldest first, with what cameras saw; ticks of their ends count from their first steps."""
         spec = self.specification

@@ -1,6 +1,7 @@
 """The images of a replay, beside its steps: as they came, in a memory-mapped file that counts against the replay's size.
 
-Learning never reads them, since a frozen encoder has encoded each on its way in; whoever clones a new encoder does.
+Learning behind a frozen encoder of ours never reads them, each having been encoded on its way in. Prefixes of a
+vision-language-action policy are made of them again when they are no longer kept, and whoever clones a new encoder reads them.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from poco.errors import ArtifactError
 from poco.learner.replay_layout import VIEWS_FILE, view_record
@@ -48,6 +50,10 @@ class ReplayViews:
             for name in ("images", "target")
         )
         return Views(self._shown.cameras, images, target)
+
+    def images(self, row: int) -> npt.NDArray[np.uint8]:
+        """Return a copy of the images [cameras, 3, side, side] of one row of the file."""
+        return np.array(self._file["images"][row])
 
     def flush(self) -> None:
         """Return when everything is on the disk."""

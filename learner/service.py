@@ -18,6 +18,7 @@ from poco.learner.learning import Learning
 from poco.learner.link_server import LinkServer
 from poco.learner.metrics import EpisodeFigures, Origin, read_figures
 from poco.learner.publications import Publication, Publications
+from poco.learner.vla.eyes import Eyes
 
 SLICE_S = 0.05
 EPISODES_A_TURN = 16
@@ -103,7 +104,8 @@ class Service:
         learning, end = self.learning, finished.end
         if finished.position <= learning.position:
             return
-        changed = intake.admit(finished, learning.replay, self.admitted)
+        eyes = learning.run.eyes
+        changed = intake.admit(finished, learning.replay, self.admitted, eyes if isinstance(eyes, Eyes) else None)
         learning.position = finished.position
         if not changed or not finished.steps:
             return

@@ -37,6 +37,7 @@ def serve(
     config: Path | None = None,
     data: Path | None = None,
     start: Path | None = None,
+    adopted: Path | None = None,
     bind: str = ADDRESS,
     keys: Path | None = None,
     signing_key: Path = SIGNING_KEY,
@@ -65,6 +66,8 @@ def serve(
         config: Training recipe, one whole YAML file; see configs/cpu. Its section `publish` says when a generation is published.
         data: Folder of demonstrations that begin the replay.
         start: Folder of an earlier run to begin with its actor and its critic, which then needs no warm-up.
+        adopted: Checkpoint of `poco-learner adopt`, or a clone of it, for a vision-language-action policy: where its frozen part
+            lies. The expert is the artifact's. Robots send images once a chunk, so the recipe has to draw `windows: acted`.
         bind: Where robots connect to, tcp://NUMBERS:PORT or ipc://PATH; other computers can reach it only with --keys.
         keys: Keys of the link, as poco-keys makes them.
         signing_key: Private key that signs generations, as poco-trust makes it.
@@ -98,16 +101,18 @@ def serve(
     origin = read_artifact(artifact)
     publisher_key = _signing_key(signing_key.expanduser())
     going_on = resume and has_state(out / "states")
-    run = dataclasses.replace(_run(origin, out, config, data, start, seed, threads, going_on), device=device)
+    run = dataclasses.replace(_run(origin, out, config, data, start, adopted, seed, threads, going_on), device=device)
+    assert run.start is not None
     publisher = Publisher(origin, publisher_key, run.settings.publish.lifetime_s)
     with contextlib.ExitStack() as stack:
         welcome = None if keys is None else KeyFolder(keys.expanduser())
-        server = LinkServer(out / "inbox", origin.manifest.specification_hash, bind, welcome)
+        once_a_chunk = origin.manifest.vla is not None
+        server = LinkServer(out / "inbox", origin.manifest.specification_hash, bind, welcome, once_a_chunk)
         stack.callback(server.close)
         page = None if status is None else stack.enter_context(contextlib.closing(StatusPage(status)))
         if resume and not going_on:
             shutil.rmtree(out / "replay", ignore_errors=True)
-        learning = Learning(run, origin.specification, "the artifact", going_on, _shown(origin))
+        learning = Learning(run, run.start.specification, "the artifact", going_on, _shown(origin, run.start))
         service = Service(learning, server, Publications(out, publisher, run.settings.publish))
         board = stack.enter_context(contextlib.closing(Board(service, out, page, Console(stderr=True))))
         board.note(f"serving robots at {server.address}, generation {service.publications.generation}")
@@ -151,14 +156,15 @@ def _work(service: Service, board: Board, out: Path, tensorboard: bool) -> None:
         service.checkpoint()
 
 
-def _shown(origin: Artifact) -> Shown | None:
+def _shown(origin: Artifact, begin: Checkpoint) -> Shown | None:
     """Return what images the robots of `origin` send, None where its policy sees nothing or sees more than a journal takes."""
-    from poco.journal.records import VIEWED_SIDE_MAX
+    from poco.journal.records import EVERY_STEP_SIDE_MAX, VIEWED_SIDE_MAX
     from poco.views import Shown
 
-    if not 0 < origin.image_side <= VIEWED_SIDE_MAX:
+    most = EVERY_STEP_SIDE_MAX if origin.manifest.vla is None else VIEWED_SIDE_MAX
+    if not begin.specification.cameras or not 0 < origin.viewed_side <= most:
         return None
-    return Shown(cameras=origin.specification.cameras, side=origin.image_side, target_size=0)
+    return Shown(cameras=begin.specification.cameras, side=origin.viewed_side, target_size=0)
 
 
 def _signing_key(path: Path) -> Ed25519PrivateKey:
@@ -178,6 +184,7 @@ def _run(
     config: Path | None,
     data: Path | None,
     start: Path | None,
+    adopted: Path | None,
     seed: int,
     threads: int,
     going_on: bool,
@@ -186,10 +193,21 @@ def _run(
     from poco.learner.checkpoint import Checkpoint
     from poco.learner.demonstrations import read_demonstrations
     from poco.learner.learning import Run
-    from poco.learner.publish import policy_of
+    from poco.learner.publish import policy_of, vla_policy_of
+    from poco.learner.sight import encoded
     from poco.learner.training_state import read_header
 
-    begin = Checkpoint(origin.specification, policy_of(origin), origin.manifest.metrics)
+    vla, metrics = origin.manifest.vla, origin.manifest.metrics
+    if vla is None:
+        begin = Checkpoint(origin.specification, policy_of(origin), metrics)
+    elif adopted is None:
+        raise UsageError(
+            f"artifact {origin.path} is a vision-language-action policy: give the checkpoint that `poco-learner adopt` made of its "
+            "LeRobot checkpoint as --adopted"
+        )
+    else:
+        policy = vla_policy_of(origin, vla, adopted)
+        begin = Checkpoint(policy.specification, policy, metrics)
     if going_on:
         identity = read_header(out / "states").identity
         settings = identity.settings if config is None else read_recipe(config)
@@ -202,11 +220,18 @@ def _run(
             f"method {settings.agent.method} acts with the best of {settings.best_of} chunks by the critic, a robot draws one: "
             "choose poco in the recipe"
         )
+    if vla is not None and begin.eyes is not None and settings.windows != "acted":
+        raise UsageError(
+            f"windows is {settings.windows}, but robots send images once a chunk: write windows: acted into the recipe"
+        )
+    demonstrations = () if data is None else read_demonstrations(data).episodes
+    if begin.eyes is not None:
+        demonstrations = tuple(encoded(episode, begin.eyes, begin.specification) for episode in demonstrations)
     return Run(
         settings,
         seed,
         out,
-        demonstrations=() if data is None else read_demonstrations(data).episodes,
+        demonstrations=demonstrations,
         start=begin,
         warmed=None if start is None else _warmed(start, settings, begin),
         threads=threads,

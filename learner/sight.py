@@ -13,8 +13,8 @@ import torch
 
 from poco.errors import ArtifactError, UsageError
 from poco.learner.demonstrations import Recorded
+from poco.learner.encoder import Encoder, with_features
 from poco.learner.environment_process import Answer
-from poco.learner.image_policy import ImageEncoder, with_features, without_features
 from poco.learner.rollouts import Environment, shown_by, specification_of
 from poco.specification import Specification
 from poco.views import Shown, Views
@@ -26,15 +26,16 @@ ENCODED_ROWS = 256
 
 
 @torch.no_grad()
-def encode(encoder: ImageEncoder, images: npt.NDArray[np.uint8], state: Floats) -> Floats:
+def encode(encoder: Encoder, images: npt.NDArray[np.uint8], state: Floats) -> Floats:
     """Return the observations [N, O] of `images` [N, cameras, 3, H, W] (u8) and `state` [N, S], by a frozen encoder.
 
     `images` may be a memory map. Raises ArtifactError if they are not of the encoder's cameras and size.
     """
-    if images.shape[1:] != encoder.architecture.image_shape:
+    taken = (len(encoder.cameras), 3, encoder.side, encoder.side)
+    if images.shape[1:] != taken:
         raise ArtifactError(
-            f"images have the shape {list(images.shape[1:])}, the encoder takes {list(encoder.architecture.image_shape)}: make "
-            f"data or environment with --image-side {encoder.architecture.side}"
+            f"images have the shape {list(images.shape[1:])}, the encoder takes {list(taken)}: make data or environment with "
+            f"--image-side {encoder.side}"
         )
     blocks = [slice(first, first + ENCODED_ROWS) for first in range(0, len(images), ENCODED_ROWS)]
     parts = [
@@ -44,13 +45,13 @@ def encode(encoder: ImageEncoder, images: npt.NDArray[np.uint8], state: Floats) 
     return observations
 
 
-def encoded(episode: Recorded, encoder: ImageEncoder, specification: Specification) -> Recorded:
+def encoded(episode: Recorded, encoder: Encoder, specification: Specification) -> Recorded:
     """Return `episode` as the policy behind `encoder` sees it, under `specification`, its own with the features.
 
     Raises ArtifactError if it holds no images or those of other cameras, or was recorded under another specification.
     """
     views = _expected(episode.views, encoder)
-    ours = without_features(specification, encoder.architecture).digest()
+    ours = specification.told.digest()
     if episode.specification.digest() != ours:
         raise ArtifactError(
             f"episode {episode.end.episode} has specification {episode.specification.digest()[:12]}, the policy that sees was "
@@ -68,7 +69,7 @@ class FrozenEyes:
     Each image is encoded once. Raises UsageError for an environment without images.
     """
 
-    def __init__(self, encoder: ImageEncoder, specification: Specification, shown: Shown | None) -> None:
+    def __init__(self, encoder: Encoder, specification: Specification, shown: Shown | None) -> None:
         if shown is None:
             raise UsageError(
                 "the policy sees through cameras, but the environment gives no images: let its settings name an image_side"
@@ -106,7 +107,7 @@ class FrozenEyes:
 class Seeing(gymnasium.Env[Floats, Floats]):
     """`environment`, which lives in this process, seen through the frozen `encoder`; raises UsageError if it gives no images."""
 
-    def __init__(self, environment: Environment, encoder: ImageEncoder) -> None:
+    def __init__(self, environment: Environment, encoder: Encoder) -> None:
         self._environment = environment
         self._eyes = FrozenEyes(encoder, specification_of(environment), shown_by(environment))
 
@@ -141,8 +142,8 @@ class Seeing(gymnasium.Env[Floats, Floats]):
         self._environment.close()
 
 
-def _expected(views: Views | None, encoder: ImageEncoder) -> Views:
-    cameras = encoder.architecture.cameras
+def _expected(views: Views | None, encoder: Encoder) -> Views:
+    cameras = encoder.cameras
     if views is None or views.cameras != cameras:
         raise ArtifactError(
             f"the policy sees through the cameras {', '.join(cameras)}, there are images of "

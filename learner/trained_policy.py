@@ -10,6 +10,7 @@ from torch import Tensor
 
 from poco.errors import ArtifactError
 from poco.learner.chunk_policy import ChunkPolicy
+from poco.learner.encoder import Encoder
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.vla.network import VlaNetwork
 from poco.learner.vla.opening import open_vla
@@ -60,6 +61,11 @@ def network_of(policy: TrainedPolicy) -> VlaNetwork | None:
     return policy.network if isinstance(policy, VlaPolicy) else None
 
 
+def encoder_before(policy: TrainedPolicy) -> Encoder | None:
+    """Return what makes the observations of `policy` from images, if it is a vision-language-action policy that sees."""
+    return policy.eyes if isinstance(policy, VlaPolicy) else None
+
+
 def build(specification: Specification, architecture: Architecture | None, network: VlaNetwork | None) -> TrainedPolicy:
     """Return a fresh policy of `architecture`, or that of `network` as its checkpoint has it; exactly one must be given.
 
@@ -68,6 +74,12 @@ def build(specification: Specification, architecture: Architecture | None, netwo
     if (architecture is None) == (network is None):
         raise ArtifactError("a policy has either an architecture or a network of its own kind: train it again")
     if network is not None:
-        return open_vla(network, specification)
+        policy = open_vla(network, specification.told)
+        if policy.specification != specification:
+            raise ArtifactError(
+                f"the policy sees through the cameras {', '.join(policy.specification.cameras) or 'none'}, its specification names "
+                f"{', '.join(specification.cameras) or 'none'} or another vision part: adopt it again"
+            )
+        return policy
     assert architecture is not None
     return FlowPolicy(architecture)

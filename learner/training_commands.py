@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from poco.errors import UsageError
 
 if TYPE_CHECKING:
-    from poco.learner.image_policy import ImageEncoder
+    from poco.learner.encoder import Encoder
     from poco.learner.learning import Run
     from poco.learner.metrics import EpisodeFigures
     from poco.learner.recipe import TrainingSettings
@@ -107,12 +107,12 @@ def train(
             else _new(out, config, data, start, method, episodes, steps, seed)
         )
         run = dataclasses.replace(run, beside=workers > 0, threads=threads, device=device, ranks=ranks)
-        task, parameters = run.settings.task, _shown(run.settings.environment, run.encoder)
-        environment = stack.enter_context(one_environment(task, parameters, out / WORKERS, env_python, run.encoder))
+        task, parameters = run.settings.task, _shown(run.settings.environment, run.eyes)
+        environment = stack.enter_context(one_environment(task, parameters, out / WORKERS, env_python, run.eyes))
         learner = Learner(run, environment, resume)
         if workers:
             processes = stack.enter_context(
-                environment_processes(workers, task, parameters, out / WORKERS, env_python, run.encoder)
+                environment_processes(workers, task, parameters, out / WORKERS, env_python, run.eyes)
             )
             pool = EnvironmentPool(processes, learner.collecting_actor, learner.first_seed)
         _learn(learner, learn_beside(learner, pool) if workers else learner.episodes(), tensorboard)
@@ -308,34 +308,36 @@ def _new(
     if config is None:
         raise UsageError("--config is missing: give a training recipe such as configs/cpu/peg_in_hole.yaml")
     begun = None if start is None else read_checkpoint(start)
-    encoder = None if begun is None else begun.encoder
+    eyes = None if begun is None else begun.eyes
     demonstrations = () if data is None else read_demonstrations(data).episodes
-    if begun is not None and encoder is not None:
-        demonstrations = tuple(encoded(episode, encoder, begun.specification) for episode in demonstrations)
+    if begun is not None and eyes is not None:
+        demonstrations = tuple(encoded(episode, eyes, begun.specification) for episode in demonstrations)
     return Run(
         settings=_changed(read_recipe(config), method, episodes, steps),
         seed=seed,
         out=out,
         demonstrations=demonstrations,
         start=begun,
-        encoder=encoder,
+        encoder=None if begun is None else begun.encoder,
     )
 
 
 def _resumed(out: Path, config: Path | None, method: Method | None, episodes: int | None, steps: int | None) -> Run:
     """Return the run that its newest state describes."""
     from poco.learner import assembly, training_state
+    from poco.learner.checkpoint import read_checkpoint
     from poco.learner.learning import Run
 
     state = training_state.read_state(out / "states")
     settings = state.identity.settings if config is None else read_recipe(config)
     changed = _changed(settings, method, episodes, steps)
-    return Run(changed, state.identity.seed, out, encoder=assembly.encoder_of(state))
+    start = None if state.identity.network is None else read_checkpoint(out)
+    return Run(changed, state.identity.seed, out, start=start, encoder=assembly.encoder_of(state))
 
 
-def _shown(parameters: dict[str, Any], encoder: ImageEncoder | None) -> dict[str, Any]:
+def _shown(parameters: dict[str, Any], encoder: Encoder | None) -> dict[str, Any]:
     """Return the environment's `parameters`, with images of the size that `encoder` takes, unless they name one."""
-    return parameters if encoder is None else {"image_side": encoder.architecture.side, **parameters}
+    return parameters if encoder is None else {"image_side": encoder.side, **parameters}
 
 
 def read_recipe(config: Path) -> TrainingSettings:

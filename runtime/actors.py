@@ -22,7 +22,7 @@ from poco.observation import check_sources, scene, wrap
 from poco.records import TaskSignal
 from poco.runtime.backends.backend import Backend
 from poco.runtime.chunk_session import Pixels
-from poco.runtime.encoder import Encoder, encoder_of
+from poco.runtime.encoder import Encoder, Images, encoder_of
 from poco.runtime.opening import open_session
 from poco.specification import Specification
 
@@ -81,6 +81,11 @@ class Actor(Protocol):
     @property
     def encoder(self) -> Encoder | None:
         """What makes observations of images, the same for all generations; None for who sees nothing or takes frames whole."""
+        return None
+
+    @property
+    def taken_in(self) -> Images | None:
+        """The images [cameras, 3, side, side] of which a policy that takes frames whole made the newest chunk, as it saw them."""
         return None
 
     @property
@@ -155,6 +160,11 @@ class PolicyActor(Actor):
     def encoder(self) -> Encoder | None:
         """That of the artifact."""
         return self._encoder
+
+    @property
+    def taken_in(self) -> Images | None:
+        """Those of the session."""
+        return self._session.taken_in
 
     def choose(self, moment: Moment) -> Actions:
         """Run the policy on what is observed."""

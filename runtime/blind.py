@@ -8,7 +8,7 @@ import numpy as np
 
 from poco.motion import Plan
 from poco.runtime.actors import Actions, Actor, ChunkFigures, Moment, PolicyActor, Rehearse
-from poco.runtime.encoder import Encoder
+from poco.runtime.encoder import Encoder, Images
 from poco.specification import Specification
 
 POLICY_LABEL = "policy"
@@ -49,6 +49,11 @@ class BlindActor(Actor):
     def cameras(self) -> tuple[str, ...]:
         """Those of all of them."""
         return self._policies[0].cameras
+
+    @property
+    def taken_in(self) -> Images | None:
+        """Those of the one that acted."""
+        return self._acting.taken_in
 
     @property
     def encoder(self) -> Encoder | None:

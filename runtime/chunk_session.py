@@ -22,6 +22,10 @@ class ChunkSession(Protocol):
     def noise_shape(self) -> tuple[int, ...]:
         """Shape of the noise that `run` takes."""
 
+    @property
+    def taken_in(self) -> Pixels | None:
+        """The images [cameras, 3, side, side] of which the newest chunk was made, as the model saw them; None if of none."""
+
     def prepare(self, tensors: Tensors) -> Binding:
         """Bind a set of tensors, ready for `rebind`; raises ArtifactError."""
 

@@ -17,7 +17,7 @@ from poco.artifact import Artifact, read_artifact
 from poco.episodes import write_durably
 from poco.errors import ArtifactError, PocoError, UsageError, guard
 from poco.images import window_of
-from poco.journal.records import VIEWED_SIDE_MAX
+from poco.journal.records import EVERY_STEP_SIDE_MAX, VIEWED_SIDE_MAX
 from poco.runtime import blind_evaluation, doctor, record, task_check
 from poco.runtime.backends.choice import build_missing
 from poco.runtime.blind_evaluation import check_alike, contestants_of, show_evaluation
@@ -154,10 +154,9 @@ def check_cameras(artifact: Artifact, settings: Settings, console: Console) -> N
     side = artifact.image_side
     for camera in cameras_of(artifact.cameras, settings.cameras):
         window_of(camera.crop, camera.height, camera.width, side, camera.name)
-    if side > VIEWED_SIDE_MAX or (artifact.cameras and not side):
-        pixels = (
-            f"{side} x {side} pixels, the journal takes up to {VIEWED_SIDE_MAX}" if side else "no size of their own"
-        )
+    viewed, most = artifact.viewed_side, VIEWED_SIDE_MAX if artifact.manifest.vla else EVERY_STEP_SIDE_MAX
+    if artifact.cameras and not 0 < viewed <= most:
+        pixels = f"{viewed} x {viewed} pixels, the journal takes up to {most}" if viewed else "no square form"
         console.print(f"images have {pixels}: they are not kept", highlight=False)
 
 

@@ -15,12 +15,10 @@ from poco.frames import Frame, FrameRing, Pixels, ring_name
 from poco.images import Crop, as_seen, window_of
 from poco.observation import observe
 from poco.records import TaskSignal
-from poco.runtime.encoder import Encoder
+from poco.runtime.encoder import Encoder, Images
 from poco.runtime.freshness import Stream
 from poco.settings import CameraSettings
 from poco.specification import Specification
-
-Images = npt.NDArray[np.uint8]
 
 KEPT_LOOKS = 256
 """More than the steps of one chunk, which are journaled when it is over."""

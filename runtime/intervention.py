@@ -9,7 +9,7 @@ from __future__ import annotations
 from poco.hw.devices.device import Reading
 from poco.motion import Plan
 from poco.runtime.actors import Actions, Actor, ChunkFigures, Moment, Rehearse
-from poco.runtime.encoder import Encoder
+from poco.runtime.encoder import Encoder, Images
 from poco.runtime.hands import HandsActor, moves
 from poco.specification import Specification
 
@@ -45,6 +45,11 @@ class InterveningActor(Actor):
     def encoder(self) -> Encoder | None:
         """That of the policy."""
         return self._policy.encoder
+
+    @property
+    def taken_in(self) -> Images | None:
+        """Those of the policy, none where the person chose."""
+        return None if self._human else self._policy.taken_in
 
     @property
     def execute_steps(self) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from poco.journal.records import VIEWED_SIDE_MAX, Boot, Ended, Noted, Stepped, Viewed
+from poco.journal.records import EVERY_STEP_SIDE_MAX, VIEWED_SIDE_MAX, Boot, Ended, Noted, Stepped, viewed
 from poco.records import EpisodeEnd, StepKey
 from poco.rollout import Transition
+from poco.runtime.encoder import Images
 from poco.runtime.entrance import Entrance
 from poco.runtime.events import noted
 from poco.runtime.eyes import Eyes
@@ -43,11 +46,17 @@ class JournalRecorder:
         generation: int,
         episode: int,
         eyes: Eyes | None = None,
+        taken_in: Images | None = None,
     ) -> None:
-        """Record what the chunk `actions` led to, and what `eyes` saw meanwhile."""
+        """Record what the chunk `actions` led to, what `eyes` saw meanwhile, and the images `taken_in` of which it was made.
+
+        The latter [cameras, 3, side, side] are those of a policy that takes frames whole: it looks once a chunk.
+        """
         tick = int(transition.plan.spline["attach_tick"])
         for text in _bent(transition, actions):
             self._entrance.offer(Noted(event="clip", tick=tick, generation=generation, text=text, episode=episode))
+        if eyes is not None and taken_in is not None and transition.steps:
+            self._show(transition.steps[0].key, eyes.cameras, taken_in)
         for step in transition.steps:
             self._view(step.key, step.tick, eyes)
             self._entrance.offer(Stepped(step=step))
@@ -67,10 +76,15 @@ class JournalRecorder:
         self._entrance.offer(Ended(end=end))
 
     def _view(self, key: StepKey, tick: int, eyes: Eyes | None) -> None:
-        if eyes is None or eyes.side > VIEWED_SIDE_MAX:
+        if eyes is not None and 0 < eyes.side <= EVERY_STEP_SIDE_MAX:
+            self._show(key, eyes.cameras, eyes.images_at(tick))
+
+    def _show(self, key: StepKey, cameras: Sequence[str], images: Images) -> None:
+        if images.shape[-1] > VIEWED_SIDE_MAX:
             return
-        for camera, image in zip(eyes.cameras, eyes.images_at(tick), strict=True):
-            self._entrance.offer(Viewed(key=key, camera=camera, side=eyes.side, pixels=image.tobytes()))
+        for camera, image in zip(cameras, images, strict=True):
+            for record in viewed(key, camera, image):
+                self._entrance.offer(record)
 
     def settle(self, patience_s: float) -> bool:
         """At rest: wait until everything is durable, at most `patience_s`; tell whether it is."""

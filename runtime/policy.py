@@ -305,7 +305,7 @@ class PolicyProcess:
             transition = rollout.step(actions, partial(self.actor.meanwhile, sequence.rehearse), self.actor.yields)
             self.actor.chunk(self._figures(transition))
             self._log(transition, episode, observed_tick, woken_ns, sensed_ns, inferred_ns, glance)
-            self.journal.take(transition, actions, self.actor.generation, episode, self.eyes)
+            self.journal.take(transition, actions, self.actor.generation, episode, self.eyes, self.actor.taken_in)
             steps += transition.steps
             observation, outcome = transition.observation, transition.outcome
             chunk += 1

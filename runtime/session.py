@@ -47,6 +47,11 @@ class Session:
         """Shape [T, A] of the noise that `run` takes."""
         return self._shape
 
+    @property
+    def taken_in(self) -> None:
+        """None: it sees through an encoder, or nothing."""
+        return None
+
     def prepare(self, tensors: Tensors) -> Binding:
         """Bind `tensors` (name to array, as they lie in an artifact) beside the buffers, ready for `rebind`.
 

@@ -15,7 +15,7 @@ from poco.noise import NoiseSource
 from poco.observation import check_sources
 from poco.runtime.actors import Actions, Actor, ChunkFigures, Moment, Rehearse
 from poco.runtime.backends.backend import Backend
-from poco.runtime.encoder import Encoder, encoder_of
+from poco.runtime.encoder import Encoder, Images, encoder_of
 from poco.runtime.opening import open_session
 from poco.runtime.store import ArtifactStore
 from poco.runtime.swap import Bound, Moved, Slot, SlotState, Swap
@@ -66,6 +66,11 @@ class SwappingActor(Actor):
     def cameras(self) -> tuple[str, ...]:
         """Those of all generations."""
         return self.swap.active.bound.artifact.cameras
+
+    @property
+    def taken_in(self) -> Images | None:
+        """Those of the session."""
+        return self._session.taken_in
 
     @property
     def encoder(self) -> Encoder | None:

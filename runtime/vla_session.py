@@ -154,6 +154,15 @@ class VlaSession:
             self._see(frames)
             self._shown = [frame.copy() for frame in frames]
 
+    @property
+    def taken_in(self) -> Pixels | None:
+        """The images [cameras, 3, side, side] of the newest chunk, black where one was not there; None if they are no squares."""
+        if self._height != self._width:
+            return None
+        used = [index for index, camera in enumerate(self._vla.cameras) if camera.camera is not None]
+        images: Pixels = np.rint((self._pixels[used] + 1.0) * 127.5).astype(np.uint8)
+        return images
+
     def _see(self, frames: Sequence[Pixels]) -> None:
         """Write images and mask of `frames`; an image without a frame is black with its mask off."""
         shown = iter(frames)

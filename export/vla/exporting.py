@@ -21,11 +21,12 @@ from poco.export.vla.check import (
     demand,
     library_sample,
 )
-from poco.export.vla.options import Progress, VlaOptions, camera_names
+from poco.export.vla.options import Progress, VlaOptions
 from poco.export.vla.package import Golden, check_out, write_package
 from poco.export.vla.policy_graphs import examples_of, policy_graphs
 from poco.learner.vla.adapter import Adapter, Sizes
 from poco.learner.vla.checkpoint import WEIGHTS, fill, open_checkpoint
+from poco.learner.vla.network import camera_names
 from poco.learner.vla.opening import ADAPTERS, check_widths, describe
 from poco.learner.vla.processors import read_processing
 from poco.learner.vla.tokens import Tokenizer, read_tokenizer

@@ -15,9 +15,10 @@ from poco.export.parity import SEED
 from poco.export.vla.cases import Raw, inputs_of
 from poco.export.vla.check import TOLERANCES, GraphPolicy
 from poco.export.vla.package import check_out
-from poco.export.vla.promote import as_input
 from poco.learner.checkpoint import read_checkpoint
+from poco.learner.layout import in_artifact
 from poco.learner.vla.policy import VlaPolicy
+from poco.learner.vla.sameness import check_same
 from poco.learner.vla.tokens import Tokenizer, read_tokenizer
 from poco.vla import CHUNK, Vla
 from poco.vla_numbers import actions
@@ -32,20 +33,10 @@ def export_learned(checkpoint: Path, base: Path, out: Path) -> Artifact:
     another policy and where the graphs do not give what the learner's policy gives.
     """
     loaded, artifact = read_checkpoint(checkpoint), read_artifact(base)
-    policy, vla = loaded.policy, artifact.manifest.vla
-    if not isinstance(policy, VlaPolicy) or vla is None:
-        odd = f"artifact {base}" if vla is None else f"checkpoint {checkpoint}"
-        raise ArtifactError(f"{odd} is no vision-language-action policy: export it with `poco-export policy`")
-    if loaded.specification != artifact.specification:
-        raise ArtifactError(
-            f"checkpoint {checkpoint} was trained under another specification than {base} was exported with: export its LeRobot "
-            "checkpoint with `poco-export vla` and that specification"
-        )
-    if policy.network.frozen_sha256 != vla.frozen_sha256:
-        raise ArtifactError(
-            f"checkpoint {checkpoint} was trained beside other frozen weights ({policy.network.frozen_sha256[:12]}) than {base} "
-            f"was exported with ({vla.frozen_sha256[:12]}): give the artifact of the LeRobot checkpoint that was adopted"
-        )
+    vla = artifact.manifest.vla
+    if vla is None:
+        raise ArtifactError(f"artifact {base} is no vision-language-action policy: export it with `poco-export policy`")
+    policy = check_same(loaded.policy, checkpoint, artifact, vla)
     tokenizer = read_tokenizer(Path(policy.network.tokenizer))
     if tokenizer.prompt(vla.prompt.template, vla.prompt.length) != vla.prompt:
         raise ArtifactError(
@@ -62,30 +53,37 @@ def export_learned(checkpoint: Path, base: Path, out: Path) -> Artifact:
 
 def _converted(expert: Tensors, artifact: Artifact) -> Tensors:
     """Return the tensors of `expert` as the artifact holds them; raises ArtifactError if they are not among its tensors."""
-    inputs = {item.tensor: item for graph in artifact.manifest.graphs for item in graph.inputs}
-    turned = {name: as_input(inputs[name], one) for name, one in expert.items() if name in inputs}
-    odd = sorted(name for name in expert if name not in turned or turned[name].shape != inputs[name].shape)
+    ours = artifact.tensors
+    turned = in_artifact({name: one for name, one in expert.items() if name in ours}, artifact)
+    odd = sorted(name for name in expert if name not in turned or turned[name].shape != ours[name].shape)
     if odd:
         raise ArtifactError(
             f"artifact {artifact.path} lacks {len(odd)} of the {len(expert)} tensors that were trained, {odd[0]} for example: "
             "give the artifact that was exported from the same LeRobot checkpoint"
         )
-    return {name: one.astype(inputs[name].dtype) for name, one in turned.items()}
+    return turned
 
 
 def _difference(policy: VlaPolicy, graphs: GraphPolicy, artifact: Artifact, vla: Vla, tokenizer: Tokenizer) -> float:
-    """Return how far the graphs' actions are from the learner's, in action units, seeing nothing; raises ArtifactError."""
+    """Return how far the graphs' actions are from the learner's, in action units; raises ArtifactError.
+
+    A policy that learned blind is shown nothing, one that sees random images.
+    """
     told, draw = artifact.specification, np.random.default_rng(SEED)
     shape = (len(vla.cameras), 3, vla.cameras[0].height, vla.cameras[0].width)
-    images, nothing = np.zeros(shape, np.uint8), np.zeros(len(vla.cameras), np.bool_)
+    used = np.array([camera.camera is not None for camera in vla.cameras]) & (policy.eyes is not None)
     error = 0.0
     for _ in range(CASES):
         observation = draw.uniform(-1, 1, told.observation_size).astype(np.float32)
         noise = draw.standard_normal(policy.noise_shape, np.float32)
-        given = inputs_of(Raw(observation, images, nothing, policy.network.task, noise), vla, told, tokenizer)
+        images = draw.integers(0, 256, shape, np.uint8)
+        given = inputs_of(Raw(observation, images, used, policy.network.task, noise), vla, told, tokenizer)
         found = actions(vla, told, graphs.steps(given), given.state)
+        context = torch.from_numpy(observation)[None]
+        if policy.eyes is not None:
+            context = policy.eyes(torch.from_numpy(images[used][None]), context)
         with torch.inference_mode():
-            expected = policy(torch.from_numpy(observation)[None], torch.from_numpy(noise)[None])[0].numpy()
+            expected = policy(context, torch.from_numpy(noise)[None])[0].numpy()
         error = max(error, float(np.max(np.abs(found - expected))))
     if not error <= 2 * TOLERANCES[vla.precision]:
         raise ArtifactError(

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-
-from poco.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +52,3 @@ class Progress:
     def remark(self, text: str) -> None:
         """Tell `text`."""
         self._tell(text)
-
-
-def camera_names(keys: tuple[str, ...], given: tuple[str, ...]) -> Mapping[str, str | None]:
-    """Return the robot's camera for every image key: as `given`, else the last word of the key, None for an empty one."""
-    words = {key.rpartition(".")[2]: key for key in keys}
-    named: dict[str, str | None] = {
-        key: None if word.startswith("empty_camera_") else word for word, key in words.items()
-    }
-    for item in given:
-        word, equals, camera = item.partition("=")
-        if not equals or word not in words or not camera:
-            raise UsageError(f"--cameras {item} is not IMAGE=CAMERA with one of the images {', '.join(words)}")
-        named[words[word]] = None if camera == "none" else camera
-    used = [camera for camera in named.values() if camera is not None]
-    if not used or len(set(used)) != len(used):
-        raise UsageError(
-            f"--cameras gives the images {', '.join(words)} the cameras {used}: each image needs one of its own"
-        )
-    return named

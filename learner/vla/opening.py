@@ -14,7 +14,8 @@ from poco.errors import ArtifactError, UsageError
 from poco.learner.vla import flow
 from poco.learner.vla.adapter import Adapter, Sizes, library_version
 from poco.learner.vla.checkpoint import WEIGHTS, fill, open_checkpoint
-from poco.learner.vla.network import VlaNetwork
+from poco.learner.vla.eyes import Eyes
+from poco.learner.vla.network import VlaNetwork, camera_names
 from poco.learner.vla.pi import Pi0, Pi05
 from poco.learner.vla.policy import VlaPolicy
 from poco.learner.vla.positions import Rule as VisionRule
@@ -29,7 +30,9 @@ ADAPTERS: dict[str, Adapter] = {"smolvla": SmolVla(), "pi0": Pi0(), "pi05": Pi05
 
 
 def open_vla(network: VlaNetwork, specification: Specification) -> VlaPolicy:
-    """Return the policy of `network` with the weights of its checkpoint; it knows its network with the hash of what stays frozen.
+    """Return the policy of `network` with the weights of its checkpoint, told what `specification` says besides images.
+
+    It knows its network with the hash of what stays frozen.
 
     Raises ArtifactError or UsageError with one sentence if the checkpoint is unsound, another one or does
     not fit `specification`.
@@ -40,14 +43,28 @@ def open_vla(network: VlaNetwork, specification: Specification) -> VlaPolicy:
     check_widths(processing, specification, checkpoint.folder)
     library: Any = adapter.build(checkpoint, None if network.vlm is None else Path(network.vlm))
     fill(library, checkpoint.folder / WEIGHTS)
-    vla = describe(adapter, library, processing, tokenizer, specification, network.vision_positions)
+    keys = adapter.sizes(library, processing.prompt_length).cameras
+    cameras = camera_names(keys, network.cameras) if network.cameras else None
+    vla = describe(adapter, library, processing, tokenizer, specification, network.vision_positions, cameras)
     named = msgspec.structs.replace(network, frozen_sha256=vla.frozen_sha256)
     if network.frozen_sha256 not in ("", vla.frozen_sha256):
         raise ArtifactError(
             f"the checkpoint {checkpoint.folder} has another frozen part ({vla.frozen_sha256[:12]}) than the one that was "
             f"learned on ({network.frozen_sha256[:12]}): put that one back"
         )
-    return VlaPolicy(library, vla, specification, tokenizer, named)
+    return VlaPolicy(library, vla, specification, tokenizer, named, eyes=_eyes(vla))
+
+
+def _eyes(vla: Vla) -> Eyes | None:
+    """Return what marks the images of the policy; none if it sees nothing. Raises ArtifactError for images that are no squares."""
+    if not vla.cameras_used:
+        return None
+    height, width = vla.cameras[0].height, vla.cameras[0].width
+    if height != width:
+        raise ArtifactError(
+            f"the images of the policy are {height} x {width} pixels, must be squares to learn from them"
+        )
+    return Eyes(vla.cameras_used, height, vla.frozen_sha256)
 
 
 def describe(

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from poco.errors import ArtifactError
+from poco.learner.encoder import with_features
 from poco.learner.vla import flow
+from poco.learner.vla.eyes import Eyes
 from poco.learner.vla.flow import Prefix, Told
 from poco.learner.vla.network import VlaNetwork
 from poco.learner.vla.numbers import Numbers
@@ -34,7 +36,7 @@ CALL_BYTES = 1 << 28
 """So much of prefixes goes into one call of the library, which copies them for every row."""
 
 MADE_ROWS = 64
-"""So many prefixes are made in one call of the library."""
+"""At most so many prefixes are made in one call of the library, and of images no more than CALL_BYTES."""
 
 TIME_POWER, TIME_SCALE, TIME_OFFSET = 1.0 / 1.5, 0.999, 0.001
 """The library draws time from Beta(1.5, 1) * 0.999 + 0.001; u ** (1 / 1.5) of a uniform u is Beta(1.5, 1)."""
@@ -56,17 +58,26 @@ class VlaPolicy:
         tokenizer: Tokenizer,
         network: VlaNetwork,
         cache_bytes: int = CACHE_BYTES,
+        eyes: Eyes | None = None,
     ) -> None:
-        """`vla` are the rules of its numbers, `network` is what it can be built from again."""
+        """`vla` are the rules of its numbers, `network` is what it can be built from again, `specification` what it is told.
+
+        With `eyes` it sees, and its own `specification` has the marks of images in front.
+        """
         _fits(vla, specification)
-        self._library, self._vla, self._specification, self.network = library, vla, specification, network
+        self._library, self._vla, self.network, self.eyes = library, vla, network, eyes
+        self.specification = specification if eyes is None else with_features(specification, eyes)
+        self._marks = 0 if eyes is None else eyes.size
         self._tokenizer, self.prefixes = tokenizer, Prefixes(cache_bytes)
         library.requires_grad_(False).eval()
         for _, parameter in flow.trained(library):
             parameter.requires_grad_(True)
         self._rows = slice(vla.first_action, vla.first_action + specification.chunk_steps)
         self._numbers = Numbers(vla, specification)
-        self._shared = flow.reads_state(library) and vla.prompt.template == "task"
+        self._stateless = flow.reads_state(library) and vla.prompt.template == "task"
+        self._shared = self._stateless and eyes is None
+        image_bytes = sum(4 * 3 * camera.height * camera.width for camera in vla.cameras)
+        self._made_rows = max(1, min(MADE_ROWS, CALL_BYTES // image_bytes))
 
     @property
     def noise_shape(self) -> tuple[int, int]:
@@ -81,7 +92,7 @@ class VlaPolicy:
     @property
     def rows_max(self) -> int | None:
         """So many rows may be in one sum of losses: each holds a copy of its prefix until its gradient is there."""
-        (some,) = self._kept(torch.zeros(1, self._specification.observation_size, device=self.device))
+        (some,) = self._kept(torch.zeros(1, self.specification.observation_size, device=self.device))
         return max(1, CALL_BYTES // some.bytes_each)
 
     @torch.no_grad()
@@ -91,7 +102,7 @@ class VlaPolicy:
         That is the mean over the real positions of the values in the last layer of the prefix, to which the expert's last layer
         attends, normalised to mean 0 and variance 1: [B, heads * d] numbers that never change while the expert learns, so that a
         critic need not follow them. What the paper's critic reads it does not say. Where one prefix serves all observations there
-        is nothing to add.
+        is nothing to add. The marks of images, which say nothing, are 0 for it.
         """
         if self._shared or not len(observation):
             return observation
@@ -100,7 +111,8 @@ class VlaPolicy:
             values, real = one.values[-1, 0], one.real[0].to(one.values.dtype)
             mean = (values * real[:, None]).sum(1) / real.sum()
             found.append(functional.layer_norm(mean.flatten(), (mean.numel(),)))
-        return torch.cat((observation, torch.stack(found)), dim=-1)
+        unmarked = functional.pad(observation[:, self._marks :], (self._marks, 0))
+        return torch.cat((unmarked, torch.stack(found)), dim=-1)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Return the parameters of the expert."""
@@ -151,7 +163,7 @@ class VlaPolicy:
 
         `noise` is [B, T, W] of the model, `time` [B] uniform in 0 to 1.
         """
-        clean, moment = self._numbers.clean(context, chunk), flow_time(time)
+        clean, moment = self._numbers.clean(context[:, self._marks :], chunk), flow_time(time)
         point = torch.lerp(clean, noise, moment[:, None, None])
         found = torch.cat(
             [
@@ -169,15 +181,20 @@ class VlaPolicy:
     @torch.no_grad()
     def sample(self, context: Tensor, noise: Tensor) -> Tensor:
         """Return chunks [B, T, A] in -1 ... 1, integrated from `noise` [B, T, W] of the model in the steps of its schedule."""
-        schedule, ends = self._vla.schedule, []
-        stride = step_size(schedule)
-        for rows, before, state in self._calls(context):
-            point = noise[rows].clone()
-            for moment in times(schedule):
-                time = torch.full((len(point),), float(moment), device=point.device)
-                point.add_(flow.velocity(self._library, before, point, time, state), alpha=stride)
-            ends.append(point)
-        return self._numbers.executed(context, torch.cat([noise[:0], *ends]))
+        ends = [self._moved(before, noise[rows], state) for rows, before, state in self._calls(context)]
+        return self._numbers.executed(context[:, self._marks :], torch.cat([noise[:0], *ends]))
+
+    @torch.no_grad()
+    def integrated(self, told: Told, state: Tensor, noise: Tensor) -> Tensor:
+        """Return the model's whole chunks [B, T, W] that become of `noise` for what is `told` at the normalised `state` [B, W]."""
+        return self._moved(flow.prefix(self._library, told, state), noise, state)
+
+    def _moved(self, before: Prefix, noise: Tensor, state: Tensor) -> Tensor:
+        schedule, point = self._vla.schedule, noise.clone()
+        for moment in times(schedule):
+            time = torch.full((len(point),), float(moment), device=point.device)
+            point.add_(flow.velocity(self._library, before, point, time, state), alpha=step_size(schedule))
+        return point
 
     def __call__(self, observation: Tensor, noise: Tensor) -> Tensor:
         """Return the chunks [B, T, A] for `observation` [B, O] and `noise` [B, T, W]."""
@@ -188,7 +205,7 @@ class VlaPolicy:
 
         Neighbouring rows of the same observation share a prefix.
         """
-        state, known = self._numbers.state(context), context.detach()
+        state, known = self._numbers.state(context[:, self._marks :]), context.detach()
         if not len(known):
             return
         if self._shared:
@@ -204,31 +221,38 @@ class VlaPolicy:
 
     def _kept(self, observations: Tensor) -> list[Prefix]:
         """Return the prefix of each of the `observations` [D, O], from what is kept where it is there."""
-        keys: list[Hashable] = ["all"] if self._shared else [row.tobytes() for row in observations.cpu().numpy()]
+        entering = observations[:, : self._marks] if self._stateless else observations
+        keys: list[Hashable] = [row.tobytes() for row in entering.cpu().numpy()]
         return self.prefixes.of(keys, lambda places: self._made(observations[places]))
 
     @torch.no_grad()
     def _made(self, observations: Tensor) -> Prefix:
-        told, state = self._told(observations), self._numbers.state(observations)
-        blocks = range(0, len(state), MADE_ROWS)
+        state = self._numbers.state(observations[:, self._marks :])
+        parts = [slice(first, first + self._made_rows) for first in range(0, len(state), self._made_rows)]
         return Prefix.joined(
-            [
-                flow.prefix(self._library, told.rows(slice(first, first + MADE_ROWS)), state[first : first + MADE_ROWS])
-                for first in blocks
-            ]
+            [flow.prefix(self._library, self._told(observations[part]), state[part]) for part in parts]
         )
 
     def _told(self, observations: Tensor) -> Told:
-        """Return what is seen and told at the `observations` [D, O]: no camera, and the prompt."""
-        states = self._numbers.normalised(observations).cpu().numpy()
+        """Return what is seen and told at the `observations` [D, O]: the images that they name, and the prompt."""
+        states = self._numbers.normalised(observations[:, self._marks :]).cpu().numpy()
         texts = [prompt_text(self._vla, self.network.task, state) for state in states]
         words = zip(*(self._tokenizer.encode(text, self._vla.prompt.length) for text in texts), strict=True)
         tokens, real = (torch.from_numpy(np.concatenate(part)).to(self.device) for part in words)
-        count, cameras = len(states), self._vla.cameras
-        shape = (count, len(cameras), 3, cameras[0].height, cameras[0].width)
-        absent = torch.zeros(shape[:2], dtype=torch.bool, device=self.device)
-        nothing = torch.full((1,), -1.0, device=self.device).expand(shape)
-        return Told(nothing, absent, tokens, real)
+        pixels, there = self._seen(observations[:, : self._marks])
+        return Told(pixels, there, tokens, real)
+
+    def _seen(self, marks: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the images [D, C, 3, H, W] in -1 ... 1 that `marks` [D, M] name, -1 where none is there, and which are [D, C]."""
+        count, cameras = len(marks), self._vla.cameras
+        pixels = torch.full((count, len(cameras), 3, cameras[0].height, cameras[0].width), -1.0, device=self.device)
+        there = torch.zeros(count, len(cameras), dtype=torch.bool, device=self.device)
+        if self.eyes is not None:
+            used = [place for place, one in enumerate(cameras) if one.camera is not None]
+            images, shown = (found.to(self.device) for found in self.eyes.look(marks))
+            pixels[:, used] = torch.where(shown[:, :, None, None, None], images.float() / 255.0 * 2.0 - 1.0, -1.0)
+            there[:, used] = shown
+        return pixels, there
 
 
 def flow_time(uniform: Tensor) -> Tensor:

@@ -145,9 +145,16 @@ class Artifact:
 
     @property
     def image_side(self) -> int:
-        """Pixels each way of the images that it takes, 0 for a policy that sees nothing."""
+        """Pixels each way of the images that its encoder takes, 0 without one."""
         taken = [item.shape for graph in self.manifest.graphs for item in graph.inputs if item.source == "images"]
         return taken[0][-1] if taken and taken[0] else 0
+
+    @property
+    def viewed_side(self) -> int:
+        """Pixels each way of the images that are journaled, 0 where none are: of an encoder, or the squares of a `vla`."""
+        seen = () if self.manifest.vla is None else self.manifest.vla.cameras
+        squares = {item.height for item in seen if item.camera is not None and item.height == item.width}
+        return next(iter(squares), self.image_side)
 
 
 def sha256(payload: bytes) -> str:

@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float32]
 class Successor:
     """What a learner made of a policy: trained tensors by key, golden vectors by name, and what to write into the manifest."""
 
-    trained: Mapping[str, Floats]
+    trained: Mapping[str, npt.NDArray[np.generic]]
     golden: Mapping[str, npt.NDArray[np.generic]]
     generation: int
     expires_unix_s: int

@@ -17,7 +17,8 @@ from poco.export.encoder_graph import encoder_graph
 from poco.export.parity import TOLERANCE, check_encoder, chunks_of, open_graph
 from poco.export.policy import export_policy
 from poco.learner.checkpoint import Checkpoint, write_checkpoint
-from poco.learner.image_policy import EncoderArchitecture, ImageEncoder, with_features
+from poco.learner.encoder import with_features
+from poco.learner.image_policy import EncoderArchitecture, ImageEncoder
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.publish import policy_of
 from poco.learner.resnet import Depth

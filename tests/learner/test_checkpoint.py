@@ -15,7 +15,8 @@ from safetensors.numpy import save_file
 
 from poco.errors import ArtifactError
 from poco.learner.checkpoint import FILE, Checkpoint, read_checkpoint, write_checkpoint
-from poco.learner.image_policy import EncoderArchitecture, ImageEncoder, with_features, without_features
+from poco.learner.encoder import with_features
+from poco.learner.image_policy import EncoderArchitecture, ImageEncoder
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.trained_policy import flow_policy
 from poco.specification import Specification
@@ -172,7 +173,7 @@ def test_an_encoder_of_images_comes_back_with_its_policy(
     assert (seeing / FILE).read_bytes() == (tmp_path / "again" / FILE).read_bytes()
     assert first.encoder is not None
     assert second.encoder is not None
-    assert without_features(first.specification, first.encoder.architecture) == specification
+    assert first.specification.told == specification
     images = torch.randint(0, 256, (3, 2, 3, 32, 32), dtype=torch.uint8)
     state = torch.zeros(3, specification.observation_size)
     one, two = (encoder(images, state) for encoder in (first.encoder, second.encoder))

@@ -24,10 +24,11 @@ from poco.learner.checkpoint import Checkpoint, read_checkpoint
 from poco.learner.cloning_commands import clone
 from poco.learner.data_commands import export_data, make_data
 from poco.learner.demonstrations import Demonstrations, read_demonstrations
+from poco.learner.encoder import with_features
 from poco.learner.environment_pool import EnvironmentPool
 from poco.learner.environment_process import Parameters
 from poco.learner.image_cloning import ImageCloningSettings, clone_images
-from poco.learner.image_policy import EncoderArchitecture, ImageEncoder, with_features
+from poco.learner.image_policy import EncoderArchitecture, ImageEncoder
 from poco.learner.recipe import read_training_settings
 from poco.learner.replay import Replay
 from poco.learner.rollouts import Actor

@@ -11,12 +11,24 @@ import pytest
 
 from poco.episodes import Episode
 from poco.journal.disk import FolderDisk
-from poco.journal.records import VIEWED_SIDE_MAX, Boot, Ended, Record, Stepped, Viewed, Written
+from poco.journal.records import (
+    EVERY_STEP_SIDE_MAX,
+    VIEWED_SIDE_MAX,
+    Boot,
+    Ended,
+    Record,
+    Stepped,
+    Viewed,
+    Written,
+    encode,
+    viewed,
+)
 from poco.learner.gathering import CAMERAS_MAX, Finished, Gathering
 from poco.learner.intake import Admitted, admit
 from poco.learner.journal_files import JournalFiles
 from poco.learner.replay import Replay
 from poco.records import StepKey
+from poco.runtime.entrance import PACKET_BYTES, Offer
 from poco.runtime.journal import Journal
 from poco.specification import Specification
 from poco.surroundings import RealSurroundings
@@ -124,11 +136,40 @@ def test_images_of_strangers_stay_out(specification: Specification, seen: Episod
     assert "the replay keeps" in admitted.last_refusal
 
 
-def test_the_largest_image_fits_into_a_packet() -> None:
-    """What a robot may journal reaches the link process in one piece."""
-    from poco.journal.records import encode
-    from poco.runtime.entrance import PACKET_BYTES, Offer
-
+@pytest.mark.parametrize("side", [1, EVERY_STEP_SIDE_MAX, 224, 512, VIEWED_SIDE_MAX])
+def test_every_strip_fits_into_a_packet(side: int) -> None:
+    """What a robot may journal reaches the link process: an image in one piece as long as it fits, else in as many as it takes."""
     key = StepKey("r" * 64, 2**62, 2**62, 2**62)
-    viewed = Viewed(key=key, camera="c" * 64, side=VIEWED_SIDE_MAX, pixels=bytes(3 * VIEWED_SIDE_MAX**2))
-    assert len(encode(Offer(2**62, viewed))) <= PACKET_BYTES
+    image = np.random.default_rng(0).integers(0, 256, (3, side, side), np.uint8)
+    strips = list(viewed(key, "c" * 64, image))
+    assert (len(strips) == 1) == (side <= EVERY_STEP_SIDE_MAX)
+    assert all(len(encode(Offer(2**62, strip))) <= PACKET_BYTES for strip in strips)
+    rows = [np.frombuffer(strip.pixels, np.uint8).reshape(3, -1, side) for strip in strips]
+    np.testing.assert_array_equal(np.concatenate(rows, axis=1), image)
+
+
+def test_large_images_come_once_a_chunk_in_strips(specification: Specification, seen: Episode) -> None:
+    """Strips become images again; observations between are black, and without a strip in its place there are no images."""
+    records, side, draw = told(seen), 250, np.random.default_rng(1)
+    sent = [record for record in records if not isinstance(record, Viewed)]
+    image = draw.integers(0, 256, (2, 3, side, side), np.uint8)
+    keys = [StepKey("arm", seen.end.boot_epoch, seen.end.episode, number) for number in (0, 2)]
+    strips = [[one for camera in (0, 1) for one in viewed(key, str(camera), image[camera])] for key in keys]
+    assert len(strips[0]) == 4
+    sent[3:3] = strips[1]
+    sent[1:1] = strips[0]
+
+    def views(records: list[Record], once_a_chunk: bool = True) -> Views | None:
+        gathering = Gathering(specification.digest(), once_a_chunk)
+        entries = (Written("policy-1", position, 0, 0, record) for position, record in enumerate(records, 1))
+        taken = [one for entry in entries for one in gathering.take(entry.number, "arm", "journal", entry)]
+        return taken[0].views
+
+    found = views(sent)
+    assert found is not None
+    assert found.shown == Shown(cameras=("0", "1"), side=side, target_size=0)
+    for number, images in enumerate(found.images):
+        np.testing.assert_array_equal(images, image if number in (0, 2) else np.zeros_like(image))
+    assert views(sent, once_a_chunk=False) is None
+    for lost in (1, 2, 4):
+        assert views([*sent[:lost], *sent[lost + 1 :]]) is None

@@ -41,7 +41,7 @@ def told_to(policy: VlaPolicy, states: list[np.ndarray]) -> list[torch.Tensor]:
 
 def joint_loss(policy: VlaPolicy, given: dict[str, torch.Tensor]) -> torch.Tensor:
     """Loss [B] by the library's joint forward pass over prefix and actions, from numbers computed as the robot computes them."""
-    vla, told = policy._vla, policy._specification
+    vla, told = policy._vla, policy.specification
     observations = given["observation"].numpy()
     states = [normalise(vla.state, physical_state(told, row)) for row in observations]
     tokens, mask = told_to(policy, states)
@@ -85,7 +85,7 @@ def test_the_cached_loss_and_its_gradient_are_those_of_the_whole_network(policy:
 
 def test_samples_are_those_that_the_robot_would_execute(policy: VlaPolicy) -> None:
     """Chunks of the library's sample_actions, un-normalised and scaled by the rules of the robot, equal `sample`."""
-    given, vla, told = drawn(policy, 4, seed=1), policy._vla, policy._specification
+    given, vla, told = drawn(policy, 4, seed=1), policy._vla, policy.specification
     chunks = policy(given["observation"], given["noise"])
     for row, observation in enumerate(given["observation"].numpy()):
         physical = physical_state(told, observation)

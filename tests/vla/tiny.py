@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 from unittest import mock
 
@@ -22,7 +22,9 @@ import torch
 from poco.specification import Specification, read_specification
 from vla import stand_ins
 
-SPECIFICATION = Path(__file__).parents[2] / "configs" / "peg_in_hole_specification.yaml"
+CONFIGS = Path(__file__).parents[2] / "configs"
+SPECIFICATION = CONFIGS / "peg_in_hole_specification.yaml"
+SEEN_SPECIFICATION = CONFIGS / "peg_in_hole_seen_specification.yaml"
 CAMERAS = ("near", "wrist")
 CHUNK = 10
 TASK = "put the peg into the hole"
@@ -103,17 +105,28 @@ class Made:
     tokenizer: Path
 
 
-def make(kind: str, folder: Path, seed: int = 0, sizes: VlmSizes = TINY, **config: object) -> Made:
-    """Make a checkpoint of the type `kind` with its processors below `folder`; `config` replaces values of pi0's or pi0.5's."""
+def make(
+    kind: str,
+    folder: Path,
+    seed: int = 0,
+    sizes: VlmSizes = TINY,
+    specification: Path = SPECIFICATION,
+    changes: Mapping[str, object] = MappingProxyType({}),
+) -> Made:
+    """Make a checkpoint of the type `kind` with its processors below `folder`; `changes` replace what a config of pi's has.
+
+    State and action are those of the specification in the file `specification`.
+    """
+    told = read_specification(specification)
     stand_ins.install()
     torch.manual_seed(seed)
     made = Made(folder / "checkpoint", folder / "vlm", folder / "tokenizer")
     _write_tokenizer(made.tokenizer)
     with tiny_sizes(made):
-        policy = _policy(kind, made, sizes, config)
+        policy = _policy(kind, made, sizes, told, changes)
         jitter(policy)
         policy.save_pretrained(made.checkpoint)
-        for processor in _processors(kind, policy.config):
+        for processor in _processors(kind, policy.config, told):
             processor.save_pretrained(made.checkpoint)
     return made
 
@@ -142,17 +155,16 @@ def statistics(told: Specification) -> dict[str, dict[str, torch.Tensor]]:
     return result
 
 
-def _features() -> tuple[dict[str, Any], dict[str, Any]]:
+def _features(told: Specification) -> tuple[dict[str, Any], dict[str, Any]]:
     from lerobot.configs import FeatureType, PolicyFeature
 
-    told = specification()
     inputs = {f"observation.images.{name}": PolicyFeature(FeatureType.VISUAL, (3, 48, 64)) for name in CAMERAS}
     inputs["observation.state"] = PolicyFeature(FeatureType.STATE, (told.observation_size,))
     return inputs, {"action": PolicyFeature(FeatureType.ACTION, (told.action_size,))}
 
 
-def _policy(kind: str, made: Made, sizes: VlmSizes, changes: Mapping[str, object]) -> Any:
-    inputs, outputs = _features()
+def _policy(kind: str, made: Made, sizes: VlmSizes, told: Specification, changes: Mapping[str, object]) -> Any:
+    inputs, outputs = _features(told)
     common: dict[str, Any] = {
         "input_features": inputs,
         "output_features": outputs,
@@ -180,7 +192,7 @@ def _policy(kind: str, made: Made, sizes: VlmSizes, changes: Mapping[str, object
     return policy(config(**common | {"image_resolution": (28, 28)} | dict(changes)))
 
 
-def _processors(kind: str, config: Any) -> tuple[Any, Any]:
+def _processors(kind: str, config: Any, told: Specification) -> tuple[Any, Any]:
     from lerobot.policies.pi0.processor_pi0 import make_pi0_pre_post_processors
     from lerobot.policies.pi05.processor_pi05 import make_pi05_pre_post_processors
     from lerobot.policies.smolvla.processor_smolvla import make_smolvla_pre_post_processors
@@ -190,7 +202,7 @@ def _processors(kind: str, config: Any) -> tuple[Any, Any]:
         "pi0": make_pi0_pre_post_processors,
         "pi05": make_pi05_pre_post_processors,
     }
-    before, after = makers[kind](config, statistics(specification()))
+    before, after = makers[kind](config, statistics(told))
     return before, after
 
 

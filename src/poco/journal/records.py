@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from poco.errors import PocoError
 from poco.journal.segments import DAMAGED
@@ -16,8 +19,12 @@ Reason = Literal["dropped", "overflow", "damaged"]
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Text = Annotated[str, msgspec.Meta(max_length=1000)]
-VIEWED_SIDE_MAX = 200
-"""Larger images do not fit into a packet on their way into the journal."""
+VIEWED_SIDE_MAX = 1024
+STRIP_BYTES = 120_000
+"""More of an image does not fit into a packet on its way into the journal: larger ones are cut into strips."""
+
+EVERY_STEP_SIDE_MAX = 200
+"""Images of every step are journaled up to this size; larger ones would be more than a disk takes beside a robot."""
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
@@ -41,15 +48,26 @@ class Stepped(_Record, frozen=True, kw_only=True, tag="step"):
 
 
 class Viewed(_Record, frozen=True, kw_only=True, tag="view"):
-    """What one camera showed, as the model saw it: `pixels` are levels [3, side, side] of red, green and blue.
+    """What one camera showed, as the model saw it: `pixels` are levels [3, rows, side] of red, green and blue.
 
-    Those of a step's observation come before it; those of the final one, numbered by the steps there were, before the end.
+    They are the rows from `first_row` on, all of them where they fit into a packet; the strips of an image follow each other. Those
+    of a step's observation come before it; those of the final one, numbered by the steps there were, before the end.
     """
 
     key: StepKey
     camera: Name
     side: Annotated[int, msgspec.Meta(ge=1, le=VIEWED_SIDE_MAX)]
-    pixels: Annotated[bytes, msgspec.Meta(max_length=3 * VIEWED_SIDE_MAX**2)]
+    pixels: Annotated[bytes, msgspec.Meta(min_length=3, max_length=STRIP_BYTES)]
+    first_row: Annotated[int, msgspec.Meta(ge=0, lt=VIEWED_SIDE_MAX)] = 0
+
+
+def viewed(key: StepKey, camera: str, image: npt.NDArray[np.uint8]) -> Iterator[Viewed]:
+    """Return the records of one `image` [3, side, side], in order."""
+    side = image.shape[-1]
+    rows = STRIP_BYTES // (3 * side)
+    for first in range(0, side, rows):
+        strip = np.ascontiguousarray(image[:, first : first + rows])
+        yield Viewed(key=key, camera=camera, side=side, pixels=strip.tobytes(), first_row=first)
 
 
 class Ended(_Record, frozen=True, kw_only=True, tag="end"):

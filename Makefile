@@ -141,7 +141,7 @@ $(VLA)/test.stamp: $(BUILD_FILES) constraints-vla.txt .ci/older_syntax.py
 	@echo "installing torch$(if $(TORCH_INDEX), from $(TORCH_INDEX))"
 	@$(VLA_PIP) torch $(if $(TORCH_INDEX),--no-deps --index-url $(TORCH_INDEX))
 	@echo "installing robot side, learner, export and what LeRobot's policies compute with"
-	@$(VLA_PIP) --editable .[robot,sim,learner,export] $(VLA_NEEDS)
+	@$(VLA_PIP) --editable .[$(ROBOT),$(LEARNER)] $(VLA_NEEDS)
 	@$(VLA_PIP) --no-deps --ignore-requires-python lerobot diffusers
 	@$(VLA_PIP) --no-deps tensorrt-rtx-cu13-bindings tensorrt-rtx-cu13-libs
 	@$(VLA)/bin/python .ci/older_syntax.py $$($(VLA)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/lerobot

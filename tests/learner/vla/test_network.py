@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from poco.errors import UsageError
-from poco.export.vla.options import camera_names
+from poco.learner.vla.network import camera_names
 
 KEYS = ("observation.images.top", "observation.images.wrist", "observation.images.empty_camera_0")
 

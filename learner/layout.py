@@ -15,7 +15,8 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 def inputs_of(manifest: Manifest) -> dict[str, GraphInput]:
     """Return the inputs that tensors are bound to, by the names of the tensors."""
-    return {item.tensor: item for graph in manifest.graphs for item in graph.inputs if item.source.startswith("tensor:")}
+    items = [item for graph in manifest.graphs for item in graph.inputs]
+    return {item.tensor: item for item in items if item.tensor is not None}
 
 
 def in_artifact(weights: Mapping[str, npt.NDArray[Any]], artifact: Artifact) -> Arrays:

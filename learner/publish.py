@@ -19,6 +19,7 @@ from torch import Tensor
 from poco.artifact import MAX_WEIGHT, Artifact, Manifest
 from poco.errors import ArtifactError
 from poco.learner.checkpoint import read_checkpoint
+from poco.learner.layout import in_artifact, in_network
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.trained_policy import TrainedPolicy
 from poco.learner.vla.golden import golden_of as vla_golden_of
@@ -47,7 +48,7 @@ def policy_of(artifact: Artifact) -> FlowPolicy:
         )
     try:
         policy = FlowPolicy(msgspec.convert(network, Architecture))
-        policy.load_state_dict(_weights(artifact.tensors))
+        policy.load_state_dict(_weights(artifact.tensors, artifact.manifest))
     except (msgspec.ValidationError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ArtifactError(
@@ -68,7 +69,7 @@ def vla_policy_of(artifact: Artifact, vla: Vla, adopted: Path) -> VlaPolicy:
             f"checkpoint {adopted} sees nothing, robots with {artifact.path} see through {', '.join(vla.cameras_used)}: adopt it "
             "with --cameras"
         )
-    policy.load_state_dict(_weights(artifact.tensors))
+    policy.load_state_dict(_weights(artifact.tensors, artifact.manifest))
     _check_golden(policy, artifact)
     return policy
 
@@ -91,7 +92,7 @@ class Publisher:
                 f"artifact {self.artifact.path} has its weights inside the graph: export it with weights as inputs to improve it"
             )
         self.parent: Manifest = self.artifact.manifest
-        self.actors: dict[int, Tensors] = {self.parent.generation: _weights(self.artifact.tensors)}
+        self.actors: dict[int, Tensors] = {self.parent.generation: _weights(self.artifact.tensors, self.parent)}
         self._chunk: Floats = self.artifact.golden["chunk"].astype(np.float32)
 
     def go_on(self, newest: Offer) -> None:
@@ -108,7 +109,7 @@ class Publisher:
             )
         by_role = {item.role: load(newest.files[item.file]) for item in manifest.tensors if item.role != "frozen"}
         self.parent, self._chunk = manifest, by_role["golden"]["chunk"].astype(np.float32)
-        self.actors[manifest.generation] = _weights(by_role["trained"])
+        self.actors[manifest.generation] = _weights(by_role["trained"], manifest)
 
     def publish(
         self,
@@ -124,8 +125,9 @@ class Publisher:
         Raises Withheld for weights that are not finite or too large, and for golden chunks that are not finite or, unless `policy`
         is an earlier one `restored`, have moved by more than SHIFT_MAX since the parent.
         """
-        ours = self.artifact.tensors
-        trained = {key: value.numpy(force=True).astype(ours[key].dtype) for key, value in policy.state_dict().items()}
+        trained = in_artifact(
+            {key: value.numpy(force=True) for key, value in policy.state_dict().items()}, self.artifact
+        )
         for key, tensor in trained.items():
             largest = float(np.abs(tensor).max(initial=0.0))
             if not largest <= MAX_WEIGHT:
@@ -150,12 +152,12 @@ class Publisher:
         offer = next_generation(self.parent, successor, self.key)
         self.parent = msgspec.json.decode(offer.manifest, type=Manifest)
         self._chunk = chunk
-        self.actors[self.parent.generation] = _weights(trained)
+        self.actors[self.parent.generation] = _weights(trained, self.parent)
         return offer
 
 
-def _weights(tensors: Mapping[str, npt.NDArray[np.generic]]) -> Tensors:
-    return {key: torch.from_numpy(tensor.copy()) for key, tensor in tensors.items()}
+def _weights(tensors: Mapping[str, npt.NDArray[np.generic]], manifest: Manifest) -> Tensors:
+    return {key: torch.from_numpy(tensor) for key, tensor in in_network(tensors, manifest).items()}
 
 
 @torch.inference_mode()

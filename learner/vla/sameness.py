@@ -7,6 +7,7 @@ from pathlib import Path
 from poco.artifact import Artifact
 from poco.errors import ArtifactError
 from poco.learner.vla.policy import VlaPolicy
+from poco.learner.vla.tokens import read_tokenizer
 from poco.vla import Vla
 
 
@@ -24,6 +25,10 @@ def check_same(policy: object, checkpoint: Path, artifact: Artifact, vla: Vla) -
         raise ArtifactError(
             f"{where} was trained beside other frozen weights ({policy.network.frozen_sha256[:12]}) than {artifact.path} was "
             f"exported with ({vla.frozen_sha256[:12]}): give the artifact of the LeRobot checkpoint that was adopted"
+        )
+    if read_tokenizer(Path(policy.network.tokenizer)).prompt(vla.prompt.template, vla.prompt.length) != vla.prompt:
+        raise ArtifactError(
+            f"the tokenizer in {policy.network.tokenizer} is not the one that {artifact.path} was exported with: put that one there"
         )
     if policy.eyes is not None and policy.eyes.cameras != vla.cameras_used:
         raise ArtifactError(

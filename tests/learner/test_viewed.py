@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,7 +160,7 @@ def test_large_images_come_once_a_chunk_in_strips(specification: Specification, 
     sent[3:3] = strips[1]
     sent[1:1] = strips[0]
 
-    def views(records: list[Record], once_a_chunk: bool = True) -> Views | None:
+    def views(records: Sequence[Record], once_a_chunk: bool = True) -> Views | None:
         gathering = Gathering(specification.digest(), once_a_chunk)
         entries = (Written("policy-1", position, 0, 0, record) for position, record in enumerate(records, 1))
         taken = [one for entry in entries for one in gathering.take(entry.number, "arm", "journal", entry)]

@@ -25,7 +25,7 @@ from poco.learner.vla.prefixes import Prefixes
 from poco.records import EpisodeEnd
 from poco.runtime.vla_session import VlaSession
 from poco.specification import Specification, read_specification
-from poco.views import Views
+from poco.views import Shown, Views
 from poco.vla import PolicyType
 from vla import tiny
 from vla.conftest import KINDS
@@ -115,6 +115,7 @@ def test_learning_finds_the_images_in_the_replay(tmp_path: Path) -> None:
     """With no room for prefixes and the newest images forgotten, updates go on from the replay's; so does a resumed run."""
     made = made_of("pi0", tmp_path)
     policy = opened(made, "pi0")
+    assert policy.eyes is not None
     episodes = tuple(encoded(episode(number, 12, 42), policy.eyes, policy.specification) for number in range(3))
     assert episodes[0].observations.shape[1] == told().observation_size + MARK * len(CAMERAS)
     write_checkpoint(tmp_path / "start", Checkpoint(policy.specification, policy, {}))
@@ -125,8 +126,9 @@ def test_learning_finds_the_images_in_the_replay(tmp_path: Path) -> None:
         start = read_checkpoint(tmp_path / "start")
         assert start.specification == policy.specification
         assert start.eyes is not None
+        shown = Shown(cameras=CAMERAS, side=42, target_size=0)
         run = Run(settings, 0, tmp_path / "run", episodes, start)
-        learning = Learning(run, policy.specification, "the test", shown=episodes[0].views.shown)
+        learning = Learning(run, policy.specification, "the test", shown=shown)
         eyes, acting = start.eyes, learning.policy
         assert isinstance(eyes, Eyes)
         assert isinstance(acting, VlaPolicy)

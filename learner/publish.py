@@ -19,10 +19,10 @@ from torch import Tensor
 from poco.artifact import MAX_WEIGHT, Artifact, Manifest
 from poco.errors import ArtifactError
 from poco.learner.checkpoint import read_checkpoint
-from poco.learner.layout import in_artifact, in_network
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.trained_policy import TrainedPolicy
 from poco.learner.vla.golden import golden_of as vla_golden_of
+from poco.learner.vla.layout import in_artifact, in_network
 from poco.learner.vla.policy import VlaPolicy
 from poco.learner.vla.sameness import check_same
 from poco.offer import Offer

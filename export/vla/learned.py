@@ -16,7 +16,7 @@ from poco.export.vla.cases import Raw, inputs_of
 from poco.export.vla.check import TOLERANCES, GraphPolicy
 from poco.export.vla.package import check_out
 from poco.learner.checkpoint import read_checkpoint
-from poco.learner.layout import in_artifact
+from poco.learner.vla.layout import in_artifact
 from poco.learner.vla.policy import VlaPolicy
 from poco.learner.vla.sameness import check_same
 from poco.learner.vla.tokens import Tokenizer, read_tokenizer

@@ -152,7 +152,7 @@ def test_every_strip_fits_into_a_packet(side: int) -> None:
 def test_large_images_come_once_a_chunk_in_strips(specification: Specification, seen: Episode) -> None:
     """Strips become images again; observations between are black, and without a strip in its place there are no images."""
     records, side, draw = told(seen), 250, np.random.default_rng(1)
-    sent = [record for record in records if not isinstance(record, Viewed)]
+    sent: list[Record] = [record for record in records if not isinstance(record, Viewed)]
     image = draw.integers(0, 256, (2, 3, side, side), np.uint8)
     keys = [StepKey("arm", seen.end.boot_epoch, seen.end.episode, number) for number in (0, 2)]
     strips = [[one for camera in (0, 1) for one in viewed(key, str(camera), image[camera])] for key in keys]

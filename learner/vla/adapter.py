@@ -97,13 +97,10 @@ def library_version() -> str:
     return version("lerobot")
 
 
-def images_of(pixels: torch.Tensor, mask: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Return pixels [C, 3, H, W] and mask [C] as the library takes them, one of each a camera, [1, 3, H, W] and [1]."""
-    count = pixels.shape[0]
-    return [pixels[index : index + 1] for index in range(count)], [mask[index : index + 1] for index in range(count)]
-
-
-def unpadded(case: Case) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return tokens and token mask of `case` without the padding on the right."""
+def sampled(policy: Any, case: Case, *state: torch.Tensor) -> torch.Tensor:
+    """Return what the library's `sample_actions` makes of `case` with its prompt unpadded, and of a `state` where it takes one."""
     length = int(case["token_mask"].sum())
-    return case["tokens"][:, :length], case["token_mask"][:, :length]
+    images, there = (list(case[name].unsqueeze(1).unbind()) for name in ("pixels", "image_mask"))
+    tokens, mask = (case[name][:, :length] for name in ("tokens", "token_mask"))
+    sample: torch.Tensor = policy.model.sample_actions(images, there, tokens, mask, *state, noise=case["noise"].clone())
+    return sample

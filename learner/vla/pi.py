@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from poco.learner.vla.adapter import Case, Sizes, config_of, images_of, unpadded
+from poco.learner.vla.adapter import Case, Sizes, config_of, sampled
 from poco.learner.vla.checkpoint import Checkpoint
 from poco.learner.vla.modules import PrefixModule, StepModule
 from poco.vla import PolicyType, Schedule
@@ -65,11 +65,7 @@ class Pi0(Pi):
 
     def library(self, policy: Any, case: Case) -> Tensor:
         """Ask the library."""
-        images, masks = images_of(case["pixels"], case["image_mask"])
-        sample: Tensor = policy.model.sample_actions(
-            images, masks, *unpadded(case), case["state"], noise=case["noise"].clone()
-        )
-        return sample
+        return sampled(policy, case, case["state"])
 
 
 class Pi05(Pi):
@@ -87,6 +83,4 @@ class Pi05(Pi):
 
     def library(self, policy: Any, case: Case) -> Tensor:
         """Ask the library."""
-        images, masks = images_of(case["pixels"], case["image_mask"])
-        sample: Tensor = policy.model.sample_actions(images, masks, *unpadded(case), noise=case["noise"].clone())
-        return sample
+        return sampled(policy, case)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from poco.errors import ArtifactError, UsageError
-from poco.learner.vla.adapter import Case, Sizes, config_of, images_of, unpadded
+from poco.learner.vla.adapter import Case, Sizes, config_of, sampled
 from poco.learner.vla.checkpoint import Checkpoint, read_object
 from poco.learner.vla.modules import PrefixModule, StepModule
 from poco.vla import PolicyType, Schedule
@@ -99,8 +99,4 @@ class SmolVla:
 
     def library(self, policy: Any, case: Case) -> Tensor:
         """Ask the library."""
-        images, masks = images_of(case["pixels"], case["image_mask"])
-        sample: Tensor = policy.model.sample_actions(
-            images, masks, *unpadded(case), case["state"], noise=case["noise"].clone()
-        )
-        return sample
+        return sampled(policy, case, case["state"])

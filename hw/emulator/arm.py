@@ -125,6 +125,11 @@ class SimulatedArm:
         np.add(self.gravity(), tau_d, out=self.tau)
         self._simulate()
 
+    def advance_under(self, tau: Floats) -> None:
+        """Simulate one tick of 1 ms under the torque `tau` [7] (N m) of another law, clipped at TORQUE_MAX_NM."""
+        self.tau[:] = tau
+        self._simulate()
+
     def gravity(self) -> Floats:
         """Return the torque [7] (N m) that holds the arm and what it carries against gravity where it is; a view."""
         still = self._still

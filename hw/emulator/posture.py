@@ -37,8 +37,12 @@ class Posture:
         """Pose of the end effector [4, 4] in the base frame (m)."""
         return site_pose(self._flange) @ self._tool.F_T_EE
 
-    def jacobian(self) -> Floats:
-        """Return the end effector's Jacobian [6, 7] along the axes of the base: m/s over rad/s, then rad/s over rad/s; a view."""
+    def jacobian(self, point_m: Floats | None = None) -> Floats:
+        """Return the Jacobian [6, 7] along the axes of the base: m/s over rad/s, then rad/s over rad/s; a view.
+
+        It is that of the end effector, or of the `point_m` [3] (base frame) where it moves with the hand.
+        """
         translation, rotation = self._jacobian[:3], self._jacobian[3:]
-        mujoco.mj_jac(self._model, self._data, translation, rotation, self.O_T_EE[:3, 3], self._hand)
+        point_m = self.O_T_EE[:3, 3] if point_m is None else point_m
+        mujoco.mj_jac(self._model, self._data, translation, rotation, point_m, self._hand)
         return self._jacobian[:, :JOINTS]

@@ -205,6 +205,7 @@ class MoveController(IntEnum):
     """Controller asked for by Move; the state says the same number, or IDLE."""
 
     JOINT_IMPEDANCE = 0
+    CARTESIAN_IMPEDANCE = 1
     EXTERNAL = 2
     IDLE = 3
 

@@ -27,20 +27,19 @@ Floats = npt.NDArray[np.float64]
 Payload = npt.NDArray[np.void]
 
 JOINT_IMPEDANCE_MAX_NM_RAD = 14_250.0
+GENERATORS = tuple(generator for generator in MoveGenerator if generator is not MoveGenerator.NONE)
 CARTESIAN_IMPEDANCE_RANGE = np.array([[10.0, 3000.0]] * 3 + [[1.0, 300.0]] * 3)
 """Ranges the vendor documents for the setters (N m/rad; N/m and N m/rad)."""
 
+ASYNCHRONOUS = (MoveController.JOINT_IMPEDANCE, MoveGenerator.JOINT_POSITION)
+"""Controller and generator of the motion that a client may ask for asynchronously."""
+
 MOTIONS = (
-    (MoveController.JOINT_IMPEDANCE, MoveGenerator.JOINT_POSITION),
-    (MoveController.JOINT_IMPEDANCE, MoveGenerator.JOINT_VELOCITY),
-    (MoveController.JOINT_IMPEDANCE, MoveGenerator.CARTESIAN_POSE),
-    (MoveController.JOINT_IMPEDANCE, MoveGenerator.CARTESIAN_VELOCITY),
+    *((MoveController.JOINT_IMPEDANCE, generator) for generator in GENERATORS),
+    *((MoveController.CARTESIAN_IMPEDANCE, generator) for generator in GENERATORS),
     (MoveController.EXTERNAL, MoveGenerator.NONE),
 )
 """Controller and generator of the motions that are emulated."""
-
-ASYNCHRONOUS = MOTIONS[0]
-"""The motion that a client may ask for asynchronously."""
 
 
 class Requests:
@@ -52,7 +51,7 @@ class Requests:
         self._datagram = datagram
         self._model = fr3_urdf().encode()
         self._waiting_move: int | None = None
-        self._asked: tuple[MoveController, MoveGenerator, Floats | None] = (*MOTIONS[0], None)
+        self._asked: tuple[MoveController, MoveGenerator, Floats | None] = (*ASYNCHRONOUS, None)
         self._running_move: int | None = None
         self._recovery: int | None = None
         self._setters: dict[Command, Callable[[Payload], bool]] = {
@@ -158,10 +157,12 @@ class Requests:
         return True
 
     def _set_cartesian_impedance(self, payload: Payload) -> bool:
-        """Check the range only: no Cartesian controller is emulated that could use it."""
         stiffness = payload["stiffness"]
         low, high = CARTESIAN_IMPEDANCE_RANGE.T
-        return bool((stiffness >= low).all() and (stiffness <= high).all())
+        if (stiffness < low).any() or (stiffness > high).any():
+            return False
+        self._robot.cartesian_impedance.stiffness = stiffness
+        return True
 
     def _set_stiffness_frame(self, payload: Payload) -> bool:
         transform = rigid_transform(payload["transform"])

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from .arm import SimulatedArm
 from .cartesian_generators import CartesianMotion, CartesianPoses, CartesianVelocities
+from .cartesian_impedance import CartesianImpedance
 from .commanded_pose import CommandedPose
 from .commanded_torque import CommandedTorque, measured_violations
 from .contact import ContactWatch
@@ -61,6 +62,7 @@ class EmulatedRobot:
         self.arm = arm
         self.tool = Tool(arm)
         self.contact = ContactWatch(arm, self.tool)
+        self.cartesian_impedance = CartesianImpedance(arm, self.tool)
         self.motion = CommandedMotion(arm.q)
         self.torque = CommandedTorque()
         self.controller = MoveController.IDLE
@@ -146,7 +148,8 @@ class EmulatedRobot:
     ) -> None:
         """Enter a motion with the next state; the robot must be settled.
 
-        JOINT_IMPEDANCE takes what `generator` names and follows it by the arm's own law, EXTERNAL takes torques, generator NONE.
+        JOINT_IMPEDANCE and CARTESIAN_IMPEDANCE take what `generator` names and follow it by a law of the arm's own, EXTERNAL takes
+        torques, generator NONE.
         With `target_velocity_max` [7] (rad/s) joint positions are asynchronous: targets that the arm makes its own way to.
         """
         self.mode = RobotMode.MOVE
@@ -218,6 +221,8 @@ class EmulatedRobot:
         if self.driven_by_torque:
             self.arm.advance_by_torque(self.torque.tau)
             self.motion.accompany(self.arm.q, self.arm.dq)
+        elif self.controller is MoveController.CARTESIAN_IMPEDANCE:
+            self.arm.advance_under(self.cartesian_impedance.torque(self.motion))
         else:
             self.arm.advance(self.motion.q, self.motion.dq, self.motion.ddq)
         self.tick += 1

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import select
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
+from emulator_program import PROGRAM
 from fci_client import StartEmulator
 
 START_TIMEOUT_S = 60.0
@@ -20,7 +20,7 @@ def start_emulator() -> Iterator[StartEmulator]:
     running: list[subprocess.Popen[str]] = []
 
     def start(host: str, *flags: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", "from poco.hw.emulator.cli import main; main()", "--host", host, *flags]
+        command = [*PROGRAM, "--host", host, *flags]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         running.append(process)
         assert process.stdout is not None

@@ -11,8 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import pylibfranka
 
+from poco.hw.emulator.transforms import displaced
+
 Floats = npt.NDArray[np.float64]
 StartEmulator = Callable[..., subprocess.Popen[str]]
+
+TICKS = 1000
+OUT_AND_BACK = (1 - np.cos(2 * np.pi * np.arange(TICKS + 1) / TICKS)) / 2
+WAY = np.array([0.10, -0.05, -0.06, 0.1, -0.2, 0.15])
+"""Where an end effector goes and comes back from (m, rad), in TICKS."""
 
 
 def connect(host: str) -> pylibfranka.Robot:
@@ -38,6 +45,24 @@ def follow(
         q = origin.copy()
         q[joint] += offset
         control.writeOnce(pylibfranka.JointPositions(q.tolist()))
+    return states
+
+
+def pose(column_major: Iterable[float]) -> Floats:
+    """Return the transform [4, 4] that a state gives in sixteen numbers."""
+    return np.array(list(column_major)).reshape(4, 4).T
+
+
+def command_pose(O_T_EE: Floats) -> pylibfranka.CartesianPose:
+    return pylibfranka.CartesianPose(O_T_EE.T.ravel().tolist())
+
+
+def follow_ways(control: pylibfranka.ActiveControlBase, ways: Iterable[Floats]) -> list[pylibfranka.RobotState]:
+    """Command O_T_EE_c of the first state moved by each way [6] (m, rad); return the states that were answered."""
+    states: list[pylibfranka.RobotState] = []
+    for way in ways:
+        states.append(control.readOnce()[0])
+        control.writeOnce(command_pose(displaced(pose(states[0].O_T_EE_c), way)))
     return states
 
 

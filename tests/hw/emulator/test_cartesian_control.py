@@ -7,24 +7,28 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pylibfranka
 import pytest
-from fci_client import StartEmulator, connect, errors_of, fresh_state, recover, start
+from fci_client import (
+    OUT_AND_BACK,
+    TICKS,
+    WAY,
+    StartEmulator,
+    command_pose,
+    connect,
+    errors_of,
+    follow_ways,
+    fresh_state,
+    pose,
+    recover,
+    start,
+)
 
 from poco.hw.emulator.transforms import Floats, difference, displaced, rotation_by
 from poco.hw.fault_script import Drop, Entry
 from poco.hw.task_signals import EmulatorSignals
 
 BARE = ("--task", "none", "--pacing", "lockstep", "--recovery-delay-s", "0.05")
-TICKS = 1000
-OUT_AND_BACK = (1 - np.cos(2 * np.pi * np.arange(TICKS + 1) / TICKS)) / 2
-WAY = np.array([0.10, -0.05, -0.06, 0.1, -0.2, 0.15])
-"""Where the end effector goes (m, rad)."""
-
 TOLERANCE = 2e-6
 """States are in single precision."""
-
-
-def pose(column_major: Iterable[float]) -> Floats:
-    return np.array(list(column_major)).reshape(4, 4).T
 
 
 def pose_control(robot: pylibfranka.Robot) -> pylibfranka.ActiveControlBase:
@@ -33,19 +37,6 @@ def pose_control(robot: pylibfranka.Robot) -> pylibfranka.ActiveControlBase:
 
 def velocity_control(robot: pylibfranka.Robot) -> pylibfranka.ActiveControlBase:
     return robot.start_cartesian_velocity_control(pylibfranka.ControllerMode.JointImpedance)
-
-
-def command_pose(O_T_EE: Floats) -> pylibfranka.CartesianPose:
-    return pylibfranka.CartesianPose(O_T_EE.T.ravel().tolist())
-
-
-def follow_ways(control: pylibfranka.ActiveControlBase, ways: Iterable[Floats]) -> list[pylibfranka.RobotState]:
-    """Command O_T_EE_c of the first state moved by each way [6] (m, rad); return the states that were answered."""
-    states: list[pylibfranka.RobotState] = []
-    for way in ways:
-        states.append(control.readOnce()[0])
-        control.writeOnce(command_pose(displaced(pose(states[0].O_T_EE_c), way)))
-    return states
 
 
 def follow_twists(control: pylibfranka.ActiveControlBase, twists: Iterable[Floats]) -> list[pylibfranka.RobotState]:

@@ -6,13 +6,8 @@ import signal
 import subprocess
 import sys
 
+from emulator_program import run
 from fci_client import StartEmulator
-
-PROGRAM = [sys.executable, "-c", "from poco.hw.emulator.cli import main; main()"]
-
-
-def run(*flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*PROGRAM, *flags], capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_help_shows_examples() -> None:

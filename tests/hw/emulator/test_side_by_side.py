@@ -6,8 +6,8 @@ import select
 import signal
 
 import numpy as np
+from emulator_program import run
 from fci_client import StartEmulator, connect, errors_of, follow, recover, start
-from test_cli import run
 
 from poco.hw.fault_script import Entry, Reflex
 from poco.hw.task_signals import EmulatorSignals

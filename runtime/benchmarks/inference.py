@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime
 
-from poco.artifact import Artifact, read_artifact
+from poco.artifact import Artifact, Graph, read_artifact
 from poco.errors import UsageError
 from poco.noise import NoiseSource
 from poco.runtime.benchmarks.outcome import Floats, Measurement, Outcome
@@ -23,7 +24,7 @@ Array = npt.NDArray[np.generic]
 
 
 def run(policy: Path, repeats: int, pairs: int, torch_program: Path | None) -> Outcome:
-    """Measure `repeats` times `pairs` interleaved inferences (us of CPU time).
+    """Measure `repeats` times `pairs` inferences of each in turns (us of CPU time).
 
     Raises ArtifactError for a broken artifact, UsageError or PocoError if the torch program is missing or fails.
     """
@@ -32,48 +33,61 @@ def run(policy: Path, repeats: int, pairs: int, torch_program: Path | None) -> O
     session.warm_up()
     observation = np.zeros(artifact.specification.observation_size, np.float32)
     noise = NoiseSource(0).sample(0, 0, session.noise_shape)
-    raw = raw_inference(artifact, observation, noise)
+    calls: dict[str, Callable[[], object]] = {
+        "session": lambda: session.run(observation, noise),
+        "raw_onnxruntime": raw_inference(artifact, observation, noise),
+        "weights_compiled_in": raw_inference(artifact, observation, noise, compiled_in=True),
+    }
     torch_eager = None if torch_program is None else TorchEager(torch_program, policy)
-    subjects: dict[str, list[Floats]] = {"session": [], "raw_onnxruntime": []}
+    subjects: dict[str, list[Floats]] = {name: [] for name in calls}
     for _ in range(repeats):
-        ours_us, raw_us = interleaved(lambda: session.run(observation, noise), raw, pairs)
-        subjects["session"].append(ours_us)
-        subjects["raw_onnxruntime"].append(raw_us)
+        for name, spent_us in zip(calls, interleaved(list(calls.values()), pairs), strict=True):
+            subjects[name].append(spent_us)
         if torch_eager is not None:
             subjects.setdefault("torch_eager", []).append(torch_eager.measure(pairs))
     if torch_eager is not None:
         torch_eager.end()
     return Outcome(
         "inference",
-        f"CPU time of one inference of {policy.name}, {pairs} interleaved pairs, one thread",
+        f"CPU time of one inference of {policy.name}, {pairs} of each in turns, one thread",
         [Measurement(name, repeated) for name, repeated in subjects.items()],
         [("session", name) for name in subjects if name != "session"],
-        ["session copies observation, noise and chunk as well; raw_onnxruntime runs what is bound already"],
+        [
+            "session copies observation, noise and chunk as well; raw_onnxruntime runs what is bound already",
+            "weights_compiled_in is raw with the weights as constants, which ONNX Runtime may pack; new ones need a new session",
+        ],
     )
 
 
-def interleaved(ours: Callable[[], object], theirs: Callable[[], object], pairs: int) -> tuple[Floats, Floats]:
-    """Return the CPU time (us) of `pairs` calls of each, taken in turns with the first of a pair alternating."""
-    spent_ns = np.zeros((2, pairs))
-    calls = ((0, ours), (1, theirs))
-    for pair in range(pairs):
-        for row, call in calls if pair % 2 == 0 else calls[::-1]:
+def interleaved(calls: Sequence[Callable[[], object]], rounds: int) -> Floats:
+    """Return the CPU time (us) [calls, rounds] of `rounds` calls of each, in turns, each round beginning with the next one."""
+    spent_ns, numbered = np.zeros((len(calls), rounds)), list(enumerate(calls))
+    for turn in range(rounds):
+        first = turn % len(calls)
+        for row, call in numbered[first:] + numbered[:first]:
             before_ns = time.process_time_ns()
             call()
-            spent_ns[row, pair] = time.process_time_ns() - before_ns
-    ours_us, theirs_us = spent_ns * 1e-3
-    return ours_us, theirs_us
+            spent_ns[row, turn] = time.process_time_ns() - before_ns
+    return spent_ns * 1e-3
 
 
-def raw_inference(artifact: Artifact, observation: Array, noise: Array) -> Callable[[], Array]:
-    """Return a call that only runs the graph of `artifact` on buffers that are bound once, and returns its output buffer."""
+def raw_inference(
+    artifact: Artifact, observation: Array, noise: Array, compiled_in: bool = False
+) -> Callable[[], Array]:
+    """Return a call that only runs the graph of `artifact` on buffers that are bound once, and returns its output buffer.
+
+    With `compiled_in` the weights are constants of the graph instead of inputs.
+    """
     (graph,) = artifact.manifest.graphs
+    model = with_constants(graph, artifact) if compiled_in else artifact.graphs[graph.name]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(artifact.graphs[graph.name], options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     binding = session.io_binding()
     kept: list[Array] = []  # ONNX Runtime reads this memory
     for item in graph.inputs:
+        if compiled_in and item.tensor is not None:
+            continue
         given = {"observation": observation, "noise": noise}
         bound = given[item.source].reshape(item.shape) if item.tensor is None else artifact.tensors[item.tensor]
         kept.append(bound)
@@ -88,6 +102,18 @@ def raw_inference(artifact: Artifact, observation: Array, noise: Array) -> Calla
     for _ in range(20):
         infer()
     return infer
+
+
+def with_constants(graph: Graph, artifact: Artifact) -> bytes:
+    """Return the ONNX of `graph` with the tensors of `artifact` as constants."""
+    model = onnx.load_model_from_string(artifact.graphs[graph.name])
+    tensors = {item.name: artifact.tensors[item.tensor] for item in graph.inputs if item.tensor is not None}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(one, name) for name, one in tensors.items())
+    inputs = [item for item in model.graph.input if item.name not in tensors]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    constant: bytes = model.SerializeToString()
+    return constant
 
 
 class TorchEager:

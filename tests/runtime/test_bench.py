@@ -132,7 +132,7 @@ def test_native_loop_runs_in_a_process_of_its_own() -> None:
 def test_pairs_alternate_who_comes_first() -> None:
     """Neither side always runs on the other's warm cache."""
     calls: list[str] = []
-    ours_us, theirs_us = interleaved(lambda: calls.append("ours"), lambda: calls.append("theirs"), 3)
+    ours_us, theirs_us = interleaved([lambda: calls.append("ours"), lambda: calls.append("theirs")], 3)
     assert calls == ["ours", "theirs", "theirs", "ours", "ours", "theirs"]
     assert ours_us.shape == theirs_us.shape == (3,)
 
@@ -140,8 +140,11 @@ def test_pairs_alternate_who_comes_first() -> None:
 def test_raw_inference_computes_the_same_chunk(artifact: Artifact) -> None:
     """The competitor does the same work: same graph, same tensors, same chunk."""
     observation, noise = (artifact.golden[name][0].astype(np.float32) for name in ("observation", "noise"))
+    ours = Session(artifact).run(observation, noise)
     chunk = raw_inference(artifact, observation, noise)()
-    np.testing.assert_array_equal(chunk.reshape(noise.shape), Session(artifact).run(observation, noise))
+    np.testing.assert_array_equal(chunk.reshape(noise.shape), ours)
+    compiled = raw_inference(artifact, observation, noise, compiled_in=True)()
+    np.testing.assert_allclose(compiled.reshape(noise.shape), ours, atol=1e-6, rtol=0.0)
 
 
 def test_inference_with_torch_leaves_json_and_picture(artifact: Artifact, tmp_path: Path) -> None:
@@ -162,6 +165,7 @@ def test_inference_with_torch_leaves_json_and_picture(artifact: Artifact, tmp_pa
     assert {name: subject.samples for name, subject in report.subjects.items()} == {
         "session": [5, 5],
         "raw_onnxruntime": [5, 5],
+        "weights_compiled_in": [5, 5],
         "torch_eager": [5, 5],
     }
     assert report.figures["session/torch_eager.p50"] > 0.0

@@ -118,8 +118,7 @@ def networks(hidden: tuple[int, ...], settings: AgentSettings, batch: Batch) -> 
         some = batch.observation[:8].repeat_interleave(64, dim=0)
         chunks = policy(some, torch.randn(len(some), CHUNK, ACTION))
         spread = critic.values(some, chunks.unsqueeze(1), "mean").view(8, 64).std(1).mean()
-        for head in critic.heads:
-            head.get_parameter("value_layer.weight").mul_(SPREAD * settings.eta / spread)
+        critic.value_layer.weight.mul_(SPREAD * settings.eta / spread)
     return policy, critic
 
 

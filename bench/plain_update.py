@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,8 @@ class PlainUpdate:
         self.critic_mean, self.critic_std = critic.mean, critic.std
         self.steps = policy.architecture.euler_steps
         self.actor = _actor(policy, activation)
-        self.critic = nn.ModuleList(_head(head, activation) for head in critic.heads)
+        heads = range(critic.architecture.heads)
+        self.critic = nn.ModuleList(_head(critic, number, activation) for number in heads)
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
         rates = (self.actor, settings.actor_learning_rate), (self.critic, settings.critic_learning_rate)
         self.optimizer = torch.optim.Adam([{"params": one.parameters(), "lr": rate} for one, rate in rates])
@@ -154,13 +156,16 @@ class PlainUpdate:
         first = policy.observation_layer, policy.chunk_layer
         _give(self.actor, first, [*policy.hidden_layers, policy.velocity_layer])
         for learned, critic in ((self.critic, agent.critic), (self.target, agent.target)):
-            for head, theirs in zip(learned, critic.heads, strict=True):
-                parts = dict(theirs.named_children())
-                norms = iter(parts["norms"].children())
-                rest = [next(norms)]
-                for layer in parts["hidden_layers"].children():
-                    rest += [layer, next(norms)]
-                _give(head, (parts["observation_layer"], parts["action_layer"]), [*rest, parts["value_layer"]])
+            for number, head in enumerate(learned):
+                layers: list[Any] = [layer for layer in head.children() if list(layer.parameters())]
+                joined, *mine = layers
+                (observed, acted), *theirs = _stacks(critic)
+                size = observed.weight.shape[2]
+                observed.weight[number] = joined.weight[:, :size]
+                observed.bias[number] = joined.bias
+                acted.weight[number] = joined.weight[:, size:]
+                for layer, (stack,) in zip(mine, theirs, strict=True):
+                    stack.weight[number], stack.bias[number] = layer.weight, layer.bias
 
 
 def remaining(specification: Specification, observation: Tensor, actions: Tensor) -> Tensor:
@@ -207,13 +212,34 @@ def _actor(policy: FlowPolicy, activation: Activation) -> nn.Sequential:
     return nn.Sequential(*layers, copy.deepcopy(policy.velocity_layer))
 
 
-def _head(head: nn.Module, activation: Activation) -> nn.Sequential:
-    parts = {name: copy.deepcopy(child) for name, child in head.named_children()}
-    norms = iter(parts["norms"].children())
-    layers: list[nn.Module] = [_joined(parts["observation_layer"], parts["action_layer"]), activation(), next(norms)]
-    for layer, norm in zip(parts["hidden_layers"].children(), norms, strict=True):
-        layers += [layer, activation(), norm]
-    return nn.Sequential(*layers, parts["value_layer"])
+def _stacks(critic: ChunkCritic) -> list[tuple[Any, ...]]:
+    """Return the layers of all heads from first to last, the two halves of the first one together."""
+    inner = [(norm,) for norm in critic.norms]
+    for place, layer in enumerate(critic.hidden_layers):
+        inner.insert(2 * place + 1, (layer,))
+    return [(critic.observation_layer, critic.action_layer), *inner, (critic.value_layer,)]
+
+
+def _head(critic: ChunkCritic, number: int, activation: Activation) -> nn.Sequential:
+    """Return head `number` of `critic` layer by layer."""
+    (observed, acted), *theirs = _stacks(critic)
+    weight = torch.cat((observed.weight[number], acted.weight[number]), dim=1)
+    layers: list[nn.Module] = [_linear(weight, observed.bias[number]), activation()]
+    for (stack,) in theirs:
+        weight, bias = stack.weight[number], stack.bias[number]
+        if weight.ndim == 2:
+            layers += [_linear(weight, bias), activation()]
+        else:
+            norm = nn.LayerNorm(len(weight), dtype=weight.dtype)
+            norm.weight.data, norm.bias.data = weight.detach().clone(), bias.detach().clone()
+            layers.append(norm)
+    return nn.Sequential(*layers[:-1])
+
+
+def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype)
+    layer.weight.data, layer.bias.data = weight.detach().clone(), bias.detach().clone()
+    return layer
 
 
 def _give(learned: nn.Module, first: tuple[nn.Module, nn.Module], rest: list[nn.Module]) -> None:
@@ -231,7 +257,5 @@ def _give(learned: nn.Module, first: tuple[nn.Module, nn.Module], rest: list[nn.
 
 def _joined(observation: nn.Module, other: nn.Module) -> nn.Linear:
     """Return the one layer over concat(observation, other) that two halves of a first layer are."""
-    weight = torch.cat((observation.get_parameter("weight"), other.get_parameter("weight")), dim=1).detach()
-    layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype)
-    layer.weight.data, layer.bias.data = weight, observation.get_parameter("bias").detach().clone()
-    return layer
+    weight = torch.cat((observation.get_parameter("weight"), other.get_parameter("weight")), dim=1)
+    return _linear(weight, observation.get_parameter("bias"))

@@ -109,9 +109,11 @@ class Agent:
             {"params": list(policy.parameters()), "lr": settings.actor_learning_rate},
             {"params": list(critic.parameters()), "lr": settings.critic_learning_rate},
         ]
+        self._actor_parameters, self._critic_parameters = (list(group["params"]) for group in groups)
+        self._target_parameters: list[Tensor] = list(self.target.parameters())
         self.optimizer = torch.optim.Adam(groups, fused=True, capturable=not on_cpu)
         self._ranks = ranks
-        self._averaged = ranks.averaged(self.loss, [*policy.parameters(), *critic.parameters()])
+        self._averaged = ranks.averaged(self.loss, [*self._actor_parameters, *self._critic_parameters])
 
     def update(self, batch: Batch, phase: Phase, generator: torch.Generator) -> dict[str, float]:
         """Take one gradient step on critic and actor and return the diagnostics.
@@ -150,8 +152,7 @@ class Agent:
 
         `allowed`, one truth value on the device, says whether it happens at all, without the host having to know.
         """
-        targets: list[Tensor] = list(self.target.parameters())
-        critics: list[Tensor] = list(self.critic.parameters())
+        targets, critics = self._target_parameters, self._critic_parameters
         if allowed is None:
             self.optimizer.step()
             torch._foreach_lerp_(targets, critics, self.settings.target_rate)
@@ -185,7 +186,7 @@ class Agent:
             return loss * (len(rows.observation) / states), target
 
         parts = blocks(states, max(math.ceil(states / 2), self._critic_rows), self._threads)
-        loss, targets = summed(term, batch.observation, list(self.critic.parameters()), parts, self._workers)
+        loss, targets = summed(term, batch.observation, self._critic_parameters, parts, self._workers)
         target = torch.cat(targets)
         figures = {
             "critic_loss": loss.detach(),
@@ -245,7 +246,7 @@ class Agent:
             return loss * (len(near) / states), (posterior, losses)
 
         parts = blocks(states, max(1, self._block_rows // count), self._threads)
-        parameters = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
+        parameters = [parameter for parameter in self._actor_parameters if parameter.requires_grad]
         loss, found = summed(term, context, parameters, parts, self._workers)
         posterior = Posterior.joined([one for one, _ in found])
         return loss, self.diagnostics(posterior, torch.cat([losses for _, losses in found]))

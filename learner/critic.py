@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal, cast
+from typing import Literal
 
 import msgspec
 import torch
@@ -85,7 +85,11 @@ class ChunkCritic(nn.Module):
         self.register_buffer("mean", torch.zeros(architecture.observation_size))
         self.register_buffer("std", torch.ones(architecture.observation_size))
         width = architecture.action_size + (0 if remaining is None else remaining.size)
-        self.heads = nn.ModuleList(_Head(architecture, architecture.steps * width) for _ in range(architecture.heads))
+        heads = [_layers(architecture, architecture.steps * width) for _ in range(architecture.heads)]
+        observed, acted, *hidden, valued = (_Linears(layers) for layers in zip(*heads, strict=True))
+        self.observation_layer, self.action_layer, self.value_layer = observed, acted, valued
+        self.hidden_layers = nn.ModuleList(hidden)
+        self.norms = nn.ModuleList(_Norms(architecture.heads, size) for size in architecture.hidden_sizes)
 
     def forward(self, observation: Tensor, actions: Tensor) -> Tensor:
         """Return raw outputs [heads, B, N] for `observation` [B, O] and N alternatives `actions` [B, N, steps, A]."""
@@ -111,46 +115,58 @@ class ChunkCritic(nn.Module):
 
     def _together(self, state: Tensor, actions: Tensor) -> Tensor:
         """Return [heads, B, N] for `state` [B, O] and what is read of the actions [B, N, read], a layer of all heads at once."""
-        heads, (states, alternatives, _) = [cast(_Head, head) for head in self.heads], actions.shape
+        (states, alternatives, _), heads = actions.shape, self.architecture.heads
         activated = functools.partial(functional.silu, inplace=not torch.is_grad_enabled())
-        weight, bias = _stacked(head.observation_layer for head in heads)
-        first = functional.linear(state, weight.flatten(0, 1), bias.flatten()).unsqueeze(1)
-        first = first + functional.linear(actions, torch.cat([head.action_layer.weight for head in heads]))
-        features = activated(first).view(states * alternatives, len(heads), -1).transpose(0, 1)
-        features = _normalised(features, *_stacked(head.norms[0] for head in heads))
-        for layer in range(len(heads[0].hidden_layers)):
-            features = activated(_linear(features, *_stacked(head.hidden_layers[layer] for head in heads)))
-            features = _normalised(features, *_stacked(head.norms[layer + 1] for head in heads))
-        return _linear(features, *_stacked(head.value_layer for head in heads)).view(-1, states, alternatives)
+        observed, acted = self.observation_layer, self.action_layer
+        first = functional.linear(state, observed.weight.flatten(0, 1), observed.bias.flatten()).unsqueeze(1)
+        first = first + functional.linear(actions, acted.weight.flatten(0, 1))
+        features: Tensor = activated(first).view(states * alternatives, heads, -1).transpose(0, 1)
+        first_norm, *norms = self.norms
+        features = first_norm(features)
+        for layer, norm in zip(self.hidden_layers, norms, strict=True):
+            features = norm(activated(layer(features)))
+        values: Tensor = self.value_layer(features)
+        return values.view(-1, states, alternatives)
 
 
-class _Head(nn.Module):
-    """Weights of an MLP over concat(observation, actions) with LayerNorm after every activation.
+def _layers(architecture: CriticArchitecture, read: int) -> list[nn.Linear]:
+    """Return the layers of one head, an MLP over concat(observation, actions) with LayerNorm after every activation.
 
-    The first layer is split like the policy's.
+    The first layer is split into two like the policy's: what is multiplied by the observation, and by the actions.
     """
+    hidden = architecture.hidden_sizes
+    return [
+        nn.Linear(architecture.observation_size, hidden[0]),
+        nn.Linear(read, hidden[0], bias=False),
+        *(nn.Linear(size, following) for size, following in pairwise(hidden)),
+        nn.Linear(hidden[-1], 1),
+    ]
 
-    def __init__(self, architecture: CriticArchitecture, read: int) -> None:
+
+class _Linears(nn.Module):
+    """One linear layer of every head: `weight` [heads, out, in], `bias` [heads, out] unless the layers have none."""
+
+    bias: Tensor
+
+    def __init__(self, layers: Sequence[nn.Linear]) -> None:
         super().__init__()
-        hidden = architecture.hidden_sizes
-        self.observation_layer = nn.Linear(architecture.observation_size, hidden[0])
-        self.action_layer = nn.Linear(read, hidden[0], bias=False)
-        self.hidden_layers = nn.ModuleList(nn.Linear(size, following) for size, following in pairwise(hidden))
-        self.norms = nn.ModuleList(nn.LayerNorm(size) for size in hidden)
-        self.value_layer = nn.Linear(hidden[-1], 1)
+        self.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))
+        if layers[0].bias is not None:
+            self.bias = nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return every head's layer of its `features` [heads, rows, in]."""
+        return torch.baddbmm(self.bias.unsqueeze(1), features, self.weight.transpose(1, 2))
 
 
-def _stacked(layers: Iterable[Any]) -> tuple[Tensor, Tensor]:
-    """Return the weights [heads, ...] and biases [heads, W] of one layer of every head."""
-    pairs = [(layer.weight, layer.bias) for layer in layers]
-    return torch.stack([weight for weight, _ in pairs]), torch.stack([bias for _, bias in pairs])
+class _Norms(nn.Module):
+    """One LayerNorm of every head: `weight` and `bias` [heads, W]."""
 
+    def __init__(self, heads: int, size: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(heads, size)), nn.Parameter(torch.zeros(heads, size))
 
-def _linear(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return every head's linear layer of its `features` [heads, rows, W]."""
-    return torch.baddbmm(bias.unsqueeze(1), features, weight.transpose(1, 2))
-
-
-def _normalised(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return every head's LayerNorm of its `features` [heads, rows, W]."""
-    return torch.addcmul(bias.unsqueeze(1), functional.layer_norm(features, features.shape[-1:]), weight.unsqueeze(1))
+    def forward(self, features: Tensor) -> Tensor:
+        """Return every head's LayerNorm of its `features` [heads, rows, W]."""
+        normed = functional.layer_norm(features, features.shape[-1:])
+        return torch.addcmul(self.bias.unsqueeze(1), normed, self.weight.unsqueeze(1))

@@ -32,13 +32,16 @@ def test_head_is_an_mlp_over_the_concatenation_with_norms_after_activations(arch
     critic.mean.copy_(torch.randn(6))
     critic.std.copy_(torch.rand(6) + 0.5)
     observation, actions = torch.randn(3, 6), torch.randn(3, 5, 4, 4)
-    head: Any = critic.heads[1]
-    weight = torch.cat((head.observation_layer.weight, head.action_layer.weight), dim=1)
+    observed, acted, last = critic.observation_layer, critic.action_layer, critic.value_layer
+    hidden: Any = critic.hidden_layers[0]
+    weight = torch.cat((observed.weight[1], acted.weight[1]), dim=1)
     state = ((observation - critic.mean) / critic.std).unsqueeze(1).expand(-1, 5, -1)
-    features = functional.linear(torch.cat((state, actions.flatten(2)), -1), weight, head.observation_layer.bias)
+    features = functional.linear(torch.cat((state, actions.flatten(2)), -1), weight, observed.bias[1])
     features = functional.layer_norm(functional.silu(features), (16,))
-    features = functional.layer_norm(functional.silu(head.hidden_layers[0](features)), (16,))
-    expected = head.value_layer(features).squeeze(-1)
+    features = functional.layer_norm(
+        functional.silu(functional.linear(features, hidden.weight[1], hidden.bias[1])), (16,)
+    )
+    expected = functional.linear(features, last.weight[1], last.bias[1]).squeeze(-1)
     raw = critic(observation, actions)
     assert raw.shape == (2, 3, 5)
     torch.testing.assert_close(raw[1], expected)

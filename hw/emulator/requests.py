@@ -98,7 +98,9 @@ class Requests:
         return due
 
     def forget(self) -> None:
-        """Forget what the client that has just left had asked for; its motion runs on and misses its commands."""
+        """Forget what the client that has just left had asked for; its motion runs on and misses its commands, if it needs any."""
+        if not self._robot.streamed:
+            self._robot.preempt()
         self._waiting_move = self._running_move = self._recovery = None
 
     def _move(self, command_id: int, payload: Payload) -> list[bytes]:

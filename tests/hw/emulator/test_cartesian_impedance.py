@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pylibfranka
-import pytest
 from fci_client import OUT_AND_BACK, WAY, StartEmulator, connect, follow, follow_ways, pose
 
 from poco.hw.emulator.transforms import difference
@@ -17,30 +16,23 @@ STIFFNESS = np.array([400.0, 400.0, 800.0, 30.0, 30.0, 30.0])
 FORCE_N = (4.0, 0.0, -8.0)
 
 
-@pytest.mark.parametrize("control", ["start_cartesian_pose_control", "start_joint_position_control"])
-def test_the_hand_gives_way_by_force_over_stiffness(start_emulator: StartEmulator, control: str) -> None:
-    """Under a push it moves by F / K along the axes of the stiffness frame and does not turn; afterwards it comes back."""
+def test_the_hand_gives_way_by_force_over_stiffness(start_emulator: StartEmulator) -> None:
+    """Commanded joints stay, a push moves the hand by F / K along the axes of the stiffness frame; afterwards it comes back."""
     start_emulator("127.0.30.71", *LOCKSTEP)
     robot = connect("127.0.30.71")
     robot.set_cartesian_impedance(STIFFNESS.tolist())
-    active = getattr(robot, control)(SOFT)
-
-    def hold(ticks: int) -> pylibfranka.RobotState:
-        if control == "start_joint_position_control":
-            return follow(active, np.zeros(ticks))[-1]
-        return follow_ways(active, np.zeros((ticks, 6)))[-1]
-
-    before = pose(hold(100).O_T_EE)
+    control = robot.start_joint_position_control(SOFT)
+    before = pose(follow(control, np.zeros(100))[-1].O_T_EE)
     with EmulatorSignals("127.0.30.71") as signals:
         signals.inject([Entry(fault=Push(force_n=FORCE_N, ticks=1500), at=0)])
-        state = hold(1400)
+        state = follow(control, np.zeros(1400))[-1]
     assert state.robot_mode == pylibfranka.RobotMode.Move
     way = difference(before, pose(state.O_T_EE))
     axes = before[:3, :3]
     np.testing.assert_allclose(axes.T @ way[:3], axes.T @ FORCE_N / STIFFNESS[:3], atol=2e-4)
     np.testing.assert_allclose(way[3:], 0.0, atol=2e-3)
     np.testing.assert_allclose(state.O_F_ext_hat_K[:3], FORCE_N, atol=0.05)
-    way = difference(before, pose(hold(1000).O_T_EE))
+    way = difference(before, pose(follow(control, np.zeros(1000))[-1].O_T_EE))
     np.testing.assert_allclose(way, 0.0, atol=1e-3)
 
 

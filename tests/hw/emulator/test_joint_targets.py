@@ -66,13 +66,11 @@ def send(handler: pylibfranka.AsyncPositionControlHandler, q: Floats) -> None:
     assert result.was_successful, result.error_message
 
 
-def until(handler: pylibfranka.AsyncPositionControlHandler, status: str) -> int:
-    """Read feedback until it says `status`; return how many times it said otherwise, which must be that it executes."""
-    others = 0
-    while (said := handler.get_target_feedback().status.name) != status:
-        assert said == "kExecuting"
-        others += 1
-    return others
+def until(handler: pylibfranka.AsyncPositionControlHandler, status: str) -> None:
+    """Read feedback until it says `status` and not that it executes."""
+    while (said := handler.get_target_feedback().status.name) == "kExecuting":
+        pass
+    assert said == status
 
 
 @pytest.mark.parametrize("pacing", ["realtime", "lockstep", "strict"])
@@ -81,15 +79,14 @@ def test_the_vendors_handler_reaches_its_targets_at_no_rate_at_all(start_emulato
     start_emulator("127.0.30.31", *BARE, "--pacing", pacing)
     robot = connect("127.0.30.31")
     origin = np.array(robot.read_once().q_d)
-    handler = configure(robot, SPEEDS / 2)
+    handler = configure(robot, SPEEDS / 10)
     send(handler, origin + 0.4)
     time.sleep(0.1)
-    under_way = handler.get_target_feedback()
-    assert under_way.status.name == "kExecuting"
-    goal = origin - 0.05
+    assert handler.get_target_feedback().status.name == "kExecuting"
+    goal = origin - 0.02
     send(handler, goal)
     time.sleep(0.1)
-    assert until(handler, "kTargetReached") > 10
+    until(handler, "kTargetReached")
     handler.stop_control()
     state = fresh_state(robot)
     assert state.robot_mode == pylibfranka.RobotMode.Idle
@@ -132,13 +129,15 @@ def test_a_stop_on_the_way_brakes(start_emulator: StartEmulator) -> None:
     start_emulator("127.0.30.33", *BARE)
     robot = connect("127.0.30.33")
     origin = np.array(robot.read_once().q_d)
-    handler = configure(robot)
-    send(handler, origin + 0.3)
-    while abs(robot.read_once().dq_d[0]) < 0.2:
+    handler = configure(robot, SPEEDS / 10)
+    far = origin.copy()
+    far[0] += 1.0
+    send(handler, far)
+    while abs(robot.read_once().dq_d[0]) < 0.09:
         pass
     handler.stop_control()
-    for _ in range(300):
+    for _ in range(100):
         state = robot.read_once()
     assert state.robot_mode == pylibfranka.RobotMode.Idle
     assert np.abs(state.dq_d).max() == 0.0
-    assert 0.0 < state.q_d[0] - origin[0] < 0.3
+    assert 0.0 < state.q_d[0] - origin[0] < 1.0

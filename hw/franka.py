@@ -41,13 +41,14 @@ _MODE_REMEDY = {
 class FrankaArm:
     """One FR3 reached through pylibfranka; every method belongs to the single thread of the servo process."""
 
-    def __init__(self, settings: RobotSettings) -> None:
+    def __init__(self, settings: RobotSettings, *, guided: bool = False) -> None:
+        """Be ready to connect; `guided`: a hand will lead it, for which the law reads the Jacobian too."""
         self.settings = settings
         self._robot: Any = None
         self._control: Any = None
         self._library: Any = None
         self._model: Any = None
-        self._at_the_tip = settings.control == "cartesian_impedance"
+        self._at_the_tip = guided or settings.control == "cartesian_impedance"
         self._arrived = 1.0
         self._answered: float | None = None
 
@@ -158,7 +159,7 @@ class FrankaArm:
         """Return what the vendor's model says of `state`.
 
         Coriolis torque [7] (N m), mass [49] (kg m^2) and the end effector's Jacobian [42] (base frame, by columns), which
-        only the law at the tip reads.
+        only the laws at the tip and of guiding read.
         """
         model = self._model
         jacobian = model.zero_jacobian(state) if self._at_the_tip else NO_JACOBIAN

@@ -24,6 +24,10 @@ COMMAND_KEYS: dict[str, Command] = {
 }
 HELP = "space start, y success, n failure, x discard, t relabel the last, q quit"
 MOTION_HELP = "w s a d move, r f up and down, z c turn, 1 2 3 speed"
+GUIDING_HELP = "space again to take the arm, g gripper"
+MORE_HELP: dict[DeviceName, str] = {"keyboard": MOTION_HELP, "guiding": GUIDING_HELP}
+"""Devices that need the other keys of the terminal, and what these do."""
+
 ARROWS = {"\x1b[A": "w", "\x1b[B": "s", "\x1b[D": "a", "\x1b[C": "d"}
 READ_BYTES = 1024
 
@@ -33,10 +37,10 @@ _ESCAPES = re.compile("\x1b[\\[O][0-9;]*[A-Za-z~]")
 class TerminalKeys:
     """Reads single keys of the terminal `descriptor` from `begin` to `close`, without showing them; supervisor only."""
 
-    def __init__(self, descriptor: int, moving: bool) -> None:
-        """`moving` says whether some of the keys move the arm."""
-        self.help = HELP + (f"; {MOTION_HELP}" if moving else "")
-        self._moving = moving
+    def __init__(self, descriptor: int, more: str) -> None:
+        """`more` says what the keys do that are no commands; none of them is passed on if it is empty."""
+        self.help = HELP + (f"; {more}" if more else "")
+        self._more = more
         self._descriptor = descriptor
         self._before = termios.tcgetattr(descriptor)
 
@@ -53,7 +57,7 @@ class TerminalKeys:
         except OSError:
             return []
         lines = meaning(typed.decode(errors="ignore"))
-        return [line for line in lines if self._moving or line.startswith("command")]
+        return [line for line in lines if self._more or line.startswith("command")]
 
     def close(self) -> None:
         """Give the terminal back as it was, without keys that nobody has read."""
@@ -63,11 +67,12 @@ class TerminalKeys:
 
 def terminal_keys(device: DeviceName | None) -> TerminalKeys | None:
     """Return the keys of the terminal this program was started in, None without one; raises UsageError if `device` needs one."""
+    more = "" if device is None else MORE_HELP.get(device, "")
     if sys.stdin is not None and sys.stdin.isatty():
-        return TerminalKeys(sys.stdin.fileno(), moving=device == "keyboard")
-    if device == "keyboard":
+        return TerminalKeys(sys.stdin.fileno(), more)
+    if more:
         raise UsageError(
-            "--hands keyboard reads the keys of a terminal, and standard input is none: start it in a terminal"
+            f"--hands {device} reads the keys of a terminal, and standard input is none: start it in a terminal"
         )
     return None
 

@@ -85,11 +85,14 @@ class GripperProcess:
         chunk = self._memory.read_chunk()
         if chunk is not None:
             self._timetable.add(chunk)
-        if state is None or Mode(int(state["mode"])) == Mode.FAULT or self._memory.control()["request"] == Request.STOP:
+        control = self._memory.control()
+        if state is None or Mode(int(state["mode"])) == Mode.FAULT or control["request"] == Request.STOP:
             self._stop(hand)
         elif not self._stopping and time.monotonic() >= self._not_before_s:
             told_m, lead_ticks = self._will.told_m, self._will.lead_ticks
             target_m = self._timetable.width_m(int(state["tick"]), int(state["chunk_id"]), lead_ticks)
+            if Mode(int(state["mode"])) == Mode.LED:
+                target_m = float(control["led_width"])
             order = self._will.order(target_m, reading.width_max_m)
             if order is not None and self._under_way is not None:
                 self._will.told_m = told_m

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from poco.journal.records import EVERY_STEP_SIDE_MAX, VIEWED_SIDE_MAX, Boot, Ended, Noted, Stepped, viewed
-from poco.records import EpisodeEnd, StepKey
+from poco.records import EpisodeEnd, Step, StepKey
 from poco.rollout import Transition
 from poco.runtime.encoder import Images
 from poco.runtime.entrance import Entrance
@@ -57,7 +57,11 @@ class JournalRecorder:
             self._entrance.offer(Noted(event="clip", tick=tick, generation=generation, text=text, episode=episode))
         if eyes is not None and taken_in is not None and transition.steps:
             self._show(transition.steps[0].key, eyes.cameras, taken_in)
-        for step in transition.steps:
+        self.record(transition.steps, eyes)
+
+    def record(self, steps: Iterable[Step], eyes: Eyes | None = None) -> None:
+        """Record `steps`, and what `eyes` saw meanwhile."""
+        for step in steps:
             self._view(step.key, step.tick, eyes)
             self._entrance.offer(Stepped(step=step))
 

@@ -33,7 +33,7 @@ from poco.runtime.run_folder import (
     SupervisorStall,
 )
 from poco.statistics import Percentiles, percentiles, wilson_interval
-from poco.trouble import TROUBLES
+from poco.trouble import TROUBLES, Mode
 
 Floats = npt.NDArray[np.float64]
 Kind = TypeVar("Kind")
@@ -70,8 +70,9 @@ class Recording:
         return [event for event in self.events if isinstance(event, kind)]
 
     def motions(self) -> list[slice]:
-        """Return the stretches of consecutive ticks in which the arm was in motion; commands are continuous inside each."""
-        moving = self.ticks["state"]["robot_mode"] == MOVING
+        """Return the stretches of consecutive ticks in which commands moved the arm, and no hand; continuous inside each."""
+        led = self.ticks["command"]["mode"] == Mode.LED
+        moving = (self.ticks["state"]["robot_mode"] == MOVING) & ~led
         follows = moving[1:] & moving[:-1] & (np.diff(self.ticks["state"]["tick"]) == 1)
         edges = np.flatnonzero(np.diff(np.concatenate([[False], follows, [False]]).astype(np.int8)))
         return [slice(int(start), int(end) + 1) for start, end in zip(edges[::2], edges[1::2], strict=True)]

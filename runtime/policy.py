@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from poco.artifact import read_artifact
 from poco.chunks import ChunkSequence
@@ -26,16 +27,17 @@ from poco.limits import PLANNING_MARGINS, fr3_limits
 from poco.motion import plan_path, warm_up
 from poco.observation import observe, sees_target
 from poco.records import ROBOT_STATE, Step
-from poco.rollout import Outcome, Rollout, Transition
+from poco.rollout import Observation, Outcome, Rollout
 from poco.runtime.actors import Actor, ChunkFigures, CubeOperatorActor, Moment, OperatorActor, PolicyActor
 from poco.runtime.backends.backend import Backend
 from poco.runtime.backends.choice import Chosen, open_under
 from poco.runtime.blind import BlindActor, blind_order
+from poco.runtime.chunk_record import Stamps, chunk_record
 from poco.runtime.chunk_session import Pixels
 from poco.runtime.episode_book import EpisodeBook
-from poco.runtime.eyes import Eyes, Glance, cameras_of
+from poco.runtime.eyes import Eyes, cameras_of
 from poco.runtime.grip import Grip
-from poco.runtime.hands import HandsActor
+from poco.runtime.hands import HandsActor, moves
 from poco.runtime.intervention import InterveningActor
 from poco.runtime.journal_recorder import JournalRecorder
 from poco.runtime.line_reader import LineReader
@@ -44,7 +46,7 @@ from poco.runtime.plant import RobotPlant, Stopped
 from poco.runtime.recording import Recording
 from poco.runtime.reset import ATTACH_DELAY_TICKS, SETTLE_TICKS, plan_reset
 from poco.runtime.run_events import CameraFresh, CameraStale, GripperFresh, GripperStale, InferenceOpened
-from poco.runtime.run_folder import ChunkRecord, EpisodeStarted, GenerationMoved, HandsLost, RunFolder
+from poco.runtime.run_folder import EpisodeStarted, GenerationMoved, HandsLost, RunFolder
 from poco.runtime.run_options import HANDS, OPERATOR, RunOptions
 from poco.runtime.store import ArtifactStore
 from poco.runtime.swap import Moved
@@ -88,7 +90,7 @@ class PolicyProcess:
         age_max_s, lead_ticks = self.settings.servo.state_age_max_s, options.lead_ticks
         self.plant = RobotPlant(memory, driver, age_max_s, self.person.judge, self.grip, lead_ticks)
         self.book = EpisodeBook(self.folder, self.journal, self.specification)
-        self.recording = self._open_recording()
+        self.recording = Recording(self.person, self.book, self.plant, options.episodes, self._renew_ticks)
         newest = memory.read_chunk()
         self.chunk_id = 0 if newest is None else int(newest["chunk_id"])
         self.eyes = self._open_eyes(driver.lockstep)
@@ -144,14 +146,12 @@ class PolicyProcess:
         """Record that the gripper is out of sight, or seen again."""
         self.folder.append_event(GripperStale(tick=tick, reason=trouble) if trouble else GripperFresh(tick=tick))
 
-    def _open_recording(self) -> Recording | None:
-        """Return what waits for the person between demonstrations; None where nobody has to be waited for."""
-        if not isinstance(self.actor, HandsActor):
-            return None
-        renew = partial(self._reset_motion, 0.0)
-        return Recording(
-            self.person, self.actor, self.book, self.plant, self.options.episodes, renew, self._renew_ticks
-        )
+    def _moves(self, episode: int, state: npt.NDArray[np.void]) -> bool:
+        """Look at the scene and at the device; tell whether the hands want to move."""
+        assert isinstance(self.actor, HandsActor)
+        signal = self.plant.signal()
+        observation = observe(state, signal, self.specification)
+        return moves(self.actor.look(Moment(episode, 0, observation, state, signal)))
 
     @property
     def _renew_ticks(self) -> int:
@@ -165,14 +165,9 @@ class PolicyProcess:
     def _moved(self, moved: Moved) -> None:
         """Record that a generation has come further or was thrown out."""
         tick = int(self.memory.control()["tick"])
+        generation, before, after = moved.generation, moved.before, moved.after
         self.folder.append_event(
-            GenerationMoved(
-                tick=tick,
-                generation=moved.generation,
-                before=moved.before,
-                after=moved.after,
-                reason=moved.reason,
-            )
+            GenerationMoved(tick=tick, generation=generation, before=before, after=after, reason=moved.reason)
         )
 
     def _rehearse(self) -> None:
@@ -202,15 +197,18 @@ class PolicyProcess:
 
     def _begins(self, episode: int) -> bool:
         """Make arm and objects ready for `episode`; False if it is not to be."""
-        if self.recording is None:
+        records = self.options.policy == HANDS
+        if not records:
             self.book.obey(self.person.said())
-        if self.person.quits or (self.recording is None and episode >= self.options.episodes):
+        if self.person.quits or (not records and episode >= self.options.episodes):
             return False
         self._let_go()
         self.go_to_start()
         self._wait_for_room()
         self.plant.place(self.options.seed + episode)
-        return self.recording is None or self.recording.begins(episode)
+        return not records or self.recording.begins(
+            partial(self._moves, episode), partial(self._reset_motion, retract_height_m=0.0)
+        )
 
     def _wait_for_room(self) -> None:
         """Hold the arm where an episode starts as long as the journal could not take it."""
@@ -287,28 +285,7 @@ class PolicyProcess:
         observation = rollout.begin(first_tick)
         started = EpisodeStarted(tick=self.plant.tick, episode=episode, seed=self.options.seed + episode)
         self.folder.append_event(started)
-        steps: list[Step] = []
-        outcome: Outcome = "running"
-        chunk = 0
-        while outcome == "running":
-            if self.plant.stale() or not self._clear():
-                outcome, observation = rollout.hold()
-                continue
-            observed_tick, woken_ns, sensed_ns = self.plant.tick, self.plant.woken_ns, self.plant.sensed_ns
-            glance = None if self.eyes is None else self.eyes.glance
-            moment = Moment(episode, chunk, observation, rollout.state, rollout.signal, self._frames)
-            actions = self.actor.choose(moment)
-            inferred_ns = monotonic_ns()
-            sequence.generation, sequence.human = self.actor.generation, self.actor.human
-            sequence.execute_steps = self.actor.execute_steps
-            sequence.pace(self.options.speed * self.actor.speed)
-            transition = rollout.step(actions, partial(self.actor.meanwhile, sequence.rehearse), self.actor.yields)
-            self.actor.chunk(self._figures(transition))
-            self._log(transition, episode, observed_tick, woken_ns, sensed_ns, inferred_ns, glance)
-            self.journal.take(transition, actions, self.actor.generation, episode, self.eyes, self.actor.taken_in)
-            steps += transition.steps
-            observation, outcome = transition.observation, transition.outcome
-            chunk += 1
+        steps, outcome = self._act(rollout, sequence, observation, episode)
         if outcome != "fault":
             rollout.stop()
         self.person.end_episode()
@@ -322,6 +299,36 @@ class PolicyProcess:
         if failed or self.person.verdict in DISCARDS:
             self.book.discard()
 
+    def _act(
+        self, rollout: Rollout, sequence: ChunkSequence, observation: Observation, episode: int
+    ) -> tuple[list[Step], Outcome]:
+        """Choose chunk after chunk until the episode is over; return its steps and how it ended."""
+        steps: list[Step] = []
+        outcome: Outcome = "running"
+        chunk = 0
+        while outcome == "running":
+            if self.plant.stale() or not self._clear():
+                outcome, observation = rollout.hold()
+                continue
+            observed_tick, woken_ns, sensed_ns = self.plant.tick, self.plant.woken_ns, self.plant.sensed_ns
+            glance = None if self.eyes is None else self.eyes.glance
+            moment = Moment(episode, chunk, observation, rollout.state, rollout.signal, self._frames)
+            actions = self.actor.choose(moment)
+            stamps = Stamps(observed_tick, woken_ns, sensed_ns, monotonic_ns(), glance)
+            sequence.generation, sequence.human = self.actor.generation, self.actor.human
+            sequence.execute_steps = self.actor.execute_steps
+            sequence.pace(self.options.speed * self.actor.speed)
+            transition = rollout.step(actions, partial(self.actor.meanwhile, sequence.rehearse), self.actor.yields)
+            plan = transition.plan
+            published_ns, late = self.plant.published(int(plan.spline["chunk_id"]))
+            self.actor.chunk(ChunkFigures(plan.stretched, plan.stopped_first, late, transition.interrupted))
+            self.folder.append_chunk(chunk_record(transition, episode, stamps, published_ns, late))
+            self.journal.take(transition, actions, self.actor.generation, episode, self.eyes, self.actor.taken_in)
+            steps += transition.steps
+            observation, outcome = transition.observation, transition.outcome
+            chunk += 1
+        return steps, outcome
+
     @property
     def _frames(self) -> tuple[Pixels, ...]:
         """What cameras show to a policy that takes it whole."""
@@ -331,44 +338,9 @@ class PolicyProcess:
         """Tell whether what was seen last may be acted on."""
         return (self.eyes is None or self.eyes.clear) and (self.grip is None or self.grip.clear)
 
-    def _figures(self, transition: Transition) -> ChunkFigures:
-        plan = transition.plan
-        _, late = self.plant.published(int(plan.spline["chunk_id"]))
-        return ChunkFigures(plan.stretched, plan.stopped_first, late, transition.interrupted)
 
-    def _log(
-        self,
-        transition: Transition,
-        episode: int,
-        observed_tick: int,
-        woken_ns: int,
-        sensed_ns: int,
-        inferred_ns: int,
-        glance: Glance | None,
-    ) -> None:
-        spline = transition.plan.spline
-        published_ns, late = self.plant.published(int(spline["chunk_id"]))
-        record = ChunkRecord(
-            chunk_id=int(spline["chunk_id"]),
-            episode=episode,
-            generation=int(spline["generation"]),
-            observation_tick=observed_tick,
-            attach_tick=int(spline["attach_tick"]),
-            sense_ns=sensed_ns - woken_ns,
-            inference_ns=inferred_ns - sensed_ns,
-            planning_ns=published_ns - inferred_ns,
-            total_ns=published_ns - woken_ns,
-            stretched=transition.plan.stretched,
-            stopped_first=transition.plan.stopped_first,
-            late=late,
-            image_age_ns=0 if glance is None else glance.age_ns,
-            image_ns=0 if glance is None else glance.took_ns,
-        )
-        self.folder.append_chunk(record)
-
-
-def main() -> None:
-    """Entry point of the policy process; arguments come from the supervisor."""
+def main(kind: type[PolicyProcess] = PolicyProcess) -> None:
+    """Entry point of the policy process, of whichever `kind`; arguments come from the supervisor."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--options", required=True, help="JSON file of RunOptions")
     parser.add_argument("--first-episode", type=int, help="this is a restart: the episode to begin with")
@@ -380,7 +352,7 @@ def main() -> None:
         memory = RunMemory.attach(options.run_name)
         restarted = arguments.first_episode is not None
         boot_epoch = time.time_ns() // 1_000_000 if restarted else options.boot_epoch
-        process = PolicyProcess(options, memory, boot_epoch, lines)
+        process = kind(options, memory, boot_epoch, lines)
         memory.policy_beat()
         print("ready" if process.chosen is None else f"ready {process.chosen.sentence}", flush=True)
         if not lines.line():

@@ -11,22 +11,28 @@ import msgspec
 
 from poco.errors import UsageError
 from poco.runtime import run_flags
-from poco.runtime.console import HELP, MOTION_HELP
+from poco.runtime.console import GUIDING_HELP, HELP, MOTION_HELP
 from poco.runtime.run_options import HANDS, DeviceName, HandsOptions, RunOptions
 from poco.specification import read_specification
 
-DESCRIPTION = "Record demonstrations: hands on a device move the arm, planned and limited like the chunks of a policy."
+DESCRIPTION = (
+    "Record demonstrations: by a device, whose chunks are planned and limited like a policy's, or by leading the arm."
+)
 EPILOG = f"""examples:
   poco-runtime record --robot sim --task peg_in_hole --episodes 30 --out runs/demonstrations
   poco-runtime record --robot sim --task peg_in_hole --hands spacemouse --gain 0.5 --episodes 30
   poco-runtime record --robot sim --task peg_in_hole --hands scripted --noise 0.2 --episodes 30
   poco-runtime record --robot franka --robot.host 172.16.0.2 --sensors URL --task my_task.yaml --hands gamepad --episodes 30
+  poco-runtime record --robot franka --robot.host 172.16.0.2 --sensors URL --task my_task.yaml --hands guiding \\
+      --robot.control joint_impedance --episodes 30
 
 An episode begins with the first motion after start, ends when the task says so, when you say success or failure, or after
 --episode-s, and then the arm goes back to its start pose by itself: keep your hands out of its way. When all demonstrations
 are there, the last one can still be relabelled or thrown away; start ends the run.
 Keys of the terminal: {HELP}.
 --hands keyboard, as well: {MOTION_HELP}.
+--hands guiding, as well: {GUIDING_HELP}. The arm, driven by torques, gives way to your hand until you say how the episode
+ended; it is held then, and goes to its start pose, hands off, only when you press start.
 Ctrl-C brakes the arm and stops the run; q throws the running episode away first.
 What was recorded lies in episodes/ of the run folder, one file each, for poco-learner clone --data RUN/episodes and
 poco-learner train --data RUN/episodes; contact_sheet.png shows it. Discarded episodes lie in discarded/."""
@@ -93,7 +99,26 @@ def options_of(words: Sequence[str]) -> RunOptions:
         noise=flags.noise,
         bias_m=flags.bias_m,
     )
-    return msgspec.structs.replace(run_flags.options_of(flags, overrides), hands=hands)
+    options = msgspec.structs.replace(run_flags.options_of(flags, overrides), hands=hands)
+    if options.guided:
+        check_guiding(options)
+    return options
+
+
+def check_guiding(options: RunOptions) -> None:
+    """Raise UsageError where the arm of `options` cannot be led by hand."""
+    robot, gain = options.settings.robot, options.hands.gain if options.hands else 1.0
+    if robot.kind == "polymetis":
+        raise UsageError(
+            "--hands guiding needs --robot sim or franka: the torques of an arm behind a Polymetis server are not this computer's"
+        )
+    if robot.control == "position":
+        raise UsageError(
+            "robot.control is position, must be joint_impedance or cartesian_impedance for --hands guiding, since an arm that is "
+            "told set-points does not give way: add --robot.control joint_impedance"
+        )
+    if gain != 1.0:
+        raise UsageError(f"--gain is {gain:g}, --hands guiding has none: the arm goes where it is led")
 
 
 def specification_file(task: str) -> Path:

@@ -23,7 +23,7 @@ HANDS = "hands"
 """In place of an artifact's folder: a person's hands on a device."""
 
 WITHOUT_ARTIFACT = (OPERATOR, HANDS)
-DeviceName = Literal["keyboard", "gamepad", "spacemouse", "scripted"]
+DeviceName = Literal["keyboard", "gamepad", "spacemouse", "guiding", "scripted"]
 
 OPERATOR_SPECIFICATION = Path(poco.__file__).parent / "configs" / "peg_in_hole_specification.yaml"
 CUBE_SPECIFICATION = OPERATOR_SPECIFICATION.with_name("cube_specification.yaml")
@@ -71,6 +71,11 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         """How far ahead of robot time (ticks) the arm's commands are decided."""
         settings = self.settings
         return round(settings.polymetis.lead_s * TICKS_PER_SECOND) if settings.robot.kind == "polymetis" else 0
+
+    @property
+    def guided(self) -> bool:
+        """Whether a person leads the arm itself."""
+        return self.hands is not None and self.hands.device == "guiding"
 
     @property
     def goes_by_target(self) -> bool:

@@ -18,7 +18,7 @@ import msgspec
 
 from poco._core import Servo, realtime_setup
 from poco.clock import monotonic_ns
-from poco.control import servo_law
+from poco.control import guiding_law, servo_law
 from poco.errors import ArmError, PocoError, RealtimeError, exit_with
 from poco.hw.arm_facts import summary
 from poco.hw.franka import FrankaArm, mode_number, tick_of
@@ -130,11 +130,13 @@ def main() -> None:
     signals.signal(signals.SIGINT, signals.SIG_IGN)
     options = msgspec.json.decode(Path(arguments.options).read_bytes(), type=RunOptions)
     settings = options.settings
-    arm = FrankaArm(settings.robot)
+    arm = FrankaArm(settings.robot, guided=options.guided)
     try:
         memory = RunMemory.attach(options.run_name)
         law = servo_law(settings.robot.control, settings.robot.impedance)
-        servo = Servo(memory.native, options.step_limits(), SUPERVISOR_TIMEOUT_S, settings.servo.orphan_hold_s, law)
+        guiding = guiding_law(settings.robot, options.specification()) if options.guided else None
+        orphan_hold_s = settings.servo.orphan_hold_s
+        servo = Servo(memory.native, options.step_limits(), SUPERVISOR_TIMEOUT_S, orphan_hold_s, law, guiding)
         missing = prepare(arm, recover=options.recover) + spare_from_oom_killer() + look_for_memory_limit()
         facts = arm.facts()
         (Path(options.folder) / "arm.json").write_bytes(msgspec.json.format(msgspec.json.encode(facts)))

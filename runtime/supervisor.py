@@ -7,6 +7,7 @@ import re
 import signal as signals
 import time
 from dataclasses import replace
+from functools import partial
 from types import FrameType
 
 import numpy as np
@@ -110,8 +111,11 @@ class Supervisor:
         self.status.note("starting servo and policy; the very first start compiles for about 20 s")
         servo = self._start("servo", module="polymetis.bridge" if self._behind_polymetis else "")
         silence_s = self.options.settings.servo.policy_silence_s
-        limit_s = start_limit_s(self.options)
-        policy = PolicyWatch(self._start, self.folder, self.memory, self.status, silence_s, limit_s)
+        start, limit_s = (
+            partial(self._start, module="guided" if self.options.guided else ""),
+            start_limit_s(self.options),
+        )
+        policy = PolicyWatch(start, self.folder, self.memory, self.status, silence_s, limit_s)
         *carried, missing = servo.wait_for("ready", START_LIMIT_S, self._beat_or_leave).split("|", 1)
         for text in carried:
             self.status.note(text)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from poco.artifact import read_artifact
 from poco.limits import PLANNING_MARGINS, fr3_limits
 from poco.motion import plan_path, warm_up
-from poco.runtime.run_options import RunOptions
+from poco.runtime.run_options import HandsOptions, RunOptions
 from poco.settings import read_settings
 from poco.shm import RunMemory
 from poco.trouble import TROUBLES, Mode, Request
@@ -34,7 +34,9 @@ SWING_RAD = np.array([0.12, 0.0, 0.0, 0.0, 0.1, 0.0, 0.2])
 class ServoProcess:
     """One run of `python -m poco.runtime.servo` on an arm that is there; keeps its ticks and everything it prints."""
 
-    def __init__(self, host: str, folder: Path, *, recover: bool = False, **overrides: str) -> None:
+    def __init__(
+        self, host: str, folder: Path, *, recover: bool = False, guided: bool = False, **overrides: str
+    ) -> None:
         """Start it for the arm at `host`; `overrides` are settings such as robot__collision_force_n."""
         folder.mkdir(parents=True, exist_ok=True)
         keys = {name.replace("__", "."): value for name, value in overrides.items()}
@@ -52,6 +54,7 @@ class ServoProcess:
             run_name=f"test-{host}-{os.getpid()}-{time.monotonic_ns()}",
             boot_epoch=1,
             folder=str(folder),
+            hands=HandsOptions(device="guiding") if guided else None,
         )
         self.memory = RunMemory.create(self.options.run_name)
         self.memory.beat()

@@ -68,7 +68,7 @@ nb::list law_torque(nb::handle law, nb::handle state, nb::handle tau_d, nb::hand
   read_doubles(taken, last, "taken");
   return as_list(impedance_torque(*RecordView<Law>(law, "LAW", false), *RecordView<ArmState>(state, "ARM_STATE", false),
                                   dynamics, *RecordView<Command>(command, "COMMAND", false),
-                                  RecordView<Limits>(limits, "LIMITS", false)->flange_t_tip, last));
+                                  *RecordView<Limits>(limits, "LIMITS", false), last));
 }
 
 // The arm's own law, where nothing else is asked for.
@@ -81,12 +81,12 @@ void bind_servo(nb::module_& module) {
       .def(
           "__init__",
           [](Servo* self, SharedRun& run, nb::handle limits, double supervisor_timeout_s, double orphan_hold_s,
-             nb::handle law) {
-            new (self) Servo(run, *RecordView<Limits>(limits, "LIMITS", false), law_of(law), supervisor_timeout_s,
-                             orphan_hold_s);
+             nb::handle law, nb::handle guiding) {
+            new (self) Servo(run, *RecordView<Limits>(limits, "LIMITS", false), law_of(law), law_of(guiding),
+                             supervisor_timeout_s, orphan_hold_s);
           },
           nb::keep_alive<1, 2>(), nb::arg("run"), nb::arg("limits"), nb::arg("supervisor_timeout_s") = 2.0,
-          nb::arg("orphan_hold_s") = 60.0, nb::arg("law").none() = nb::none())
+          nb::arg("orphan_hold_s") = 60.0, nb::arg("law").none() = nb::none(), nb::arg("guiding").none() = nb::none())
       .def("tick", &tick, nb::arg("tick"), nb::arg("q"), nb::arg("dq"), nb::arg("tau"), nb::arg("tau_ext"),
            nb::arg("q_d"), nb::arg("dq_d"), nb::arg("ddq_d"), nb::arg("O_T_EE"), nb::arg("robot_mode"),
            nb::arg("errors"))

@@ -9,6 +9,10 @@
 namespace poco {
 namespace {
 
+// How far inside the joints' ends and the walls of the box an arm that is led by hand begins to feel them: what planned
+// motion keeps off them as well, and a little more.
+constexpr double kEndRad = 0.1, kWallM = 0.005;
+
 // Where the arm stands behind its set-point, joint by joint.
 struct Lag {
   Joints q, dq;
@@ -62,7 +66,8 @@ Twist way(const Tip& tip, const Tip& goal) noexcept {
 
 // Springs at the tip; what they leave free, the null space, is pulled to the planned posture by those of the joints.
 Joints tip_springs(const Law& law, const ArmState& state, const Dynamics& dynamics, const Command& command,
-                   const Pose& flange_t_tip, const Lag& lag) noexcept {
+                   const Pose& flange_t_tip) noexcept {
+  const Lag lag = lag_of(state, command);
   const Tip tip = tip_of(state.q, flange_t_tip);
   const Jacobian jacobian = at_tip(dynamics.jacobian, state.O_T_EE, tip);
   const Twist error = way(tip, tip_of(command.q, flange_t_tip)), rate = times(jacobian, lag.dq);
@@ -74,7 +79,53 @@ Joints tip_springs(const Law& law, const ArmState& state, const Dynamics& dynami
   return torque;
 }
 
+// The nearest value whose distance from both ends is at least `inset`.
+double inside(double value, double low, double high, double inset) noexcept {
+  return std::min(std::max(value, low + inset), high - inset);
+}
+
+// What keeps an arm that a hand leads inside its joints' ends and the box, and its tip upright where that is asked for.
+// All else only damps.
+Joints guiding_springs(const Law& law, const ArmState& state, const Dynamics& dynamics, const Limits& limits) noexcept {
+  Command allowed{};
+  for (int j = 0; j < kJoints; ++j) {
+    allowed.q[j] = inside(state.q[j], limits.position_min[j], limits.position_max[j], kEndRad);
+  }
+  const Tip tip = tip_of(state.q, limits.flange_t_tip);
+  const Jacobian jacobian = at_tip(dynamics.jacobian, state.O_T_EE, tip);
+  const Twist rate = times(jacobian, state.dq);
+  const double turn = rate[3] * law.upright[0] + rate[4] * law.upright[1] + rate[5] * law.upright[2];
+  Twist wrench{};
+  for (int i = 0; i < 3; ++i) {
+    const double low = i == 2 ? std::max(limits.box_min[i], limits.table_z) : limits.box_min[i];
+    const double back = inside(tip.position[i], low, limits.box_max[i], kWallM) - tip.position[i];
+    if (back != 0) wrench[i] = law.tip_stiffness[i] * back - law.tip_damping[i] * rate[i];
+    const int k = (i + 1) % 3, l = (i + 2) % 3;
+    const double tilt = tip.columns[2][k] * law.upright[l] - tip.columns[2][l] * law.upright[k];
+    const double tilting = rate[3 + i] - turn * law.upright[i];
+    wrench[3 + i] = law.tip_stiffness[3 + i] * tilt - law.tip_damping[3 + i] * tilting;
+  }
+  const Joints springs = joint_springs(law, lag_of(state, allowed)), kept = transposed_times(jacobian, wrench);
+  Joints torque;
+  for (int j = 0; j < kJoints; ++j) torque[j] = springs[j] + kept[j];
+  return torque;
+}
+
 bool finite(double value) noexcept { return std::isfinite(value); }
+
+LawKind kind_of(const Law& law) noexcept { return static_cast<LawKind>(law.kind); }
+
+Joints springs(const Law& law, const ArmState& state, const Dynamics& dynamics, const Command& command,
+               const Limits& limits) noexcept {
+  switch (kind_of(law)) {
+    case LawKind::cartesian_impedance:
+      return tip_springs(law, state, dynamics, command, limits.flange_t_tip);
+    case LawKind::guiding:
+      return guiding_springs(law, state, dynamics, limits);
+    default:
+      return joint_springs(law, lag_of(state, command));
+  }
+}
 
 template <size_t count>
 bool all_finite(const std::array<double, count>& values) noexcept {
@@ -83,27 +134,21 @@ bool all_finite(const std::array<double, count>& values) noexcept {
 
 }  // namespace
 
-bool drives_by_torque(const Law& law) noexcept { return law.kind != static_cast<int64_t>(LawKind::position); }
+bool drives_by_torque(const Law& law) noexcept { return kind_of(law) != LawKind::position; }
 
 bool can_be_ours(const Law& law, double torque, int joint) noexcept {
   return std::abs(torque) <= law.torque_max[joint] + law.torque_step_max[joint];
 }
 
 bool finite_for(const Law& law, const ArmState& state, const Dynamics& dynamics) noexcept {
-  const bool at_the_tip = law.kind == static_cast<int64_t>(LawKind::cartesian_impedance);
+  const bool at_the_tip = kind_of(law) == LawKind::cartesian_impedance || kind_of(law) == LawKind::guiding;
   return all_finite(dynamics.coriolis) && all_finite(dynamics.mass) &&
          (!at_the_tip || (all_finite(dynamics.jacobian) && all_finite(state.O_T_EE)));
 }
 
-bool is_for_guiding(const Law& law) noexcept {
-  return law.kind == static_cast<int64_t>(LawKind::joint_impedance) && law.stiffness == Joints{};
-}
-
 Joints impedance_torque(const Law& law, const ArmState& state, const Dynamics& dynamics, const Command& command,
-                        const Pose& flange_t_tip, const Joints& taken) noexcept {
-  const Lag lag = lag_of(state, command);
-  const bool at_the_tip = law.kind == static_cast<int64_t>(LawKind::cartesian_impedance);
-  Joints torque = at_the_tip ? tip_springs(law, state, dynamics, command, flange_t_tip, lag) : joint_springs(law, lag);
+                        const Limits& limits, const Joints& taken) noexcept {
+  Joints torque = springs(law, state, dynamics, command, limits);
   for (int j = 0; j < kJoints; ++j) {
     torque[j] += dynamics.coriolis[j];
     for (int k = 0; k < kJoints; ++k) torque[j] += dynamics.mass[kJoints * j + k] * command.ddq[k];

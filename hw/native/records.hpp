@@ -56,12 +56,13 @@ struct Limits {
   int64_t hold_timeout_ticks;
 };
 
-enum class LawKind : int64_t { position, joint_impedance, cartesian_impedance };
+enum class LawKind : int64_t { position, joint_impedance, cartesian_impedance, guiding };
 
 struct Law {
   int64_t kind;
   Joints stiffness, damping;
   std::array<double, 6> tip_stiffness, tip_damping;
+  std::array<double, 3> upright;
   Joints torque_max, torque_step_max;
 };
 
@@ -87,6 +88,8 @@ struct FrameHead {
 struct Control {
   std::atomic<int64_t> request, recoveries, supervisor_ns;                  // supervisor -> servo
   std::atomic<int64_t> policy_ns;                                           // policy -> supervisor
+  std::atomic<int64_t> led_until;                                           // policy -> servo
+  std::atomic<double> led_width;                                            // policy -> gripper
   std::atomic<int64_t> servo_pid, servo_ns, tick, finished, ticks_dropped;  // servo -> all
   std::atomic<int64_t> wake_tick;                                           // waiters -> servo
   std::atomic<uint32_t> wake_word, alarms;                                  // futex; troubles without a tick

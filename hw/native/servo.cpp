@@ -18,11 +18,12 @@ int64_t monotonic_ns() noexcept {
   return int64_t{1'000'000'000} * now.tv_sec + now.tv_nsec;
 }
 
-Servo::Servo(SharedRun& run, const Limits& limits, const Law& law, double supervisor_timeout_s,
+Servo::Servo(SharedRun& run, const Limits& limits, const Law& law, const Law& guiding, double supervisor_timeout_s,
              double orphan_hold_s) noexcept
     : run_(run),
       limits_(limits),
       law_(law),
+      guiding_(guiding),
       supervisor_timeout_ns_(nanoseconds(supervisor_timeout_s)),
       orphan_hold_ns_(nanoseconds(orphan_hold_s)),
       watchdog_(run) {
@@ -41,6 +42,10 @@ Request Servo::request(int64_t now_ns) noexcept {
   return now_ns - orphaned_ns_ > orphan_hold_ns_ ? Request::stop : Request::orphaned;
 }
 
+bool Servo::may_be_led(int64_t tick) noexcept {
+  return drives_by_torque(guiding_) && tick <= run_.control().led_until.load(std::memory_order_acquire);
+}
+
 int64_t Servo::received() noexcept {
   before_ = effort_so_far();
   return monotonic_ns();
@@ -51,7 +56,7 @@ const Command& Servo::tick(const ArmState& state) noexcept {
   record_.period_ns = record_.state.received_ns == 0 ? 0 : state.received_ns - record_.state.received_ns;
   record_.state = state;
   if (drives_by_torque(law_)) {
-    if (is_for_guiding(law_)) hold_where_it_is(state, memory_);
+    give_way(state, may_be_led(state.tick), limits_, memory_);
     report_planned(record_.state, limits_, memory_);
   }
   run_.read_chunk(newest_, newest_number_);
@@ -62,11 +67,12 @@ const Command& Servo::tick(const ArmState& state) noexcept {
 }
 
 const Joints& Servo::torque(const Dynamics& dynamics) noexcept {
-  memory_.model_finite = finite_for(law_, record_.state, dynamics);
+  const Law& law = record_.command.mode == static_cast<int32_t>(Mode::led) ? guiding_ : law_;
+  memory_.model_finite = finite_for(law, record_.state, dynamics);
   for (int j = 0; j < kJoints; ++j) {
-    if (can_be_ours(law_, dynamics.tau_d[j], j)) taken_[j] = dynamics.tau_d[j];
+    if (can_be_ours(law, dynamics.tau_d[j], j)) taken_[j] = dynamics.tau_d[j];
   }
-  torque_ = impedance_torque(law_, record_.state, dynamics, record_.command, limits_.flange_t_tip, taken_);
+  torque_ = impedance_torque(law, record_.state, dynamics, record_.command, limits_, taken_);
   return torque_;
 }
 

@@ -11,9 +11,10 @@ namespace poco {
 
 class Servo {
  public:
-  // `run` must outlive the servo. `law` says whether set-points or torques move the arm. The supervisor counts as lost
-  // when its heartbeat is older than `supervisor_timeout_s`; the motion is finished `orphan_hold_s` later.
-  Servo(SharedRun& run, const Limits& limits, const Law& law, double supervisor_timeout_s,
+  // `run` must outlive the servo. `law` says whether set-points or torques move the arm, `guiding` how torques give way
+  // to a hand. The supervisor counts as lost when its heartbeat is older than `supervisor_timeout_s`; the motion is
+  // finished `orphan_hold_s` later.
+  Servo(SharedRun& run, const Limits& limits, const Law& law, const Law& guiding, double supervisor_timeout_s,
         double orphan_hold_s) noexcept;
 
   // From now on a state is due `silence_s` after each command; see Watchdog.
@@ -33,11 +34,12 @@ class Servo {
 
  private:
   Request request(int64_t now_ns) noexcept;
+  bool may_be_led(int64_t tick) noexcept;
   void publish() noexcept;
 
   SharedRun& run_;
   Limits limits_;
-  Law law_;
+  Law law_, guiding_;
   Joints torque_{}, taken_{};  // asked for, and taken by the arm, as far as is known
   int64_t supervisor_timeout_ns_, orphan_hold_ns_;
   Memory memory_;

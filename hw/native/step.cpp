@@ -4,15 +4,12 @@
 #include <cmath>
 
 #include "guards.hpp"
+#include "reckoning.hpp"
 
 namespace poco {
 namespace {
 
 constexpr int32_t kReflex = 4, kUserStopped = 5;  // robot_mode of the Franka Control Interface
-
-bool all_finite(const Joints& values) noexcept {
-  return std::all_of(values.begin(), values.end(), [](double value) { return std::isfinite(value); });
-}
 
 bool state_finite(const ArmState& state) noexcept {
   return all_finite(state.q) && all_finite(state.dq) && all_finite(state.q_d) && all_finite(state.dq_d) &&
@@ -34,38 +31,13 @@ bool follows_soon(int64_t tick, const Memory& memory) noexcept {
   return tick > memory.tick && tick <= memory.tick + kLostTicksMax;
 }
 
-// A desired motion of the arm's after `ticks` lost commands: it goes on with constant acceleration.
-Motion extrapolate(Motion motion, int64_t ticks) noexcept {
-  for (int64_t tick = 0; tick < ticks; ++tick) {
-    for (int j = 0; j < kJoints; ++j) {
-      motion.dq[j] += motion.ddq[j] * kTickS;
-      motion.q[j] += motion.dq[j] * kTickS;
-    }
-  }
-  return motion;
-}
-
-// How far `q` is from the joint positions that the arm reports, over those that are numbers (rad).
-double distance_where_finite(const Joints& q, const Joints& reported) noexcept {
-  double sum = 0;
-  for (int j = 0; j < kJoints; ++j) {
-    if (std::isfinite(reported[j])) sum += std::abs(q[j] - reported[j]);
-  }
-  return sum;
-}
-
-void fill_not_finite(Joints& values, const Joints& substitute) noexcept {
-  for (int j = 0; j < kJoints; ++j) {
-    if (!std::isfinite(values[j])) values[j] = substitute[j];
-  }
-}
-
 // One tick of the servo: the steps in the order in which step() calls them.
 class Cycle {
  public:
   Cycle(const ArmState& state, const Limits& limits, Memory& memory) noexcept
       : state_(state), limits_(limits), memory_(memory) {}
 
+  void give_way(bool led) noexcept;
   void anchor() noexcept;
   void check_arm() noexcept;
   void obey(Request request, int64_t recoveries) noexcept;
@@ -118,7 +90,15 @@ void Cycle::latch(Trouble trouble) noexcept {
 
 void Cycle::stop_moving() noexcept {
   memory_.pending = false;
-  if (memory_.plan == Plan::chunk) begin_brake();
+  if (memory_.plan == Plan::chunk || memory_.plan == Plan::led) begin_brake();
+}
+
+void Cycle::give_way(bool led) noexcept {
+  if (memory_.plan == Plan::led && !led) begin_brake();
+  if (memory_.plan == Plan::hold && led && listening()) {
+    memory_.plan = Plan::led;
+    memory_.has_followed = false;  // where a hand leaves the arm it may be held for any time
+  }
 }
 
 // The stop begins at the previous tick's commanded state, which had been accepted together with this very stop.
@@ -257,7 +237,8 @@ void Cycle::attach() noexcept {
   const ChunkSpline& next = memory_.pending_chunk();
   if (next.attach_tick < state_.tick) return note(Trouble::chunk_late);
   const int64_t last_id = memory_.active_chunk().chunk_id;
-  const bool follows = memory_.plan != Plan::brake && next.predecessor_id == last_id;
+  const bool may_follow = memory_.plan == Plan::chunk || memory_.plan == Plan::hold;
+  const bool follows = may_follow && next.predecessor_id == last_id;
   const bool starts_from_hold = memory_.plan == Plan::hold && next.predecessor_id == 0;
   if (!follows && !starts_from_hold) return note(Trouble::chunk_wrong_predecessor);
   int64_t first_segment = 0;
@@ -274,6 +255,8 @@ Motion Cycle::planned(int64_t tick) noexcept {
       return evaluate(memory_.active_chunk(), tick - memory_.active_chunk().attach_tick, memory_.segment);
     case Plan::brake:
       return memory_.brake.at(static_cast<double>(tick - memory_.brake_tick) * kTickS);
+    case Plan::led:
+      return {state_.q, state_.dq, {}};
     case Plan::hold:
       break;
   }
@@ -327,6 +310,7 @@ bool Cycle::sent_is_still() const noexcept { return memory_.sent_dq == Joints{} 
 Mode Cycle::mode() const noexcept {
   if (memory_.plan == Plan::chunk) return Mode::following;
   if (memory_.plan == Plan::brake) return Mode::braking;
+  if (memory_.plan == Plan::led) return Mode::led;
   if (memory_.request == Request::stop) return sent_is_still() ? Mode::finished : Mode::braking;
   if (memory_.fault != Trouble::none) return Mode::fault;
   return memory_.request == Request::armed ? Mode::holding : Mode::disarmed;
@@ -374,11 +358,8 @@ void report_planned(ArmState& state, const Limits& limits, Memory& memory) noexc
   state.ddq_d = ddq;
 }
 
-void hold_where_it_is(const ArmState& state, Memory& memory) noexcept {
-  if (memory.plan != Plan::hold || !state_finite(state)) return;
-  memory.commanded = {state.q, {}, {}};
-  memory.command.q = state.q;
-  memory.sent_dq = memory.sent_ddq = {};
+void give_way(const ArmState& state, bool led, const Limits& limits, Memory& memory) noexcept {
+  if (memory.anchored) Cycle(state, limits, memory).give_way(led);
 }
 
 void latch_outside_of_step(Memory& memory, Trouble trouble) noexcept {

@@ -13,7 +13,7 @@ namespace poco {
 static_assert(kTroubles < kEventCodes);
 
 // Where the commanded motion comes from.
-enum class Plan : int32_t { hold, chunk, brake };
+enum class Plan : int32_t { hold, chunk, brake, led };
 
 // Everything step() remembers from tick to tick. A plain value: a copy replays.
 struct Memory {
@@ -54,8 +54,9 @@ Command step(const ArmState& state, const ChunkSpline* newest, Request request, 
 // reports no desired motion of its own. Without a plan, after a start or a long gap, it rests where it is measured.
 void report_planned(ArmState& state, const Limits& limits, Memory& memory) noexcept;
 
-// Lets a hold be wherever the arm is led to by hand.
-void hold_where_it_is(const ArmState& state, Memory& memory) noexcept;
+// Before step(): lets an armed hold be wherever a hand leads the arm as long as it is `led`, then brakes from the
+// motion that the arm has.
+void give_way(const ArmState& state, bool led, const Limits& limits, Memory& memory) noexcept;
 
 // Latches a device failure that was noticed outside of step() and forgets the motion.
 void latch_outside_of_step(Memory& memory, Trouble trouble) noexcept;

@@ -12,7 +12,8 @@ namespace poco {
   X(following, "executes the active chunk")                                        \
   X(braking, "runs the jerk-limited stop of every joint")                          \
   X(fault, "holds with a latched fault until an operator recovers")                \
-  X(finished, "stopped on request; the motion may be ended")
+  X(finished, "stopped on request; the motion may be ended")                       \
+  X(led, "gives way to the hand that leads the arm, inside joint ends and box")
 
 // X(name, grade, meaning, remedy), in order of rising grade: the highest code of a tick is the one its command reports.
 #define POCO_TROUBLES(X)                                                                                               \

@@ -127,6 +127,7 @@ class SharedRun:
     def recover(self) -> None: ...
     def beat(self, now_ns: int) -> None: ...
     def policy_beat(self, now_ns: int) -> None: ...
+    def lead(self, until_tick: int, width_m: float) -> None: ...
     def servo_signs(self, now_ns: int, finished: bool, event_counts: list[int]) -> None:
         """Give what the servo tells in the control block: this process, its sign of life, whether it has finished, its counters."""
     def alarm(self) -> None:
@@ -139,7 +140,8 @@ class Servo:
 
     The supervisor counts as lost when its heartbeat is older than `supervisor_timeout_s`: the arm brakes, holds for
     `orphan_hold_s` and finishes. Until the first heartbeat nobody is missed. Under a `law` (LAW) of torques q_d, dq_d and ddq_d
-    of `tick` do not count: the arm reports no desired motion then, so that of the plan takes their place.
+    of `tick` do not count: the arm reports no desired motion then, so that of the plan takes their place. Where `guiding` (LAW,
+    kind 3) is given, a held arm gives way to a hand as long as `SharedRun.lead` says.
     """
 
     def __init__(
@@ -149,6 +151,7 @@ class Servo:
         supervisor_timeout_s: float = 2.0,
         orphan_hold_s: float = 60.0,
         law: Record | None = None,
+        guiding: Record | None = None,
     ) -> None: ...
     def tick(
         self,

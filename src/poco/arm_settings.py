@@ -36,7 +36,7 @@ class LoadSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class ImpedanceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The servo's own law, used where `robot.control` is joint_impedance or cartesian_impedance.
 
-    Joint impedance: `stiffness_nm_rad` and `damping_nm_s_rad`; without any stiffness the arm is led by hand and held by nothing.
+    Joint impedance: `stiffness_nm_rad` and `damping_nm_s_rad`.
     Cartesian impedance: `tip_stiffness` (three of N/m, three of N m/rad) and `tip_damping` (N s/m, N m s/rad) along and about the
     axes of the base, `null_*` for the posture that the tip leaves free. `torque_max_nm` bounds every torque, gravity not counted.
     """
@@ -50,12 +50,32 @@ class ImpedanceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     torque_max_nm: JointGains
 
     def __post_init__(self) -> None:
-        """Refuse torques that the arm cannot give."""
+        """Refuse torques that the arm cannot give, and a law that would hold nothing."""
+        if not any(self.stiffness_nm_rad):
+            raise ValueError(
+                "stiffness_nm_rad is zero for every joint, one must be above 0 N m/rad, or nothing holds the arm: to lead it by "
+                "hand there is poco-runtime record --hands guiding"
+            )
         for joint, (torque, limit) in enumerate(zip(self.torque_max_nm, TORQUE_MAX_NM, strict=True), start=1):
             if torque > limit:
                 raise ValueError(
                     f"torque_max_nm of joint {joint} is {torque:g} N m, must be at most {limit:g} N m: lower it"
                 )
+
+
+class GuidingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an arm that is driven by torques gives way to a hand that leads it: no stiffness but where it may not go.
+
+    `end_nm_rad` pushes out of the last stretch before a joint's end, `wall_*` (N/m, N s/m) back into the box; `upright_*` (N m/rad,
+    N m s/rad) turn the tip upright in tasks whose actions do not tilt it.
+    """
+
+    damping_nm_s_rad: JointGains
+    end_nm_rad: JointGains
+    wall_n_m: Gain
+    wall_n_s_m: Gain
+    upright_nm_rad: Gain
+    upright_nm_s_rad: Gain
 
 
 class RetrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,7 +89,8 @@ class RobotSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The arm: address, stiffness, collision thresholds, load and what the servo may do on its own.
 
     `control` says what moves it: `position`, set-points for the arm's own joint impedance of `joint_impedance_nm_rad`, or torques
-    of the servo's law, `joint_impedance` or `cartesian_impedance`, with the gains of `impedance`. What is planned is the same.
+    of the servo's law, `joint_impedance` or `cartesian_impedance`, with the gains of `impedance`. What is planned is the
+    same. `guiding` is for the times when a hand leads it.
     `end_effector_kg` is held against what the arm says it carries at the flange, null for nothing. `self_test_ticks` states are
     looked at before the motion, and on an arm that was not started for the run it is held as long on trial.
     """
@@ -79,6 +100,7 @@ class RobotSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     host: str
     control: Control
     impedance: ImpedanceSettings
+    guiding: GuidingSettings
     joint_impedance_nm_rad: Joints
     collision_torque_nm: Joints
     collision_force_n: Wrench

@@ -118,14 +118,18 @@ LAW = _record(
     ("damping", *_JOINTS),
     ("tip_stiffness", "f8", (6,)),
     ("tip_damping", "f8", (6,)),
+    ("upright", "f8", (3,)),
     ("torque_max", *_JOINTS),
     ("torque_step_max", *_JOINTS),
 )
-"""How the servo moves the arm: kind 0 by set-points for the arm's own law, 1 and 2 by torques of joint or Cartesian impedance.
+"""How the servo moves the arm: kind 0 by set-points for the arm's own law, 1 and 2 by torques of joint or Cartesian impedance;
+kind 3 is how it gives way to a hand.
 
 stiffness and damping (N m/rad, N m s/rad) are the joints', for kind 2 those of the null space; tip_* belong to kind 2 (three of
-N/m, N s/m along and three of N m/rad, N m s/rad about the axes of the base). torque_max (N m) and torque_step_max (N m in a
-tick) bound the torque without gravity. All zero for kind 0.
+N/m, N s/m along and three of N m/rad, N m s/rad about the axes of the base). For kind 3 damping is the joints', stiffness that
+of their ends, tip_* those of the box's walls, and about the axes what turns the tip's z axis to upright (unit vector, base frame;
+zero: the hand turns it as it likes). torque_max (N m) and torque_step_max (N m in a tick) bound the torque without gravity. All
+zero for kind 0.
 """
 
 COMMAND = _record(
@@ -168,6 +172,8 @@ CONTROL = _record(
     ("recoveries", "i8"),
     ("supervisor_ns", "i8"),
     ("policy_ns", "i8"),
+    ("led_until", "i8"),
+    ("led_width", "f8"),
     ("servo_pid", "i8"),
     ("servo_ns", "i8"),
     ("tick", "i8"),
@@ -180,7 +186,8 @@ CONTROL = _record(
 )
 """supervisor <-> servo: request, number of operator recoveries and heartbeat one way, life signs and counters the other way.
 
-policy_ns is the policy process' last sign of life, for the supervisor.
+policy_ns is the policy process' last sign of life, for the supervisor; until the tick led_until it lets a hand lead a held arm,
+with the fingers of the gripper led_width (m, NaN: as they are) apart.
 """
 
 

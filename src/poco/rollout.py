@@ -125,7 +125,7 @@ class Rollout:
             after = self._plant.wait(period.end_tick)
             signal = self._plant.signal()
             if self._saw(period, after):
-                steps.append(self._record(period, after, signal))
+                steps.append(self._record(period, after, signal, self._executed(period, after)))
             self._count += 1
             self._look(after, signal)
             outcome, interrupted = self._judge(after, period)
@@ -140,6 +140,24 @@ class Rollout:
         if interrupted and outcome == "running":
             outcome = self._resume()
         return Transition(tuple(steps), self._observation, outcome, plan, interrupted)
+
+    def be_led(self, asked: Callable[[State], Floats]) -> tuple[tuple[Step, ...], Outcome]:
+        """Give no chunk and run on for one control period, in which a hand leads the arm; return its step and the outcome so far.
+
+        `asked` tells of the state at its end which action [action_size] would have led there; nobody else asked for anything.
+        """
+        tick = int(self._state["tick"])
+        period = Period(
+            tick, tick + self._sequence.period_ticks, None, 0, self._sequence.generation, self._sequence.human
+        )
+        after = self._plant.wait(period.end_tick)
+        signal = self._plant.signal()
+        action = asked(after)
+        steps = (self._record(period, after, signal, action),) if self._saw(period, after) else ()
+        self._count += 1
+        self._look(after, signal)
+        outcome, _ = self._judge(after, period)
+        return steps, outcome
 
     def hold(self) -> tuple[Outcome, Observation]:
         """Give no chunk: let the arm come to rest and observe anew; return outcome so far and that observation."""
@@ -165,7 +183,8 @@ class Rollout:
             labels={"reason": outcome},
         )
 
-    def _record(self, period: Period, after: State, signal: TaskSignal) -> Step:
+    def _executed(self, period: Period, after: State) -> Floats:
+        """Return the action [action_size], in action units, that the commanded motion of `period` was."""
         specification = self._sequence.specification
         if specification.action_space == "tip_delta":
             executed = executed_action(self._state["q_c"], after["q_c"], specification.tip)
@@ -176,6 +195,9 @@ class Rollout:
         executed = scale(specification.action, executed)
         if specification.grips and period.action is not None:
             executed[-1] = np.clip(period.action[-1], -1.0, 1.0)
+        return executed
+
+    def _record(self, period: Period, after: State, signal: TaskSignal, executed: Floats) -> Step:
         asked = executed if period.action is None else period.action
         return Step(
             key=StepKey(self._robot, self._boot_epoch, self._episode, self._count),

@@ -114,6 +114,13 @@ class RunMemory:
         """Give a sign of life; only the policy process."""
         self.native.policy_beat(monotonic_ns())
 
+    def lead(self, until_tick: int, width_m: float = float("nan")) -> None:
+        """Until `until_tick` let an arm that is held and driven by torques give way to a hand; 0 ends it. Only the policy process.
+
+        `width_m` is how far apart the fingers of a gripper are to be meanwhile, NaN for as they are.
+        """
+        self.native.lead(until_tick, width_m)
+
     def wait_tick(self, tick: int, timeout_s: float) -> bool:
         """Sleep without the GIL until the servo has reached `tick`; False after `timeout_s` or when the arm failed."""
         return self.native.wait_tick(tick, timeout_s)

@@ -20,6 +20,7 @@ class Mode(IntEnum):
     BRAKING = 3
     FAULT = 4
     FINISHED = 5
+    LED = 6
 
 
 class Request(IntEnum):

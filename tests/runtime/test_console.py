@@ -47,7 +47,7 @@ def test_single_keys_of_a_terminal(terminal: tuple[int, int]) -> None:
     """A key is there without Enter and is not echoed; after close the terminal is what it was before."""
     types, reads = terminal
     before = termios.tcgetattr(reads)
-    keys = TerminalKeys(reads, moving=False)
+    keys = TerminalKeys(reads, more="")
     assert termios.tcgetattr(reads) == before
     keys.begin()
     assert keys.lines() == []

@@ -1,4 +1,4 @@
-"""The real servo under its own laws, through the vendor's library, on the emulated arm: holds, follows, is led by hand."""
+"""The real servo under its own laws, through the vendor's library, on the emulated arm: holds, follows, recovers."""
 
 from __future__ import annotations
 
@@ -102,30 +102,6 @@ def test_it_holds_follows_and_recovers(signals: EmulatorSignals, tmp_path: Path,
         servo.until(lambda: servo.mode == Mode.HOLDING)
         finish(servo)
         assert signals.status().mode == "idle"
-
-
-def test_the_hand_leads_an_arm_without_stiffness(signals: EmulatorSignals, tmp_path: Path) -> None:
-    """Pushed, it moves; let go, it stays; what is recorded as commanded is where the hand has led it."""
-    free, soft = str([0.0] * 7), str([8.0, 8.0, 8.0, 8.0, 3.0, 3.0, 1.0])
-    settings = {
-        "robot__control": "joint_impedance",
-        "robot__impedance__stiffness_nm_rad": free,
-        "robot__impedance__damping_nm_s_rad": soft,
-    }
-    with ServoProcess(HOST, tmp_path, recover=True, **settings) as servo:
-        servo.arm(0.0)
-        began = tip(servo, np.array(servo.state["q"]))
-        now(signals, Push(force_n=(0.0, 8.0, 6.0), ticks=600))
-        servo.until(lambda: bool(np.linalg.norm(tip(servo, np.array(servo.state["q"])) - began) > 0.05))
-        servo.until(lambda: bool(np.abs(servo.state["dq"]).max() < 1e-4))
-        left = np.array(servo.state["q"])
-        servo.pass_ticks(300)
-        np.testing.assert_allclose(servo.state["q"], left, atol=1e-4)
-        ticks = servo.recorded()
-        holding = ticks[ticks["command"]["mode"] == Mode.HOLDING]
-        np.testing.assert_array_equal(holding["command"]["q"], holding["state"]["q"])
-        assert noted(servo) == set()
-        finish(servo)
 
 
 def test_a_whole_run_by_joint_impedance(run: StartProgram, tmp_path: Path) -> None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import pty
 import signal
-import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +20,12 @@ from poco.learner.cloning import CloningSettings, clone
 from poco.learner.demonstrations import read_demonstrations
 from poco.learner.journal_files import JournalFiles
 from poco.runtime.contact_sheet import CONTACT_SHEET
-from poco.runtime.run_folder import EpisodeEnded, EpisodeLabelled, EpisodeStarted, Event, RunFolder
+from poco.runtime.run_folder import EpisodeEnded, EpisodeLabelled, EpisodeStarted, RunFolder
 from poco.runtime.run_options import OPERATOR_SPECIFICATION
 from poco.specification import read_specification
 from programs import ARTIFACT, Program
 from runs import SPEED_MAX_M_S, assert_came_to_rest, report_of
+from terminal_session import Session, seen, sitting
 
 SPECIFICATION = read_specification(OPERATOR_SPECIFICATION)
 KEPT = 3
@@ -113,53 +111,16 @@ def test_they_can_be_cloned(recorded: Recorded) -> None:
     assert cloned.curve[-1].training < 0.9 * cloned.curve[0].training
 
 
-@dataclass
-class Session:
-    """A person at a terminal in which the keyboard moves the arm."""
-
-    program: Program
-    terminal: int
-    folder: Path
-
-    def type_until(self, keys: str, condition: Callable[[list[Event]], bool]) -> None:
-        """Type `keys` again and again, as a hand that holds them, until the events of the run meet `condition`."""
-
-        def met() -> bool:
-            with suppress(BlockingIOError):  # nobody reads while the run is brought up
-                os.write(self.terminal, keys.encode())
-            time.sleep(0.05)
-            return (self.folder / "run.json").is_file() and condition(RunFolder.open(self.folder).events())
-
-        self.program.until(met)
-
-    def events(self, kind: type[Event]) -> list[Event]:
-        """The events of one kind so far."""
-        return [event for event in RunFolder.open(self.folder).events() if isinstance(event, kind)]
-
-
-def seen(kind: type, count: int) -> Callable[[list[Event]], bool]:
-    """A condition: so many events of one kind are there."""
-    return lambda events: sum(isinstance(event, kind) for event in events) >= count
-
-
 @pytest.fixture
 def sit_down(tmp_path: Path) -> Iterator[Callable[..., Session]]:
     """Start recording with the keyboard on an emulated arm in real time, in a terminal."""
-    types, reads = pty.openpty()
-    os.set_blocking(types, False)
-    running: list[Program] = []
+    with sitting(tmp_path) as start:
 
-    def start(host: str, *arguments: str) -> Session:
-        flags = ["--robot.host", host, "--episodes", "5", "--out", str(tmp_path / "run")]
-        flags += arguments or ("--robot", "sim", "--task", "peg_in_hole")
-        running.append(Program("poco-runtime", "record", *flags, folder=tmp_path, stdin=reads))
-        return Session(running[0], types, tmp_path / "run")
+        def record(host: str, *arguments: str) -> Session:
+            flags = arguments or ("--robot", "sim", "--task", "peg_in_hole")
+            return start("record", "--robot.host", host, "--episodes", "5", *flags)
 
-    yield start
-    for program in running:
-        program.end()
-    os.close(types)
-    os.close(reads)
+        yield record
 
 
 def test_a_person_at_the_keyboard(sit_down: Callable[..., Session]) -> None:
@@ -208,18 +169,11 @@ def test_quitting_throws_the_running_episode_away(sit_down: Callable[..., Sessio
 @pytest.mark.proof
 def test_a_person_helps_a_policy(tmp_path: Path) -> None:
     """Keys that move the arm take over from the policy in the middle of a run; its steps and ends say so, and it goes on."""
-    types, reads = pty.openpty()
-    os.set_blocking(types, False)
     flags = ["--robot", "sim", "--robot.host", "127.0.19.4", "--policy", str(ARTIFACT), "--hands", "keyboard"]
-    flags += ["--episodes", "2", "--out", str(tmp_path / "run")]
-    session = Session(Program("poco-runtime", *flags, folder=tmp_path, stdin=reads), types, tmp_path / "run")
-    try:
+    with sitting(tmp_path) as start:
+        session = start(*flags, "--episodes", "2")
         session.type_until("r", lambda events: len(RunFolder.open(session.folder).chunks()) >= 8)
         assert (session.program.wait(), session.program.err) == (0, "")
-    finally:
-        session.program.end()
-        os.close(types)
-        os.close(reads)
     helped, alone = files(session.folder / "episodes")
     assert helped.end.labels["intervention"] == "keyboard"
     assert any(step.intervened for step in helped.steps)

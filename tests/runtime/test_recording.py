@@ -12,7 +12,7 @@ from poco.hw.emulator.tasks.peg_in_hole import GUARDS, PegInHole, parameters
 from poco.hw.emulator.tasks.plant import SimulatedPlant
 from poco.limits import PLANNING_MARGINS, STEP_MARGINS, fr3_limits
 from poco.runtime.episode_book import EpisodeBook
-from poco.runtime.hands import HandsActor
+from poco.runtime.hands import HandsActor, moves
 from poco.runtime.journal_recorder import JournalRecorder
 from poco.runtime.person import Person
 from poco.runtime.recording import LOOK_TICKS, Recording
@@ -53,8 +53,14 @@ class Table:
         run = RunFolder.create(folder / "run", facts())
         self.folder = run
         book = EpisodeBook(run, JournalRecorder("nobody", "fr3", 1, 0, SPECIFICATION), SPECIFICATION)
-        renew = lambda: self.renewed.append(self.plant.tick)  # noqa: E731
-        self.recording = Recording(self.person, hands, book, self.plant, episodes, renew, renew_ticks)
+        self._hands = hands
+        self._recording = Recording(self.person, book, self.plant, episodes, renew_ticks)
+
+    def begins(self) -> bool:
+        """Wait as a run does between two demonstrations."""
+        return self._recording.begins(
+            lambda state: moves(self._hands.glance()), lambda: self.renewed.append(self.plant.tick)
+        )
 
 
 def pressed(*commands: Command) -> Reading:
@@ -66,7 +72,7 @@ def test_it_begins_with_the_first_motion_after_start(tmp_path: Path) -> None:
     """Motion without start begins nothing, nor does start without motion; a look every 50 ms of robot time."""
     script = Script(MOVING, MOVING, pressed("start"), STILL, STILL, MOVING)
     table = Table(tmp_path, script)
-    assert table.recording.begins(0)
+    assert table.begins()
     assert script.looks == 6
     assert table.plant.tick == 6 * LOOK_TICKS - 1
 
@@ -75,13 +81,13 @@ def test_a_start_from_before_does_not_count(tmp_path: Path) -> None:
     """Start that was pressed while the arm was on its way back is forgotten."""
     table = Table(tmp_path, Script(MOVING, MOVING, pressed("quit")))
     table.person.say(["start"])
-    assert not table.recording.begins(0)
+    assert not table.begins()
 
 
 def test_the_servo_is_kept_patient(tmp_path: Path) -> None:
     """A person may take any time: the hold is renewed again and again."""
     table = Table(tmp_path, Script(*[STILL] * 20, pressed("start"), MOVING), renew_ticks=200)
-    assert table.recording.begins(0)
+    assert table.begins()
     assert len(table.renewed) == 4
     assert min(np.diff(table.renewed)) > 200
 
@@ -92,4 +98,4 @@ def test_start_ends_the_run_when_all_are_kept(tmp_path: Path, kept: int) -> None
     table = Table(tmp_path, Script(pressed("start"), MOVING), episodes=2)
     for number in range(kept):
         (table.folder.episodes / f"{number:06d}.safetensors").touch()
-    assert table.recording.begins(kept) == (kept < 2)
+    assert table.begins() == (kept < 2)

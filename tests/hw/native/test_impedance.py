@@ -192,6 +192,8 @@ def test_no_torque_leaves_rate_and_range_in_a_million_ticks(control: Control, se
 
 
 def test_gains_are_checked() -> None:
-    """A torque above the arm's is refused in one sentence."""
+    """A torque above the arm's is refused in one sentence, and so is a law without any stiffness."""
+    with pytest.raises(SettingsError, match="stiffness_nm_rad is zero for every joint"):
+        read_settings(SETTINGS, {"robot.impedance.stiffness_nm_rad": "[0, 0, 0, 0, 0, 0, 0]"})
     with pytest.raises(SettingsError, match="joint 5 is 20 N m, must be at most 12 N m"):
         read_settings(SETTINGS, {"robot.impedance.torque_max_nm": "[80, 80, 80, 80, 20, 11, 11]"})

@@ -6,18 +6,21 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from following_arm import READY_RAD, REST, make_chunk, random_chunk
-from torque_arm import TorqueArm, gains
+from torque_arm import TorqueArm, gains, robot
 
 from poco.arm_settings import Control
-from poco.control import servo_law
+from poco.control import guiding_law, servo_law
 from poco.hw.emulator.protocol import Error
 from poco.limits import POSITION_MAX_RAD, POSITION_MIN_RAD, VELOCITY_MAX_RAD_S
 from poco.records import LAW
+from poco.runtime.run_options import OPERATOR_SPECIFICATION
+from poco.specification import read_specification
 from poco.trouble import BY_NAME, Mode
 
 Floats = npt.NDArray[np.float64]
 CONTROLS: tuple[Control, ...] = ("joint_impedance", "cartesian_impedance")
 
+GUIDING = guiding_law(robot(), read_specification(OPERATOR_SPECIFICATION))
 TORQUE_ERRORS = (Error.TORQUE_DISCONTINUITY, Error.TORQUE_RANGE)
 
 HELD_RAD, HELD_M = 2e-4, 2e-4
@@ -112,29 +115,6 @@ def test_a_target_that_jumps_moves_nothing_out_of_limits(control: Control) -> No
         assert arm.largest_share <= 80.0 / 87.0 + 1e-9
 
 
-def test_without_stiffness_the_hand_leads_the_arm_and_it_stays_where_it_is_left() -> None:
-    """The held set-point is where the hand has led the arm; nothing pulls it back."""
-    law = law_of("joint_impedance")
-    law["stiffness"] = 0.0
-    law["damping"] *= 0.2
-    with TorqueArm(law) as arm:
-        for _ in range(600):
-            push(arm, np.array([0.0, 8.0, 4.0]))
-            measured = arm.q.copy()
-            arm.step()
-            np.testing.assert_array_equal(arm.q_c, measured)
-        led = arm.robot.arm.O_T_EE[:3, 3] - np.array([0.307, 0.0, 0.487])
-        assert np.linalg.norm(led) > 0.05
-        arm.robot.arm.push[:] = 0.0
-        arm.step(1500)
-        left = arm.q.copy()
-        arm.step(500)
-        np.testing.assert_allclose(arm.q, left, atol=1e-5)
-        np.testing.assert_allclose(arm.q_c, arm.q, atol=1e-5)
-        assert arm.mode == Mode.HOLDING
-        assert arm.robot.reflexes == 0
-
-
 @pytest.mark.parametrize("control", CONTROLS)
 @pytest.mark.parametrize("blind", ["coriolis", "mass", "jacobian", "O_T_EE"])
 def test_a_model_that_gives_no_numbers_latches(control: Control, blind: str) -> None:
@@ -156,18 +136,6 @@ def test_a_model_that_gives_no_numbers_latches(control: Control, blind: str) -> 
         assert arm.fastest_nm_s <= 900.0 + 1e-6
 
 
-def test_guiding_is_joint_impedance_without_any_stiffness() -> None:
-    """One joint with stiffness holds; the set-point stays where it was though the arm is pushed."""
-    law = law_of("joint_impedance")
-    law["stiffness"] = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 50.0]
-    with TorqueArm(law) as arm:
-        arm.step(3)
-        push(arm, np.array([0.0, 5.0, 0.0]))
-        arm.step(200)
-        np.testing.assert_array_equal(arm.q_c, READY_RAD)
-        assert np.abs(arm.q - READY_RAD).max() > 1e-3
-
-
 def test_a_torque_law_is_a_record_of_the_settings() -> None:
     """Position control asks for no law; the others carry the gains and bound the change of torque to 0.9 N m a tick."""
     np.testing.assert_array_equal(law_of("position"), np.zeros((), LAW))
@@ -178,7 +146,7 @@ def test_a_torque_law_is_a_record_of_the_settings() -> None:
 
 
 def handle_badly(arm: TorqueArm, rng: np.random.Generator, ticks: int) -> None:
-    """Chunks at random, pushes, jumps of the arm, lost commands, blind states and reflexes for `ticks` ticks; then judge them."""
+    """Chunks, pushes, jumps of the arm, a hand that leads it, losses, reflexes at random for `ticks` ticks; then judge them."""
     ident, done = 0, 0
     while done < ticks:
         if not arm.robot.moving:
@@ -206,6 +174,8 @@ def handle_badly(arm: TorqueArm, rng: np.random.Generator, ticks: int) -> None:
         elif event < 0.78:
             length = int(rng.integers(1, 25))
             arm.step(1, blind=str(rng.choice(["q", "dq", "tau", "O_T_EE", "coriolis", "mass", "jacobian"])))
+        elif event < 0.85:
+            arm.run.lead(arm.robot.tick + int(rng.integers(1, 400)))
         lost = event > 0.95
         for _ in range(length):
             if arm.robot.moving:
@@ -219,7 +189,7 @@ def handle_badly(arm: TorqueArm, rng: np.random.Generator, ticks: int) -> None:
 @pytest.mark.parametrize("control", CONTROLS)
 def test_rate_and_clip_hold_on_an_arm_that_is_handled_badly(control: Control) -> None:
     """6,000 ticks of chunks, pushes, jumps, losses and blindness: the arm never meets a torque it refuses."""
-    with TorqueArm(law_of(control)) as arm:
+    with TorqueArm(law_of(control), guiding=GUIDING) as arm:
         handle_badly(arm, np.random.default_rng(3), 6_000)
         assert arm.fastest_nm_s > 100.0
 
@@ -229,5 +199,5 @@ def test_rate_and_clip_hold_on_an_arm_that_is_handled_badly(control: Control) ->
 @pytest.mark.parametrize("control", CONTROLS)
 def test_rate_and_clip_hold_for_a_million_ticks(control: Control, seed: int) -> None:
     """50,000 ticks for each of ten seeds and both laws, on the simulated arm."""
-    with TorqueArm(law_of(control)) as arm:
+    with TorqueArm(law_of(control), guiding=GUIDING) as arm:
         handle_badly(arm, np.random.default_rng(1000 + seed), 50_000)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from following_arm import READY_RAD, wide_limits
 
 from poco import _core
-from poco.arm_settings import ImpedanceSettings
+from poco.arm_settings import ImpedanceSettings, RobotSettings
 from poco.clock import TICKS_PER_SECOND
 from poco.hw.emulator.arm import SimulatedArm
 from poco.hw.emulator.model import ROTOR_INERTIA_KG_M2, fr3_mjcf
@@ -30,25 +30,32 @@ Record = npt.NDArray[np.void]
 SETTINGS = ROOT / "configs" / "fr3_peg_in_hole.yaml"
 
 
+def robot() -> RobotSettings:
+    """Return the arm of the packaged settings."""
+    return read_settings(SETTINGS, {}).robot
+
+
 def gains() -> ImpedanceSettings:
     """Return the gains of the packaged settings."""
-    return read_settings(SETTINGS, {}).robot.impedance
+    return robot().impedance
 
 
 class TorqueArm:
     """Servo and emulated robot tick by tick; `fastest_nm_s` and `largest_share` are the extremes of the torques so far."""
 
-    def __init__(self, law: Record, limits: Record | None = None) -> None:
+    def __init__(
+        self, law: Record, limits: Record | None = None, guiding: Record | None = None, q: Floats = READY_RAD
+    ) -> None:
         self.robot = EmulatedRobot(SimulatedArm.from_mjcf(fr3_mjcf()), recovery_delay_ticks=1, start_grace_ticks=2)
         self.robot.contact.thresholds["upper_torque_nominal"] = 1e3
         self.robot.contact.thresholds["upper_force_nominal"] = 1e4
-        self.robot.arm.reset(READY_RAD)
-        self.robot.motion.give_way(READY_RAD)
+        self.robot.arm.reset(q)
+        self.robot.motion.give_way(q)
         self.run = RunMemory.create(f"torque-{os.getpid()}-{id(self)}")
-        self.servo = _core.Servo(self.run.native, wide_limits() if limits is None else limits, law=law)
+        self.servo = _core.Servo(self.run.native, wide_limits() if limits is None else limits, law=law, guiding=guiding)
         self.run.set_request(Request.ARMED)
         self.fastest_nm_s = self.largest_share = 0.0
-        self.q_c = READY_RAD.copy()
+        self.q_c = q.copy()
         self._last = np.zeros(7)
         self.start()
 

@@ -1,0 +1,278 @@
+"""Hand-guiding over the wire, by the vendor's library on the emulated arm; a force at its end effector stands for the hand."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from emulated_arm import emulated_arm
+from poco.chunks import ChunkSequence
+from poco.episodes import Episode, read_episode
+from poco.hw.fault_script import Drop, Entry, Fault, NotFinite, Push, Reflex, UserStop
+from poco.hw.task_signals import EmulatorSignals
+from poco.kinematics import forward
+from poco.observation import tip_pose
+from poco.runtime.contact_sheet import CONTACT_SHEET
+from poco.runtime.run_folder import EpisodeEnded, EpisodeLabelled, EpisodeStarted
+from poco.runtime.run_options import OPERATOR_SPECIFICATION
+from poco.shm import RunMemory
+from poco.specification import read_specification
+from poco.trouble import TROUBLES, Mode, Request
+from programs import Program
+from runs import report_of, run_name
+from servo_process import ServoProcess
+from terminal_session import Session, seen, sitting
+
+Floats = npt.NDArray[np.float64]
+
+HOST, RUN_HOST = "127.0.12.41", "127.0.12.42"
+SPECIFICATION = read_specification(OPERATOR_SPECIFICATION)
+ALWAYS = 10**9
+HAND_N_M, HAND_MAX_N, HAND_TICKS = 300.0, 15.0, 100
+ARRIVED_M, DRIFT_RAD = 0.01, 1e-4
+WAY_M = ((0.05, 0.0, 0.0), (0.05, -0.06, 0.03), (0.0, -0.06, 0.05))
+REPLAYED_M, REPLAYED_RAD = 0.002, 0.01
+
+
+@pytest.fixture(scope="module")
+def signals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorSignals]:
+    """The task port of an emulated arm in lockstep."""
+    flags = ["--pacing", "lockstep", "--task", "none", "--recovery-delay-s", "0.05"]
+    with emulated_arm(HOST, tmp_path_factory.mktemp("emulator"), *flags) as signals:
+        yield signals
+
+
+def tip_m(memory: RunMemory) -> Floats:
+    """Where the tip is measured [3] (m)."""
+    state = memory.read_state()
+    assert state is not None
+    position: Floats = forward(np.array(state["q"]), SPECIFICATION.tip)[0]
+    return position
+
+
+def pull(signals: EmulatorSignals, memory: RunMemory, goal_m: Floats) -> bool:
+    """Let a hand pull the arm towards `goal_m` for a moment; True once the tip has arrived and is left alone."""
+    to_go = goal_m - tip_m(memory)
+    arrived = bool(np.linalg.norm(to_go) < ARRIVED_M)
+    force = np.zeros(3) if arrived else np.clip(HAND_N_M * to_go, -HAND_MAX_N, HAND_MAX_N)
+    x, y, z = force.tolist()
+    inject(signals, Push(force_n=(x, y, z), ticks=HAND_TICKS))
+    return arrived
+
+
+def lead(signals: EmulatorSignals, memory: RunMemory, until: Callable[[Callable[[], bool]], None]) -> None:
+    """Let a hand lead the arm along WAY_M; `until` waits for a condition."""
+    begin_m = tip_m(memory)
+    for way_m in WAY_M:
+        goal_m = begin_m + np.array(way_m)
+        until(lambda goal_m=goal_m: pull(signals, memory, goal_m))  # type: ignore[misc]
+
+
+def noted(memory: RunMemory) -> set[str]:
+    """The names of the troubles so far."""
+    counts = memory.control()["event_counts"]
+    return {trouble.name for trouble in TROUBLES.values() if counts[trouble.code]}
+
+
+def test_it_is_led_stays_and_stops_safely(signals: EmulatorSignals, tmp_path: Path) -> None:
+    """Led along a path it stays within 0.1 mrad where it is left; faults and lost time take it out of the hand, only a person
+    gives it back, and nothing of it ever reaches a limit of the arm."""
+    with ServoProcess(HOST, tmp_path, recover=True, guided=True, robot__control="joint_impedance") as servo:
+        servo.arm(0.0)
+        servo.move(np.array(SPECIFICATION.rest_q))
+        servo.until(lambda: servo.mode == Mode.FOLLOWING)
+        servo.until(lambda: servo.mode == Mode.HOLDING)
+        reflexes = signals.status().reflexes
+        servo.memory.lead(ALWAYS)
+        servo.until(lambda: servo.mode == Mode.LED)
+        begin_m = tip_m(servo.memory)
+        lead(signals, servo.memory, servo.until)
+        servo.pass_ticks(1500)
+        left = np.array(servo.state["q"])
+        np.testing.assert_allclose(tip_m(servo.memory) - begin_m, WAY_M[-1], atol=2 * ARRIVED_M)
+        servo.pass_ticks(3000)
+        np.testing.assert_allclose(servo.state["q"], left, atol=DRIFT_RAD)
+        inject(signals, Drop(what="commands", count=5))
+        servo.pass_ticks(50)
+        inject(signals, Drop(what="states", count=4))
+        servo.pass_ticks(50)
+        assert servo.mode == Mode.LED
+        ticks = servo.recorded()
+        led = ticks[ticks["command"]["mode"] == Mode.LED]
+        np.testing.assert_array_equal(led["command"]["q"], led["state"]["q"])
+        assert noted(servo.memory) <= {"gap_bridged", "chunk_ended"}
+        for fault, name in (
+            (NotFinite(field="q"), "state_not_finite"),
+            (Reflex(error="cartesian_reflex"), "arm_error"),
+        ):
+            inject(signals, fault)
+            servo.until(lambda name=name: servo.fault == name)  # type: ignore[misc]
+            servo.until(lambda: servo.mode == Mode.FAULT)
+            servo.memory.recover()
+            servo.until(lambda: servo.mode == Mode.LED)
+        inject(signals, Push(force_n=(0.0, 10.0, 0.0), ticks=400))
+        servo.memory.lead(int(servo.state["tick"]) + 200)
+        servo.until(lambda: servo.mode == Mode.HOLDING)
+        servo.pass_ticks(1000)
+        np.testing.assert_allclose(servo.state["q"], servo.state["q_c"], atol=5e-4)
+        assert signals.status().reflexes == reflexes + 1
+        servo.memory.lead(ALWAYS)
+        servo.until(lambda: servo.mode == Mode.LED)
+        inject(signals, UserStop())
+        servo.until(lambda: servo.fault == "user_stopped")
+        inject(signals, UserStop(pressed=False))
+        servo.memory.recover()
+        servo.until(lambda: servo.mode == Mode.LED)
+        servo.memory.set_request(Request.STOP)
+        assert servo.wait() == 0
+
+
+def inject(signals: EmulatorSignals, fault: Fault) -> None:
+    """Let `fault` happen in the next tick."""
+    signals.inject([Entry(fault=fault, at=0)])
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    """A run in which the person leads the arm, judges, and nobody else knows how an episode ends."""
+    flags = ["--robot", "sim", "--robot.host", RUN_HOST, "--task", "peg_in_hole", "--task.outcome", "none"]
+    flags += ["--hands", "guiding", "--robot.control", "joint_impedance", "--episodes", "5"]
+    with sitting(tmp_path) as start:
+        yield start("record", *flags)
+
+
+def take_the_arm(session: Session) -> RunMemory:
+    """Press start until the arm is in the hand, at the start pose; return the memory of the run."""
+
+    def led() -> bool:
+        if not (session.folder / "run.json").is_file():
+            return False
+        try:
+            state = RunMemory.attach(run_name(session.folder)).read_state()
+        except Exception:  # not there yet
+            return False
+        return state is not None and int(state["mode"]) == Mode.LED
+
+    session.type_until(" ", lambda events: led())
+    return RunMemory.attach(run_name(session.folder))
+
+
+def test_demonstrations_by_the_hand(session: Session, signals: EmulatorSignals, tmp_path: Path) -> None:
+    """Led, judged, relabelled, thrown away as with any device; the recorded actions, executed by a servo as those of a policy,
+    end within 2 mm and 10 mrad of where the hand had led the tip."""
+    memory = take_the_arm(session)
+    with EmulatorSignals(RUN_HOST) as hand:
+        lead(hand, memory, session.program.until)
+        session.type_until("", lambda events: still(memory))
+        state = memory.read_state()
+        assert state is not None
+        left = np.array(state["q"])
+        session.type_until("n", seen(EpisodeEnded, 1))
+        session.press("t")
+        session.type_until("", seen(EpisodeLabelled, 1))
+        session.program.until(lambda: mode_of(memory) == Mode.HOLDING)
+        take_the_arm(session)
+        session.program.until(
+            lambda: pull(hand, memory, tip_m(memory) + np.array([0.0, 0.03, 0.0])) or started(session, 2)
+        )
+        session.type_until("x", seen(EpisodeLabelled, 2))
+    session.program.process.send_signal(signal.SIGINT)
+    assert session.program.wait() == 130
+    (kept,) = (read_episode(file) for file in (session.folder / "episodes").glob("*.safetensors"))
+    assert (kept.end.outcome, kept.end.labels["demonstration"], kept.end.labels["judge"]) == (
+        "success",
+        "guiding",
+        "person",
+    )
+    assert all(step.intervened and step.action_policy == step.action_executed for step in kept.steps)
+    assert len(list((session.folder / "discarded").glob("*.safetensors"))) == 1
+    assert "1 demonstrations kept (1 success, 0 failure)" in session.program.out
+    assert (session.folder / CONTACT_SHEET).is_file()
+    assert report_of(session.folder).finished == 1
+    replay(signals, tmp_path, kept, left)
+
+
+def still(memory: RunMemory) -> bool:
+    """Tell whether the arm rests."""
+    state = memory.read_state()
+    return state is not None and bool(np.abs(state["dq"]).max() < 1e-4)
+
+
+def mode_of(memory: RunMemory) -> int:
+    """The servo's mode."""
+    state = memory.read_state()
+    assert state is not None
+    return int(state["mode"])
+
+
+def started(session: Session, count: int) -> bool:
+    """Tell whether so many episodes have begun."""
+    return len(session.events(EpisodeStarted)) >= count
+
+
+def replay(signals: EmulatorSignals, folder: Path, episode: Episode, left: Floats) -> None:
+    """Execute the actions of `episode` as one chunk from the start pose and compare with the joints where the hand left the arm."""
+    with ServoProcess(HOST, folder / "replay", recover=True, robot__control="joint_impedance") as servo:
+        servo.arm(0.0)
+        rest = np.array(SPECIFICATION.rest_q)
+        chunk_id = servo.move(rest)
+        servo.until(lambda: int(servo.state["chunk_id"]) == chunk_id)
+        servo.until(lambda: servo.mode == Mode.HOLDING)
+        sequence = ChunkSequence(SPECIFICATION, servo.limits, last_chunk_id=chunk_id)
+        sequence.begin(int(servo.state["tick"]) + 10, rest)
+        plan, _ = sequence.plan(np.array([step.action_executed for step in episode.steps]))
+        assert plan.usable
+        servo.memory.publish_chunk(plan.spline)
+        servo.until(lambda: int(servo.state["chunk_id"]) == chunk_id + 1)
+        servo.until(lambda: servo.mode == Mode.HOLDING)
+        servo.pass_ticks(1000)
+        reached, yaw = tip_pose(np.array(servo.state["q"]), SPECIFICATION.tip)
+        wanted, wanted_yaw = tip_pose(left, SPECIFICATION.tip)
+        np.testing.assert_allclose(reached, wanted, atol=REPLAYED_M)
+        assert abs(yaw - wanted_yaw) < REPLAYED_RAD
+        assert signals.status().mode == "move"
+
+
+@pytest.mark.proof
+def test_a_policy_process_that_dies_leaves_no_arm_without_hold(session: Session) -> None:
+    """Killed while the arm is led: the arm is held half a second later, and what is started again moves nothing unasked."""
+    memory = take_the_arm(session)
+    os.kill(session.program.children()["guided"], signal.SIGKILL)
+    session.program.until(lambda: mode_of(memory) == Mode.HOLDING)
+    state = memory.read_state()
+    assert state is not None
+    held = np.array(state["q_c"])
+    session.program.until(lambda: "guided" in session.program.children())
+    tick = int(state["tick"])
+    session.program.until(lambda: int(memory.control()["tick"]) > tick + 3000)
+    state = memory.read_state()
+    assert state is not None
+    np.testing.assert_array_equal(state["q_c"], held)
+    take_the_arm(session)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (
+            ("--robot", "sim"),
+            "robot.control is position, must be joint_impedance or cartesian_impedance for --hands guiding",
+        ),
+        (("--robot", "polymetis", "--sensors", "none"), "--hands guiding needs --robot sim or franka"),
+        (
+            ("--robot", "sim", "--robot.control", "joint_impedance", "--gain", "0.5"),
+            "--gain is 0.5, --hands guiding has none",
+        ),
+    ],
+)
+def test_what_cannot_be_led_is_refused(tmp_path: Path, flags: tuple[str, ...], said: str) -> None:
+    """One sentence before anything is started."""
+    program = Program("poco-runtime", "record", "--task", "peg_in_hole", "--hands", "guiding", *flags, folder=tmp_path)
+    assert program.wait() == 2
+    assert said in program.err

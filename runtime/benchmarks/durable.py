@@ -98,5 +98,10 @@ def _step(number: int) -> Step:
     )
 
 
+def step_bytes() -> int:
+    """Return how many bytes an entry of the journal with one such step has."""
+    return len(encode(Written(WRITER, 1, time.monotonic_ns(), time.time_ns(), Stepped(step=_step(1)))))
+
+
 def _bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.iterdir())

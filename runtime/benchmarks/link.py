@@ -14,6 +14,7 @@ from poco.errors import PocoError
 from poco.link.keys import LEARNER, KeyFolder
 from poco.link.messages import Acknowledged, Batch, pack
 from poco.link.sockets import Network, Server
+from poco.runtime.benchmarks.durable import step_bytes
 from poco.runtime.benchmarks.outcome import Floats, Measurement, Outcome
 
 ADDRESS = "tcp://127.0.0.1:0"
@@ -57,6 +58,7 @@ def run(repeats: int, batches: int, batch_bytes: int) -> Outcome:
     """Time `batches` round trips of `batch_bytes` a repeat, one with keys and one without in turns."""
     frames = pack(Batch(journal="bench"), np.random.default_rng(0).bytes(batch_bytes))
     samples: dict[str, list[Floats]] = {"curve": [], "plain": []}
+    cpu_s = dict.fromkeys(samples, 0.0)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as ends:
         learner, robot = KeyFolder.create(Path(folder) / "a", LEARNER), KeyFolder.create(Path(folder) / "b", ROBOT)
         learner.add(ROBOT, robot.own().public)
@@ -70,11 +72,16 @@ def run(repeats: int, batches: int, batch_bytes: int) -> Outcome:
             took = {name: np.empty(batches) for name in pairs}
             for batch in range(batches):
                 for name in pairs if batch % 2 else reversed(pairs):
+                    began_cpu_s = time.process_time()
                     took[name][batch] = pairs[name].round_trip(frames)
+                    cpu_s[name] += time.process_time() - began_cpu_s
             for name in pairs:
                 samples[name].append(took[name])
+    steps = repeats * batches * batch_bytes / step_bytes()
     notes = [
-        f"{name}: {batch_bytes / float(np.median(np.concatenate(arrays))):.0f} MB/s" for name, arrays in samples.items()
+        f"{name}: {batch_bytes / float(np.median(np.concatenate(arrays))):.0f} MB/s, {cpu_s[name] / steps * 1e6:.2f} us of CPU a "
+        f"step of {step_bytes()} bytes, both ends"
+        for name, arrays in samples.items()
     ]
     measurements = [Measurement(name, arrays) for name, arrays in samples.items()]
     what = f"A batch of {batch_bytes} bytes to a learner's socket and its acknowledgement back, on loopback"

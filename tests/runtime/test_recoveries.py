@@ -50,7 +50,9 @@ def test_communication_is_retried_within_its_budget() -> None:
 
 
 @pytest.mark.parametrize(
-    "errors", [{"joint_reflex"}, {"power_limit_violation"}, {"cartesian_reflex", *COMMUNICATION}, set()], ids=str
+    "errors",
+    [{"joint_reflex"}, {"power_limit_violation"}, {"cartesian_reflex", *COMMUNICATION}, set()],
+    ids=["reflex", "power", "reflex and communication", "nothing"],
 )
 def test_nothing_else_is_retried(errors: set[str]) -> None:
     """A reflex, also beside lost packets, and a stop for no reason that is known wait for a person."""

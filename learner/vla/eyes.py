@@ -92,7 +92,7 @@ class Eyes:
             return np.zeros(MARK, np.float32)
         bits = np.frombuffer(hashlib.sha256(image.tobytes()).digest()[: 2 * MARK], "<u2")
         mark = ((bits.astype(np.float32) - HALF) / HALF).astype(np.float32)
-        self._newest[mark.tobytes()] = image
+        self._newest[mark.tobytes()] = image.copy()  # a view would keep all images that came with it
         self._newest.move_to_end(mark.tobytes())
         while len(self._newest) > self._newest_max:
             self._newest.popitem(last=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ from poco.records import EpisodeEnd, Step
 from poco.views import Views
 
 CAMERAS_MAX = 8
+
+EPISODE_IMAGES_BYTES = 1 << 32
+"""An episode whose images would take more has none, however little of them was sent."""
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -178,7 +182,11 @@ class Gathering:
         if len(sides) != 1 or any(picture.rows < picture.side for row in shown for picture in row):
             return None
         (side,) = sides
-        images = np.zeros((len(shown), len(first), 3, side, side), np.uint8)
+        shape = (len(shown), len(first), 3, side, side)
+        if math.prod(shape) > EPISODE_IMAGES_BYTES:
+            self.counts["images too large together"] += 1
+            return None
+        images = np.zeros(shape, np.uint8)
         for into, row in zip(images, shown, strict=True):
             if [(picture.camera, picture.side) for picture in row] == first:
                 into[:] = [np.concatenate(picture.strips, axis=1) for picture in row]

@@ -24,7 +24,7 @@ from poco.journal.records import (
     encode,
     viewed,
 )
-from poco.learner.gathering import CAMERAS_MAX, Finished, Gathering
+from poco.learner.gathering import CAMERAS_MAX, EPISODE_IMAGES_BYTES, Finished, Gathering
 from poco.learner.intake import Admitted, admit
 from poco.learner.journal_files import JournalFiles
 from poco.learner.replay import Replay
@@ -71,9 +71,11 @@ def told(episode: Episode) -> list[Record]:
     return records
 
 
-def gathered(specification: Specification, records: list[Record]) -> tuple[list[Finished], Gathering]:
+def gathered(
+    specification: Specification, records: Sequence[Record], once_a_chunk: bool = False
+) -> tuple[list[Finished], Gathering]:
     """What becomes of `records`, one entry each."""
-    gathering = Gathering(specification.digest())
+    gathering = Gathering(specification.digest(), once_a_chunk)
     finished = [
         one
         for position, record in enumerate(records, 1)
@@ -174,3 +176,25 @@ def test_large_images_come_once_a_chunk_in_strips(specification: Specification, 
     assert views(sent, once_a_chunk=False) is None
     for lost in (1, 2, 4):
         assert views([*sent[:lost], *sent[lost + 1 :]]) is None
+
+
+def test_few_large_images_of_a_long_episode_do_not_fill_the_memory(specification: Specification, seen: Episode) -> None:
+    """Images that would take more than an episode may, all observations counted, are left out, and the steps come without."""
+    boot, ending, (step, *_) = told(seen)[0], Ended(end=seen.end), seen.steps
+    image, count = (
+        np.ones((3, VIEWED_SIDE_MAX, VIEWED_SIDE_MAX), np.uint8),
+        EPISODE_IMAGES_BYTES // 3 // VIEWED_SIDE_MAX**2,
+    )
+    strips = list(viewed(msgspec.structs.replace(step.key, step=0), "near", image))
+
+    def finished(steps: int) -> tuple[Finished, Gathering]:
+        keys = [msgspec.structs.replace(step.key, step=number) for number in range(steps)]
+        records = [boot, *strips, *(Stepped(step=msgspec.structs.replace(step, key=key)) for key in keys), ending]
+        (one,), gathering = gathered(specification, records, once_a_chunk=True)
+        return one, gathering
+
+    long, gathering = finished(count)
+    assert (len(long.steps), long.views, gathering.counts["images too large together"]) == (count, None, 1)
+    short, gathering = finished(8)
+    assert short.views is not None
+    assert not gathering.counts["images too large together"]

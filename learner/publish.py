@@ -69,7 +69,12 @@ def vla_policy_of(artifact: Artifact, vla: Vla, adopted: Path) -> VlaPolicy:
             f"checkpoint {adopted} sees nothing, robots with {artifact.path} see through {', '.join(vla.cameras_used)}: adopt it "
             "with --cameras"
         )
-    policy.load_state_dict(_weights(artifact.tensors, artifact.manifest))
+    try:
+        policy.load_state_dict(_weights(artifact.tensors, artifact.manifest))
+    except RuntimeError as error:
+        raise ArtifactError(
+            f"artifact {artifact.path} has another expert than checkpoint {adopted} ({error})"
+        ) from error
     _check_golden(policy, artifact)
     return policy
 

@@ -321,9 +321,9 @@ class PolicyProcess:
             transition = rollout.step(actions, partial(self.actor.meanwhile, sequence.rehearse), self.actor.yields)
             plan = transition.plan
             published_ns, late = self.plant.published(int(plan.spline["chunk_id"]))
+            self.journal.take(transition, actions, self.actor.generation, episode, self.eyes, self.actor.taken_in)
             self.actor.chunk(ChunkFigures(plan.stretched, plan.stopped_first, late, transition.interrupted))
             self.folder.append_chunk(chunk_record(transition, episode, stamps, published_ns, late))
-            self.journal.take(transition, actions, self.actor.generation, episode, self.eyes, self.actor.taken_in)
             steps += transition.steps
             observation, outcome = transition.observation, transition.outcome
             chunk += 1

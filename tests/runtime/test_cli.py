@@ -117,7 +117,8 @@ def test_help_of_record(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert run(monkeypatch, "record", "--help") == 0
     assert record.EPILOG in capsys.readouterr().out
     shutil.copy(CONFIG.parent / "peg_in_hole_specification.yaml", tmp_path / "my_task.yaml")
-    examples = [line.split()[2:] for line in record.EPILOG.splitlines() if line.startswith("  poco-runtime record --")]
+    lines = record.EPILOG.replace("\\\n", " ").splitlines()
+    examples = [line.split()[2:] for line in lines if line.startswith("  poco-runtime record --")]
     assert len(examples) >= 3
     for words in examples:
         hands = record.options_of(words).hands

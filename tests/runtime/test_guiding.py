@@ -35,6 +35,9 @@ HOST, RUN_HOST = "127.0.12.41", "127.0.12.42"
 SPECIFICATION = read_specification(OPERATOR_SPECIFICATION)
 ALWAYS = 10**9
 HAND_N_M, HAND_MAX_N, HAND_TICKS = 300.0, 15.0, 100
+CATCH_UP_TICKS = 1000
+"""Rest before the verdict, in which bounded actions catch up with the hand, however late this process looks."""
+
 ARRIVED_M, DRIFT_RAD = 0.01, 1e-4
 WAY_M = ((0.05, 0.0, 0.0), (0.05, -0.06, 0.03), (0.0, -0.06, 0.05))
 REPLAYED_M, REPLAYED_RAD = 0.002, 0.01
@@ -170,6 +173,8 @@ def test_demonstrations_by_the_hand(session: Session, signals: EmulatorSignals, 
     with EmulatorSignals(RUN_HOST) as hand:
         lead(hand, memory, session.program.until)
         session.type_until("", lambda events: still(memory))
+        rested = tick_of(memory) + CATCH_UP_TICKS
+        session.program.until(lambda: tick_of(memory) > rested)
         state = memory.read_state()
         assert state is not None
         left = np.array(state["q"])
@@ -202,6 +207,11 @@ def still(memory: RunMemory) -> bool:
     """Tell whether the arm rests."""
     state = memory.read_state()
     return state is not None and bool(np.abs(state["dq"]).max() < 1e-4)
+
+
+def tick_of(memory: RunMemory) -> int:
+    """The arm's tick."""
+    return int(memory.control()["tick"])
 
 
 def mode_of(memory: RunMemory) -> int:

@@ -18,7 +18,10 @@ from poco.views import Views
 CAMERAS_MAX = 8
 
 EPISODE_IMAGES_BYTES = 1 << 32
-"""An episode whose images would take more has none, however little of them was sent."""
+"""An episode whose images would take more has none, however little of them was sent.
+
+Unfinished episodes of one robot hold no more together: it works on one at a time, so the oldest lose theirs first.
+"""
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -72,6 +75,9 @@ class _Open:
     whole: bool = True
     shown: list[list[_Picture]] = field(default_factory=lambda: [[]])
     """Of every observation so far, and of the one whose step is still to come."""
+    image_bytes: int = 0
+    overfull: bool = False
+    """Whether its images were given up for their size; it keeps its steps and takes no more images."""
 
 
 class Gathering:
@@ -81,6 +87,7 @@ class Gathering:
         """With `once_a_chunk` robots send images where a chunk was chosen, and the others stay black; else with every step."""
         self._specification_hash, self._once_a_chunk = specification_hash, once_a_chunk
         self._open: dict[EpisodeKey, _Open] = {}
+        self._image_bytes: Counter[str] = Counter()
         self._boots: dict[str, dict[int, BootState]] = {}
         self.counts: Counter[str] = Counter()
 
@@ -154,16 +161,34 @@ class Gathering:
         if boot is None or key.episode <= boot.ended:
             return
         opened = self._open.setdefault((key.robot, key.boot_epoch, key.episode), _Open(position, journal))
-        if key.step == len(opened.steps) and _put(opened.shown[-1], viewed):
+        if opened.overfull:
+            self.counts["images of an episode that has too many"] += 1
+        elif key.step == len(opened.steps) and _put(opened.shown[-1], viewed):
             self.counts["images"] += 1
+            opened.image_bytes += len(viewed.pixels)
+            self._image_bytes[key.robot] += len(viewed.pixels)
+            self._limit(key.robot)
         else:
             self.counts["images out of place"] += 1
+
+    def _limit(self, robot: str) -> None:
+        """Let the oldest unfinished episodes of `robot` give up their images until the others' are few enough."""
+        for (owner, _, _), opened in self._open.items():
+            if self._image_bytes[robot] <= EPISODE_IMAGES_BYTES:
+                return
+            if owner == robot and opened.image_bytes:
+                self.counts["images too large together"] += 1
+                self._image_bytes[robot] -= opened.image_bytes
+                opened.shown = [[] for _ in opened.shown]
+                opened.image_bytes, opened.overfull = 0, True
 
     def _end(self, position: int, end: EpisodeEnd) -> Iterator[Finished]:
         boot = self._known(end.robot, end.boot_epoch)
         if boot is None:
             return
         opened = self._open.pop((end.robot, end.boot_epoch, end.episode), None)
+        if opened is not None:
+            self._image_bytes[end.robot] -= opened.image_bytes
         if end.episode <= boot.ended:
             self.counts["labels"] += 1
             yield Finished(position, position, (), end)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -198,3 +200,44 @@ def test_few_large_images_of_a_long_episode_do_not_fill_the_memory(specification
     short, gathering = finished(8)
     assert short.views is not None
     assert not gathering.counts["images too large together"]
+
+
+def test_episodes_that_do_not_end_do_not_fill_the_memory(
+    specification: Specification, seen: Episode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond a limit the oldest unfinished episode gives up its images and keeps its steps; later ones have theirs."""
+    (boot, *_), step, side = told(seen), seen.steps[0], EVERY_STEP_SIDE_MAX
+    limit, count, taken = 10 * 3 * side**2, 7, itertools.count(1)
+    monkeypatch.setattr("poco.learner.gathering.EPISODE_IMAGES_BYTES", limit)
+    gathering = Gathering(specification.digest(), once_a_chunk=True)
+
+    def take(record: Record) -> list[Finished]:
+        number = next(taken)
+        return list(gathering.take(number, "arm", "journal", Written("policy-1", number, 0, 0, record)))
+
+    def act(boot_epoch: int) -> None:
+        take(msgspec.structs.replace(boot, boot_epoch=boot_epoch))
+        for number in range(count):
+            key = StepKey("arm", boot_epoch, 0, number)
+            take(Viewed(key=key, camera="near", side=side, pixels=bytes([boot_epoch]) * (3 * side**2)))
+            take(Stepped(step=msgspec.structs.replace(step, key=key)))
+
+    def end(boot_epoch: int) -> Finished:
+        (finished,) = take(Ended(end=msgspec.structs.replace(seen.end, boot_epoch=boot_epoch, episode=0)))
+        assert len(finished.steps) == count
+        return finished
+
+    tracemalloc.start()
+    for boot_epoch in range(1, 9):
+        act(boot_epoch)
+    assert count * 3 * side**2 < tracemalloc.get_traced_memory()[0] < 1.2 * limit
+    tracemalloc.stop()
+    assert gathering.counts["images too large together"] == 7
+    assert end(1).views is None
+    newest = end(8).views
+    assert newest is not None
+    assert (newest.images[:-1] == 8).all()
+    for boot_epoch in range(9, 12):
+        act(boot_epoch)
+        assert end(boot_epoch).views is not None
+    assert gathering.counts["images too large together"] == 7

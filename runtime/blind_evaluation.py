@@ -25,8 +25,15 @@ EPILOG = f"""examples:
   poco-runtime evaluate artifacts/peg_in_hole artifacts/peg_in_hole_start/policy --robot sim --trials 30
   poco-runtime evaluate OLD NEW --robot franka --robot.host 172.16.0.2 --sensors URL --task.outcome none --trials 30
 
-Whether an episode succeeded is what the task says (task.outcome) or what you say at the terminal. Keys: {HELP}.
+Whether an episode succeeded is what the task says (task.outcome) or what you say at the terminal.
+Keys: {HELP}.
 The run leaves evaluation.json and evaluation.png. It journals into its own folder and talks to no learner."""
+NOT_FOR_EVALUATE = {
+    "--episodes": "--trials counts the episodes of each policy",
+    "--link": "what is compared must not change meanwhile",
+    "--link.learner": "what is compared must not change meanwhile",
+    "--keys": "it talks to no learner",
+}
 EVALUATION, PICTURE = "evaluation.json", "evaluation.png"
 SUFFIX = ".safetensors"
 
@@ -61,17 +68,18 @@ def options_of(words: Sequence[str]) -> RunOptions:
     parser.add_argument("policies", nargs="+", metavar="ARTIFACT", help="two policies or more, of one specification")
     parser.add_argument("--trials", type=int, default=30, metavar="N", help="episodes of each policy (default 30)")
     run_flags.add_task_flag(parser)
-    run_flags.add_run_flags(parser, "follows from --trials")
+    run_flags.add_run_flags(parser)
+    for name in (word.partition("=")[0] for word in words):
+        if name in NOT_FOR_EVALUATE:
+            raise UsageError(f"{name} is not for evaluate: {NOT_FOR_EVALUATE[name]}")
     flags, overrides = run_flags.parse_with(parser, words)
     if not 2 <= len(flags.policies) <= len(LETTERS):
         raise UsageError(f"{len(flags.policies)} policies are given, must be 2 to {len(LETTERS)} artifact folders")
     if flags.trials < 1:
         raise UsageError(f"--trials is {flags.trials}, must be 1 or more: 30 tell apart what differs by some 35 points")
-    if flags.link or "link.learner" in overrides:
-        raise UsageError("--link is not for evaluate: what is compared must not change meanwhile")
     if set(flags.policies) & set(WITHOUT_ARTIFACT):
         raise UsageError("operator and hands are no artifacts: give folders that poco-export has made")
-    flags.policy, flags.hands = flags.policies[0], None
+    flags.policy, flags.hands, flags.link, flags.keys = flags.policies[0], None, None, None
     flags.episodes = flags.trials * len(flags.policies)
     options = run_flags.options_of(flags, overrides)
     settings = options.settings

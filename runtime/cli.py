@@ -26,7 +26,15 @@ from poco.runtime.contact_sheet import show_demonstrations
 from poco.runtime.eyes import cameras_of
 from poco.runtime.prompt import check_task
 from poco.runtime.report import print_summary, write_report
-from poco.runtime.run_flags import PACKAGED_CONFIG, Parser, add_run_flags, add_task_flag, options_of, parse_with
+from poco.runtime.run_flags import (
+    PACKAGED_CONFIG,
+    Parser,
+    add_learning_flags,
+    add_run_flags,
+    add_task_flag,
+    options_of,
+    parse_with,
+)
 from poco.runtime.run_folder import RunFacts, RunFolder, host_facts
 from poco.runtime.run_options import HANDS, WITHOUT_ARTIFACT, RunOptions
 from poco.runtime.status import Status
@@ -34,16 +42,25 @@ from poco.runtime.store import FLOOR_FILE, ArtifactStore
 from poco.runtime.supervisor import Supervisor
 from poco.settings import Settings
 from poco.shm import RunMemory, sweep
+from poco.trust import Trust
 
 DESCRIPTION = "Run a chunk policy on an FR3: the simulated one or a real one, through the same path."
-EPILOG = """examples:
+EPILOG = """commands instead of a run, each with a --help of its own:
+  poco-runtime record     a person's hands move the arm; the demonstrations are kept
+  poco-runtime evaluate   compare policies on the arm in a blind order
+  poco-runtime check      look through the files of a task
+  poco-runtime doctor     examine this computer and the way to the arm
+  poco-runtime veto       throw out the generation that is on trial, in a run that takes new ones (--swap.trust)
+  poco-runtime rollback   return to the generation before the active one
+
+examples:
   poco-runtime --robot sim --policy artifacts/peg_in_hole --episodes 20
   poco-runtime --robot sim --policy artifacts/peg_in_hole --emulator.clearance_mm 1.2 --seed 7
   poco-runtime --robot sim --policy operator --episodes 20
   poco-runtime --robot franka --robot.host 127.0.0.2 --sensors emulator://127.0.0.2 --policy artifacts/peg_in_hole
   poco-runtime --robot franka --robot.host 172.16.0.2 --sensors URL --policy artifacts/peg_in_hole --speed 0.2
-  poco-runtime --robot sim --policy artifacts/peg_in_hole --swap.trust ~/.poco/trust --episodes 100
   poco-runtime --robot sim --policy artifacts/peg_in_hole --link tcp://127.0.0.1:7766
+  poco-runtime --policy artifacts/peg_in_hole --link tcp://127.0.0.1:7766 --swap.trust ~/.config/poco/trust/robot
   poco-runtime --robot sim --policy artifacts/peg_in_hole --link tcp://10.0.0.5:7766 --keys ~/.config/poco/keys
   poco-runtime --robot sim --policy artifacts/peg_in_hole --hands spacemouse --episodes 20
   poco-runtime --robot sim --policy runs/smolvla --task "put the peg into the hole"
@@ -53,10 +70,6 @@ EPILOG = """examples:
   poco-runtime check --config my_cell.yaml --task my_task.yaml
   poco-runtime doctor --robot.kind franka --robot.host 172.16.0.2
 
-record has a person's hands move the arm and keeps the demonstrations; poco-runtime record --help says more.
-evaluate compares policies on the arm in a blind order; poco-runtime evaluate --help says more.
-check looks through the files of a task, doctor at this computer and the way to the arm. veto and rollback throw out
-the generation of the policy that is on trial, or the active one, in a run that takes new generations (--swap.trust).
 Every key of the settings file can be overridden as --section.key VALUE. Ctrl-C brakes the arm and stops the run.
 Exit codes: 0 done, 2 usage, 3 settings, 4 artifact, 5 arm, 6 address, 7 real-time rights, 8 motion, 9 latched fault,
 10 camera, 11 gripper, 130 stopped by Ctrl-C."""
@@ -84,7 +97,8 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
         help=f"who moves it takes over from the policy: {', '.join(HELPING)}",
     )
     add_task_flag(parser)
-    add_run_flags(parser, "how many episodes to run")
+    add_run_flags(parser)
+    add_learning_flags(parser, "how many episodes to run")
     flags, overrides = parse_with(parser, words)
     if flags.policy is None:
         raise UsageError("--policy is missing: give an artifact folder, for example artifacts/peg_in_hole, or operator")
@@ -149,6 +163,13 @@ def stock(store: ArtifactStore, artifact: Artifact) -> Artifact:
     return held
 
 
+def check_trust(options: RunOptions, console: Console) -> None:
+    """Raise ArtifactError unless the run can tell whose new generations to believe; say so if none can come."""
+    Trust.read(Path(options.settings.swap.trust).expanduser())
+    if not options.settings.link.learner:
+        console.print("--swap.trust without --link: no new generations of the policy can come", highlight=False)
+
+
 def check_cameras(artifact: Artifact, settings: Settings, console: Console) -> None:
     """Raise PocoError unless `settings` have the cameras of `artifact`, with frames large enough; say what is not journaled."""
     side = artifact.image_side
@@ -163,7 +184,9 @@ def check_cameras(artifact: Artifact, settings: Settings, console: Console) -> N
 def ask(words: Sequence[str]) -> int:
     """Leave the operator's request `veto` or `rollback` for the run that uses a store."""
     parser = Parser(f"poco-runtime {words[0]}", description=REQUESTS[words[0]], allow_abbrev=False)
-    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="such as runs/store-fr3")
+    parser.add_argument(
+        "--store", type=Path, required=True, metavar="DIR", help="beside the run folders, such as runs/store-fr3"
+    )
     folder = parser.parse_args(words[1:]).store
     if not (folder / FLOOR_FILE).is_file():
         raise UsageError(f"{folder} is not the store of a robot: it is beside the run folders, such as runs/store-fr3")
@@ -197,6 +220,7 @@ def run(words: Sequence[str], console: Console) -> int:
     for told in (artifact, *contestants):
         check_task(told, options.task)
     if artifact is not None and options.swaps:
+        check_trust(options, console)
         artifact = stock(ArtifactStore(options.store), artifact)
     if artifact is not None:
         check_cameras(artifact, options.settings, console)

@@ -31,8 +31,8 @@ An episode begins with the first motion after start, ends when the task says so,
 are there, the last one can still be relabelled or thrown away; start ends the run.
 Keys of the terminal: {HELP}.
 --hands keyboard, as well: {MOTION_HELP}.
---hands guiding, as well: {GUIDING_HELP}. The arm, driven by torques, gives way to your hand until you say how the episode
-ended; it is held then, and goes to its start pose, hands off, only when you press start.
+--hands guiding, as well: {GUIDING_HELP}. The arm, driven by torques, gives way to your
+hand until you say how the episode ended; it is held then, and goes to its start pose, hands off, only when you press start.
 Ctrl-C brakes the arm and stops the run; q throws the running episode away first.
 What was recorded lies in episodes/ of the run folder, one file each, for poco-learner clone --data RUN/episodes and
 poco-learner train --data RUN/episodes; contact_sheet.png shows it. Discarded episodes lie in discarded/."""
@@ -72,7 +72,8 @@ def options_of(words: Sequence[str]) -> RunOptions:
         help=f"longest demonstration (s, default {LONGEST_S:g}; scripted hands: task.episode_steps)",
     )
     parser.add_argument("--only-successes", action="store_true", help="throw away what failed")
-    run_flags.add_run_flags(parser, "how many demonstrations to keep")
+    run_flags.add_run_flags(parser)
+    run_flags.add_learning_flags(parser, "how many demonstrations to keep")
     flags, overrides = run_flags.parse_with(parser, words)
     if flags.task is None:
         raise UsageError("--task is missing: give peg_in_hole or the specification file of your task")

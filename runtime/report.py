@@ -81,7 +81,12 @@ def _rows(report: Report) -> list[tuple[str, str]]:
 def _spread(spread: Percentiles | None, unit: str) -> str:
     if spread is None:
         return "not measured"
-    return f"p50 {spread.p50:.3g}, p99 {spread.p99:.3g}, p99.9 {spread.p99_9:.3g}, max {spread.maximum:.3g} {unit}"
+    p50, p99, p99_9, maximum = map(_three_digits, (spread.p50, spread.p99, spread.p99_9, spread.maximum))
+    return f"p50 {p50}, p99 {p99}, p99.9 {p99_9}, max {maximum} {unit}"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000.0 else f"{value:.3g}"
 
 
 def report(run: Annotated[Path, tyro.conf.Positional]) -> None:

@@ -31,14 +31,13 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see {self.prog} --help")
 
 
-def add_run_flags(parser: argparse.ArgumentParser, episodes: str) -> None:
-    """Add the flags of every run to `parser`; `episodes` says what --episodes counts."""
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of every run to `parser`."""
     parser.add_argument(
         "--robot",
         choices=("sim", "franka", "polymetis"),
         help="sim starts the emulated arm; franka uses one that is there; polymetis one behind a Polymetis server",
     )
-    parser.add_argument("--episodes", type=int, default=1, metavar="N", help=f"{episodes} (default 1)")
     parser.add_argument(
         "--speed", type=float, default=1.0, metavar="S", help="time scale of the motion, 0.05 to 1 (default 1)"
     )
@@ -47,8 +46,6 @@ def add_run_flags(parser: argparse.ArgumentParser, episodes: str) -> None:
         "--config", type=Path, metavar="FILE", help=f"settings file (default: the packaged {DEFAULT_CONFIG})"
     )
     parser.add_argument("--sensors", metavar="URL", help="task signals, such as emulator://127.0.0.2")
-    parser.add_argument("--link", metavar="ADDRESS", help="learner that gets the journal, such as tcp://127.0.0.1:7766")
-    parser.add_argument("--keys", metavar="DIR", help="keys of the link, as poco-keys makes them")
     parser.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/<time>)")
     parser.add_argument(
         "--keep-minutes", type=int, default=10, metavar="N", help="keep the ticks of the last N minutes (default 10)"
@@ -56,6 +53,13 @@ def add_run_flags(parser: argparse.ArgumentParser, episodes: str) -> None:
     parser.add_argument(
         "--recover", action="store_true", help="recover an arm that stands in a reflex, after looking at it"
     )
+
+
+def add_learning_flags(parser: argparse.ArgumentParser, episodes: str) -> None:
+    """Add to `parser` how long a run goes on, where `episodes` says what --episodes counts, and who learns from it."""
+    parser.add_argument("--episodes", type=int, default=1, metavar="N", help=f"{episodes} (default 1)")
+    parser.add_argument("--link", metavar="ADDRESS", help="learner that gets the journal, such as tcp://127.0.0.1:7766")
+    parser.add_argument("--keys", metavar="DIR", help="keys of the link, as poco-keys makes them")
 
 
 def add_task_flag(parser: argparse.ArgumentParser) -> None:

@@ -104,6 +104,7 @@ def test_a_run_broken_off_counts_what_there_is(evaluated: tuple[Path, str], tmp_
         ([str(ARTIFACT), "operator"], "operator and hands are no artifacts"),
         ([str(ARTIFACT), str(CLUMSY), "--trials", "0"], "--trials is 0, must be 1 or more"),
         ([str(ARTIFACT), str(CLUMSY), "--link", "tcp://127.0.0.1:7766"], "--link is not for evaluate"),
+        ([str(ARTIFACT), str(CLUMSY), "--episodes=9"], "--episodes is not for evaluate: --trials counts"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(words: list[str], says: str) -> None:

@@ -80,6 +80,11 @@ def own_runs() -> set[str]:
         ([*POLICY, "--servo.hold_timeout_s", "-1"], SettingsError, "hold_timeout_s"),
         ([*POLICY, "--servo.hold_timeout_s", "[1"], SettingsError, "is not YAML"),
         (["--policy", "absent"], ArtifactError, "absent"),
+        (
+            [*POLICY, "--swap.trust", "nowhere"],
+            ArtifactError,
+            "nowhere/root.pub does not exist: make it with poco-trust",
+        ),
     ],
 )
 def test_mistakes(

@@ -164,6 +164,9 @@ def test_summary(measured: Report, tmp_path: Path) -> None:
     text = console.export_text()
     for words in ("3 of 4 episodes succeeded", "chunk_late 4", "12 over 1 ms", "deadline 50 ms", *map(str, paths)):
         assert words in text
+    assert measured.turnaround_us is not None
+    assert measured.turnaround_us.maximum > 1000.0
+    assert f"max {measured.turnaround_us.maximum:,.0f} µs" in text
 
 
 def test_thinning_keeps_maxima() -> None:

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
-from poco.artifact import MANIFEST, MAX_FILE_BYTES, MAX_MANIFEST_BYTES, SIGNATURE, named_files, parse_manifest
+from poco.artifact import MAX_FILE_BYTES, MAX_MANIFEST_BYTES
 from poco.refusal import Reason, Refused
 from poco.trust import SIGNATURE_BYTES_MAX
 
@@ -87,17 +86,3 @@ def unpack_offer(packed: bytes, bytes_max: int = MAX_FILE_BYTES) -> Offer:
         )
     manifest, signature, *payloads = (packed[first:last] for first, last in pairwise(ends))
     return Offer(manifest, signature, dict(zip(names, payloads, strict=True)))
-
-
-def read_offer(folder: Path, known: frozenset[str] = frozenset()) -> Offer:
-    """Return the signed artifact in `folder` as an offer without the files whose sha256 is `known` to the robot.
-
-    The publisher calls it; raises ArtifactError for a folder that holds no signed artifact.
-    """
-    for name in (MANIFEST, SIGNATURE):
-        if not (folder / name).is_file():
-            raise Refused(Reason.UNSIGNED, f"{folder} has no {name}: sign the artifact before offering it")
-    manifest = (folder / MANIFEST).read_bytes()
-    named = named_files(parse_manifest(manifest, str(folder)))
-    files = {name: (folder / name).read_bytes() for name, digest in named.items() if digest not in known}
-    return Offer(manifest, (folder / SIGNATURE).read_bytes(), files)

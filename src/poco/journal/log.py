@@ -19,11 +19,10 @@ SEGMENT_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What the newest segment held when the log was opened: its head (empty if damaged), its entries, bytes cut off its end."""
+    """What the newest segment held when the log was opened: its head (empty if damaged) and its entries."""
 
     head: bytes
     entries: tuple[Entry, ...]
-    torn_bytes: int
 
 
 class LogReader:
@@ -104,17 +103,16 @@ class Log(LogReader):
         self._tail: list[Entry] = []
         self._durable = 0
         if not self._starts:
-            return Recovered(b"", (), 0)
+            return Recovered(b"", ())
         last = self._starts[-1]
         content = self._disk.read(segment_name(last))
         found = scan(content, last)
-        torn = len(content) - found.good_bytes
         self._tail = _whole(last, found.entries, None)
         whole = segment(last, found.head, self._tail)
         self._disk.replace(segment_name(last), whole)
         self._sizes[last] = len(whole)
         self._durable = self._tail[-1].following - 1 if self._tail else last - 1
-        return Recovered(found.head, tuple(self._tail), torn)
+        return Recovered(found.head, tuple(self._tail))
 
     @property
     def durable_sequence(self) -> int:

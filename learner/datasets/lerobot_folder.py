@@ -18,7 +18,7 @@ import numpy as np
 from poco.episodes import Episode
 from poco.errors import ArtifactError
 from poco.records import EpisodeEnd, Step, StepKey
-from poco.specification import Floats, Specification, scale
+from poco.specification import Floats, Specification, foreign_specification, scale
 
 from .lerobot_layout import (
     ACTION,
@@ -36,7 +36,7 @@ from .lerobot_layout import (
     parquet,
 )
 from .pictures import Pictures, check_cameras, single_pictures, video_pictures, views_of
-from .trajectory import Source, Trajectory, checked, field_of, foreign_specification, long_enough, scaled
+from .trajectory import Source, Trajectory, checked, field_of, long_enough, scaled
 
 PREFIX = "lerobot."
 IMAGES = "observation.images."

@@ -15,10 +15,10 @@ import msgspec
 import numpy as np
 
 from poco.errors import ArtifactError, UsageError
-from poco.specification import Field, Specification
+from poco.specification import Field, Specification, foreign_specification
 
 from .pictures import Pictures, array_pictures, check_cameras, views_of
-from .trajectory import Source, Trajectory, checked, field_of, foreign_specification, long_enough, scaled
+from .trajectory import Source, Trajectory, checked, field_of, long_enough, scaled
 
 LOW_DIMENSIONAL = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
 """The observations that the paper's methods learn from."""

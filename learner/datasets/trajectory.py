@@ -99,27 +99,6 @@ def field_of(name: str, source: str, columns: Sequence[Floats]) -> Field:
     )
 
 
-def foreign_specification(
-    name: str, rate_hz: float, chunk_steps: int, observation: Sequence[Field], action: Sequence[Field]
-) -> Specification:
-    """Return the specification of a robot that poco only learns for: chunks of `chunk_steps`, all executed, no delay."""
-    return Specification(
-        name=name,
-        robot="foreign",
-        rate_hz=rate_hz,
-        chunk_steps=chunk_steps,
-        execute_steps=chunk_steps,
-        delay_steps=0,
-        action_space="foreign",
-        delta_base="none",
-        gripper="none",
-        flange_t_tip=(),
-        rest_q=(),
-        observation=tuple(observation),
-        action=tuple(action),
-    )
-
-
 def scaled(fields: tuple[Field, ...], columns: Sequence[Floats]) -> Floats:
     """Return `columns`, one [n, size] for each of `fields`, side by side in [-1, 1], clipped."""
     return scale(fields, np.concatenate(columns, axis=1))

@@ -13,7 +13,7 @@ from typing import Literal
 
 from poco.errors import UsageError
 from poco.settings import nearest
-from poco.specification import Field, Specification
+from poco.specification import Field, Specification, foreign_specification
 
 RATE_HZ = 20.0
 TASKS = (1, 2, 3, 4, 5)
@@ -103,20 +103,8 @@ def scene_specification(scene: str, chunk_steps: int, reward: RewardKind = "publ
         observation += _fields(f"button_{button}_", BUTTON)
     if parts.slides:
         observation += _fields("", SLIDES)
-    return Specification(
-        name=f"ogbench_{scene}_{reward}",
-        robot="foreign",
-        rate_hz=RATE_HZ,
-        chunk_steps=chunk_steps,
-        execute_steps=chunk_steps,
-        delay_steps=0,
-        action_space="foreign",
-        delta_base="none",
-        gripper="none",
-        flange_t_tip=(),
-        rest_q=(),
-        observation=tuple(observation),
-        action=tuple(_fields("", ACTION)),
+    return foreign_specification(
+        f"ogbench_{scene}_{reward}", RATE_HZ, chunk_steps, observation, list(_fields("", ACTION))
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -174,6 +175,27 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         """Return the sha256 of the canonical JSON of this specification, the hash that all sides compare."""
         canonical = json.dumps(msgspec.to_builtins(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def foreign_specification(
+    name: str, rate_hz: float, chunk_steps: int, observation: Sequence[Field], action: Sequence[Field]
+) -> Specification:
+    """Return the specification of a robot that poco only learns for: chunks of `chunk_steps`, all executed, no delay."""
+    return Specification(
+        name=name,
+        robot="foreign",
+        rate_hz=rate_hz,
+        chunk_steps=chunk_steps,
+        execute_steps=chunk_steps,
+        delay_steps=0,
+        action_space="foreign",
+        delta_base="none",
+        gripper="none",
+        flange_t_tip=(),
+        rest_q=(),
+        observation=tuple(observation),
+        action=tuple(action),
+    )
 
 
 def read_specification(path: Path) -> Specification:

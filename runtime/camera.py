@@ -11,7 +11,6 @@ import signal as signals
 import time
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from poco.clock import monotonic_ns
@@ -19,6 +18,7 @@ from poco.errors import CameraError, PocoError, exit_with
 from poco.frames import Frame, FrameRing, ring_name
 from poco.hw.cameras import CameraSource, Exposure, open_camera
 from poco.records import FRAME_HEAD
+from poco.runtime.process_arguments import process_arguments
 from poco.runtime.run_events import CameraCounted, CameraOpened
 from poco.runtime.run_folder import RunFolder
 from poco.runtime.run_options import RunOptions
@@ -119,11 +119,8 @@ class CameraProcess:
 def main() -> None:
     """Entry point of a camera's process; arguments come from the supervisor."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--options", required=True, help="JSON file of RunOptions")
     parser.add_argument("--camera", required=True, help="name of the camera in the settings")
-    arguments = parser.parse_args()
-    signals.signal(signals.SIGINT, signals.SIG_IGN)
-    options = msgspec.json.decode(Path(arguments.options).read_bytes(), type=RunOptions)
+    arguments, options = process_arguments(parser)
     (camera,) = (item for item in options.settings.cameras if item.name == arguments.camera)
     try:
         process = CameraProcess(options, camera)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal as signals
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from poco.runtime.allowance import allowed_s
 from poco.runtime.encoder import encoder_of
 from poco.runtime.incoming import newest_offer
 from poco.runtime.opening import open_session
+from poco.runtime.process_arguments import process_arguments
 from poco.runtime.run_options import RunOptions
 from poco.runtime.store import ArtifactStore
 from poco.trust import Publisher, Trust
@@ -249,11 +249,7 @@ def judge_packed(packed: bytes, store: ArtifactStore, trust_folder: Path, rules:
 
 def main() -> None:
     """Entry point of the gate process; arguments come from the supervisor."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--options", required=True, type=Path, help="JSON file of RunOptions")
-    arguments = parser.parse_args()
-    signals.signal(signals.SIGINT, signals.SIG_IGN)
-    options = msgspec.json.decode(arguments.options.read_bytes(), type=RunOptions)
+    _, options = process_arguments(argparse.ArgumentParser(description=__doc__))
     os.nice(NICE)
     try:
         trust = Path(options.settings.swap.trust).expanduser()

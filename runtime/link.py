@@ -28,6 +28,7 @@ from poco.runtime.entrance import PACKET_BYTES, address_of, peer_user
 from poco.runtime.incoming import leave_offer
 from poco.runtime.journal import Journal, JournalStatus
 from poco.runtime.link_core import LinkCore
+from poco.runtime.process_arguments import process_arguments
 from poco.runtime.run_folder import RunFolder
 from poco.runtime.run_options import RunOptions
 from poco.runtime.store import ArtifactStore
@@ -230,11 +231,7 @@ def beside(options: RunOptions, what: str) -> Path:
 
 def main() -> None:
     """Entry point of the link process; arguments come from the supervisor."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--options", required=True, help="JSON file of RunOptions")
-    arguments = parser.parse_args()
-    signals.signal(signals.SIGINT, signals.SIG_IGN)
-    options = msgspec.json.decode(Path(arguments.options).read_bytes(), type=RunOptions)
+    _, options = process_arguments(argparse.ArgumentParser(description=__doc__))
     try:
         process = LinkProcess(options)
 

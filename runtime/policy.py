@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import signal as signals
 import sys
 import time
 from dataclasses import replace
@@ -43,6 +42,7 @@ from poco.runtime.journal_recorder import JournalRecorder
 from poco.runtime.line_reader import LineReader
 from poco.runtime.person import DISCARDS, Person
 from poco.runtime.plant import RobotPlant, Stopped
+from poco.runtime.process_arguments import process_arguments
 from poco.runtime.recording import Recording
 from poco.runtime.reset import ATTACH_DELAY_TICKS, SETTLE_TICKS, plan_reset
 from poco.runtime.run_events import CameraFresh, CameraStale, GripperFresh, GripperStale, InferenceOpened
@@ -342,11 +342,8 @@ class PolicyProcess:
 def main(kind: type[PolicyProcess] = PolicyProcess) -> None:
     """Entry point of the policy process, of whichever `kind`; arguments come from the supervisor."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--options", required=True, help="JSON file of RunOptions")
     parser.add_argument("--first-episode", type=int, help="this is a restart: the episode to begin with")
-    arguments = parser.parse_args()
-    signals.signal(signals.SIGINT, signals.SIG_IGN)
-    options = msgspec.json.decode(Path(arguments.options).read_bytes(), type=RunOptions)
+    arguments, options = process_arguments(parser)
     lines = LineReader(sys.stdin.fileno())
     try:
         memory = RunMemory.attach(options.run_name)

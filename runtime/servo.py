@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import signal as signals
 import sys
 import time
 from pathlib import Path
@@ -23,7 +22,7 @@ from poco.errors import ArmError, PocoError, RealtimeError, exit_with
 from poco.hw.arm_facts import summary
 from poco.hw.franka import FrankaArm, mode_number, tick_of
 from poco.runtime.memory_group import memory_limit
-from poco.runtime.run_options import RunOptions
+from poco.runtime.process_arguments import process_arguments
 from poco.shm import RunMemory
 from poco.trouble import BY_NAME, Request
 
@@ -124,11 +123,7 @@ def look_for_memory_limit() -> list[str]:
 
 def main() -> None:
     """Entry point of the servo process; arguments come from the supervisor."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--options", required=True, help="JSON file of RunOptions")
-    arguments = parser.parse_args()
-    signals.signal(signals.SIGINT, signals.SIG_IGN)
-    options = msgspec.json.decode(Path(arguments.options).read_bytes(), type=RunOptions)
+    _, options = process_arguments(argparse.ArgumentParser(description=__doc__))
     settings = options.settings
     arm = FrankaArm(settings.robot, guided=options.guided)
     try:

@@ -10,12 +10,8 @@ from __future__ import annotations
 
 import argparse
 import gc
-import signal as signals
 import sys
 import time
-from pathlib import Path
-
-import msgspec
 
 from poco.clock import monotonic_ns
 from poco.errors import ArmError, PocoError, exit_with
@@ -23,6 +19,7 @@ from poco.hw.polymetis.arm import PolymetisArm, Reading
 from poco.hw.polymetis.wire import ServerLost
 from poco.runtime.polymetis.preview import REFUSED, Preview
 from poco.runtime.polymetis.publisher import Publisher
+from poco.runtime.process_arguments import process_arguments
 from poco.runtime.run_options import RunOptions
 from poco.runtime.servo import SUPERVISOR_TIMEOUT_S, wait_for_recovery
 from poco.shm import RunMemory
@@ -199,11 +196,7 @@ class Bridge:
 
 def main() -> None:
     """Entry point of the bridge's process; arguments come from the supervisor."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--options", required=True, help="JSON file of RunOptions")
-    arguments = parser.parse_args()
-    signals.signal(signals.SIGINT, signals.SIG_IGN)
-    options = msgspec.json.decode(Path(arguments.options).read_bytes(), type=RunOptions)
+    _, options = process_arguments(argparse.ArgumentParser(description=__doc__))
     try:
         bridge = Bridge(options, RunMemory.attach(options.run_name))
         notes = bridge.arm.connect()

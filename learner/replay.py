@@ -72,7 +72,10 @@ class Replay:
         if slots < 1:
             raise ArtifactError(f"replay size is {max_bytes} bytes, must be at least {least}: raise it")
         if (folder / HEADER_FILE).exists():
-            raise ArtifactError(f"{folder} already holds a replay: resume the run or choose another folder")
+            raise ArtifactError(
+                f"{folder} already holds a replay: resume the run, remove the folder if there is no checkpoint of the run yet, or "
+                "choose another"
+            )
         header = ReplayHeader(
             format=FORMAT,
             version=VERSION,

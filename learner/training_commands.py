@@ -323,16 +323,18 @@ def _new(
 
 
 def _resumed(out: Path, config: Path | None, method: Method | None, episodes: int | None, steps: int | None) -> Run:
-    """Return the run that its newest state describes."""
+    """Return the run that its newest state describes; of what else is in `out` nothing need be there yet."""
     from poco.learner import assembly, training_state
-    from poco.learner.checkpoint import read_checkpoint
+    from poco.learner.checkpoint import Checkpoint
     from poco.learner.learning import Run
+    from poco.learner.trained_policy import build
 
     state = training_state.read_state(out / "states")
-    settings = state.identity.settings if config is None else read_recipe(config)
-    changed = _changed(settings, method, episodes, steps)
-    start = None if state.identity.network is None else read_checkpoint(out)
-    return Run(changed, state.identity.seed, out, start=start, encoder=assembly.encoder_of(state))
+    identity, start = state.identity, None
+    if identity.network is not None:
+        start = Checkpoint(identity.specification, build(identity.specification, None, identity.network), {})
+    settings = _changed(identity.settings if config is None else read_recipe(config), method, episodes, steps)
+    return Run(settings, identity.seed, out, start=start, encoder=assembly.encoder_of(state))
 
 
 def _shown(parameters: dict[str, Any], encoder: Encoder | None) -> dict[str, Any]:

@@ -6,26 +6,14 @@ stop meanwhile needs a second connection, in another process.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from poco.errors import GripperError
-from poco.gripping import Order
+from poco.gripping import Ending, HandReading, Order
 from poco.settings import GripperSettings
-
-Outcome = Literal["done", "missed", "stopped", "failed"]
 
 ANY_WIDTH_M = 0.2
 """Tolerance with which a grasp succeeds whatever is between the fingers."""
-
-
-@dataclass(frozen=True, slots=True)
-class HandReading:
-    """What the hand says: distance of its fingers and the largest that homing found (m), whether it holds something."""
-
-    width_m: float
-    width_max_m: float
-    grasped: bool
 
 
 class FrankaHand:
@@ -46,9 +34,9 @@ class FrankaHand:
             ) from error
 
     @property
-    def version(self) -> int:
-        """Protocol that the hand speaks."""
-        return int(self._gripper.server_version())
+    def facts(self) -> dict[str, str]:
+        """The protocol that the hand speaks."""
+        return {"protocol": str(self._gripper.server_version())}
 
     def read(self) -> HandReading:
         """Return the next state (waits up to 0.1 s on a robot); raises GripperError when there is none for 1 s."""
@@ -71,7 +59,7 @@ class FrankaHand:
                 f"the gripper at {self._host} did not find its largest width: free its fingers, start again"
             )
 
-    def execute(self, order: Order, settings: GripperSettings) -> tuple[Outcome, str]:
+    def execute(self, order: Order, settings: GripperSettings) -> tuple[Ending, str]:
         """Do `order` and say what became of it and why; blocks until it has ended. Never raises."""
         try:
             if order.kind == "grasp":
@@ -86,8 +74,8 @@ class FrankaHand:
             return "failed", _text(error)
         return ("done", "") if done else ("missed", "the fingers did not get there")
 
-    def stop(self) -> str:
-        """Stop what another connection has begun; return why that was not possible, empty if it was. Never raises."""
+    def stop(self, order: Order) -> str:
+        """Stop `order`, which another connection has begun; return why that was not possible, empty if it was. Never raises."""
         try:
             return "" if self._gripper.stop() else "the gripper did not stop"
         except Exception as error:

@@ -18,13 +18,13 @@ import numpy as np
 
 from poco.clock import monotonic_ns
 from poco.errors import GripperError, PocoError, exit_with
-from poco.gripping import GripperWill, Order, Timetable
-from poco.hw.franka_gripper import FrankaHand, HandReading
+from poco.gripping import GripperWill, Hand, HandReading, Order, Timetable
 from poco.records import GRIPPER_STATE
 from poco.runtime.child import Child
 from poco.runtime.entrance import Entrance
 from poco.runtime.events import noted
 from poco.runtime.gripper_mover import Ended
+from poco.runtime.hand import connect_hand
 from poco.runtime.run_events import GripperDone, GripperReady, GripperTold
 from poco.runtime.run_folder import Event, RunFolder
 from poco.runtime.run_options import RunOptions
@@ -52,12 +52,11 @@ class GripperProcess:
 
     def run(self, homes: bool) -> None:
         """Serve until the run ends; `homes` finds the largest width first. Raises GripperError when the gripper is gone."""
-        host = self._options.settings.robot.host
-        hand = FrankaHand(host)
+        hand = connect_hand(self._options.settings)
         if homes or hand.read().width_max_m <= 0.0:
             hand.home()
         reading = hand.read()
-        facts = {"protocol": str(hand.version), "largest width": f"{reading.width_max_m:.4f} m"}
+        facts = hand.facts | {"largest width": f"{reading.width_max_m:.4f} m"}
         words = ["--options", str(Path(self._options.folder) / "options.json")]
         self._mover = Child("gripper-mover", "poco.runtime.gripper_mover", words, Path(self._options.folder))
         try:
@@ -74,7 +73,7 @@ class GripperProcess:
     def _tick(self) -> int:
         return int(self._memory.control()["tick"])
 
-    def _look_around(self, hand: FrankaHand) -> None:
+    def _look_around(self, hand: Hand) -> None:
         """Wait for the gripper's next state, tell it, and see whether the gripper is to be told something."""
         reading = hand.read()
         self._entrance.pump()
@@ -106,36 +105,37 @@ class GripperProcess:
         self._mover.say(msgspec.json.encode(order).decode())
         self._folder.append_event(GripperTold(tick=self._tick, order=order.kind, width_m=order.width_m))
 
-    def _stop(self, hand: FrankaHand) -> None:
+    def _stop(self, hand: Hand) -> None:
         """Stop what is under way; the next order waits until that has ended."""
         if self._under_way is None or self._stopping:
             return
         self._stopping = True
         self._folder.append_event(GripperTold(tick=self._tick, order="stop", width_m=0.0))
-        if trouble := hand.stop():
+        if trouble := hand.stop(self._under_way):
             print(f"note the gripper could not be stopped: {trouble}", flush=True)
 
     def _take_end(self, reading: HandReading) -> None:
         """See whether the order under way has ended."""
         for line in self._mover.lines():
             ended, order = msgspec.json.decode(line, type=Ended), self._under_way
+            outcome = "stopped" if self._stopping and ended.outcome == "missed" else ended.outcome
             self._under_way, self._stopping = None, False
             if order is None:
                 continue
             done = GripperDone(
                 tick=self._tick,
                 order=order.kind,
-                outcome=ended.outcome,
+                outcome=outcome,
                 width_m=reading.width_m,
                 took_s=round(ended.took_s, 3),
                 text=ended.text,
             )
             self._folder.append_event(done)
-            if ended.outcome == "failed":
+            if outcome == "failed":
                 self._will.forget()
                 self._not_before_s = time.monotonic() + RETRY_S
                 print(f"note the gripper failed to {order.kind} ({ended.text}); it is told again", flush=True)
-            elif ended.outcome == "stopped":
+            elif outcome == "stopped":
                 self._will.forget()
 
     def _publish(self, reading: HandReading) -> None:
@@ -150,10 +150,10 @@ class GripperProcess:
         if record is not None:
             self._entrance.offer(record)
 
-    def _leave(self, hand: FrankaHand) -> None:
+    def _leave(self, hand: Hand) -> None:
         """Stop the fingers where they are and end the mover; what is held stays held."""
         if self._under_way is not None and not self._stopping:
-            hand.stop()
+            hand.stop(self._under_way)
         self._mover.end()
         self._entrance.settle(SETTLE_S)
 

@@ -16,7 +16,7 @@ import msgspec
 
 from poco.errors import PocoError, exit_with
 from poco.gripping import Order
-from poco.hw.franka_gripper import FrankaHand
+from poco.runtime.hand import connect_hand
 from poco.runtime.run_options import RunOptions
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     signals.signal(signals.SIGINT, signals.SIG_IGN)
     settings = msgspec.json.decode(Path(arguments.options).read_bytes(), type=RunOptions).settings
     try:
-        hand = FrankaHand(settings.robot.host)
+        hand = connect_hand(settings)
     except PocoError as error:
         exit_with(error)
     print("ready", flush=True)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poco.clock import monotonic_ns
-from poco.errors import ArmError, PocoError, UsageError
+from poco.errors import ArmError, PocoError
 from poco.frames import FrameRing, ring_name
 from poco.hw.task_driver import EMULATOR
 from poco.hw.task_signals import EmulatorSignals
@@ -101,10 +101,6 @@ class Supervisor:
             gate = Companion(lambda: self._start("gate"), self.status.note, "no new policy is taken")
             self._companions.append(gate)
         if self.options.specification().grips:
-            if self._behind_polymetis:
-                raise UsageError(
-                    "a policy with a gripper needs --robot sim or franka: Polymetis' gripper server is not spoken to"
-                )
             self._start_gripper()
         for camera in cameras_of(self.options.cameras(), self.options.settings.cameras):
             self._start_camera(camera)
@@ -308,7 +304,7 @@ class Supervisor:
             words[:] = ["--again"]
             return child
 
-        self.status.note("the gripper homes")
+        self.status.note("the gripper gets ready")
         gripper = Companion(start, self.status.note, "the gripper is not moved")
         self._companions.append(gripper)
         gripper.child.wait_for("ready", START_LIMIT_S, self._beat_or_leave)

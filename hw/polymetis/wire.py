@@ -44,7 +44,7 @@ class ControllerServer:
 
     def __init__(self, host: str, port: int = ARM_PORT) -> None:
         self.address = f"{host}:{port}"
-        self._channel = grpc.insecure_channel(self.address, options=_OPTIONS)
+        self._channel = open_channel(self.address)
         self._channel.subscribe(self._connection_changed)
         self.answer_limit_s = CALL_LIMIT_S
         self._lock = threading.Lock()
@@ -130,7 +130,12 @@ class ControllerServer:
         try:
             return call()
         except grpc.RpcError as error:
-            raise ServerLost(f"the Polymetis server at {self.address} says: {_words(error)}") from error
+            raise ServerLost(f"the Polymetis server at {self.address} says: {words(error)}") from error
+
+
+def open_channel(address: str) -> grpc.Channel:
+    """Return a connection to a server of Polymetis, which is made at the first call and again after it was lost."""
+    return grpc.insecure_channel(address, options=_OPTIONS)
 
 
 def _chunks(module: bytes) -> Iterator[ControllerChunk]:
@@ -138,7 +143,8 @@ def _chunks(module: bytes) -> Iterator[ControllerChunk]:
         yield ControllerChunk(torchscript_binary_chunk=module[first : first + CHUNK_BYTES])
 
 
-def _words(error: grpc.RpcError) -> str:
+def words(error: grpc.RpcError) -> str:
+    """Return what a failed call says, in one line."""
     code, details = getattr(error, "code", None), getattr(error, "details", None)
     if code is None or details is None:
         return " ".join(str(error).split())

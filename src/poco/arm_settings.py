@@ -114,7 +114,8 @@ class RobotSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class PolymetisSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The Polymetis server at robot.host for `robot.kind: polymetis`: `port` of its controllers.
+    """The Polymetis server at robot.host for `robot.kind: polymetis`: `port` of its controllers,
+    `gripper_port` of the gripper server, which is asked for only by a policy with a gripper.
 
     Our controller in it is the joint impedance of `robot.impedance`; it feeds planned accelerations forward by the inertia of the
     server's URDF and `rotor_inertia_kg_m2`. What the arm is to do is decided `lead_s` ahead, which must be longer than an update
@@ -122,6 +123,7 @@ class PolymetisSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """
 
     port: Annotated[int, msgspec.Meta(ge=1, le=65_535)]
+    gripper_port: Annotated[int, msgspec.Meta(ge=1, le=65_535)]
     rotor_inertia_kg_m2: Joints
     lead_s: Annotated[float, msgspec.Meta(ge=0.005, le=0.2)]
     gap_max_s: Annotated[float, msgspec.Meta(ge=0.002, le=0.5)]

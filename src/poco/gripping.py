@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from poco.settings import GripperSettings
 
 Floats = npt.NDArray[np.float64]
 Record = npt.NDArray[np.void]
+Ending = Literal["done", "missed", "stopped", "failed"]
 
 ATTACH_GRACE_TICKS = 20
 """So long after its attachment a chunk may still be unseen in the arm's state; later it counts as dropped."""
@@ -93,3 +94,32 @@ class GripperWill:
     def forget(self) -> None:
         """The last order came to nothing: the next target counts as new."""
         self.told_m = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class HandReading:
+    """What the hand says: distance of its fingers and the largest that homing found (m), whether it holds something."""
+
+    width_m: float
+    width_max_m: float
+    grasped: bool
+
+
+class Hand(Protocol):
+    """One connection to the gripper of an arm, whatever it is behind; belongs to one thread of one process."""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What is at the other end, for a person."""
+
+    def read(self) -> HandReading:
+        """Return the next state; raises GripperError when there is none for 1 s."""
+
+    def home(self) -> None:
+        """See to it that the largest width is known; may block for seconds. Raises GripperError if it is not."""
+
+    def execute(self, order: Order, settings: GripperSettings) -> tuple[Ending, str]:
+        """Do `order` and say what became of it and why; blocks until it has ended. Never raises."""
+
+    def stop(self, order: Order) -> str:
+        """Stop `order`, which another connection has begun; return why that was not possible, empty if it was. Never raises."""

@@ -25,6 +25,7 @@ from ..task_desk import TaskDesk
 from ..task_port import Task, TaskPort
 from .client import RobotClient, metadata
 from .host import ControllerHost, Phase
+from .launch import GripperLaunch
 from .services import ControllerService
 
 LOCKSTEP_TICKS = 10
@@ -35,7 +36,8 @@ ANSWER_LIMIT_S = 0.5
 
 
 class PolymetisEmulator:
-    """An emulated arm behind a controller server on port 50051, with the task port 1340 beside it; one thread and the servers'."""
+    """An emulated arm behind a controller server on port 50051, with the task port 1340 beside it and, where the fingers of
+    its task move, a gripper server on port 50052; one thread and the servers'."""
 
     def __init__(
         self,
@@ -58,6 +60,8 @@ class PolymetisEmulator:
         self._bell, self._ring = socket.socketpair()
         self._bell.setblocking(False)
         self._serve()
+        fingers = None if task is None else task.fingers
+        self._gripper = None if fingers is None else GripperLaunch(host, fingers)
         self._desk = TaskDesk(task, pacing)
         self._task_port = TaskPort(host, self._answer, self._desk.left)
         self._due_ns = monotonic_ns() + TICK_NS
@@ -80,6 +84,8 @@ class PolymetisEmulator:
             self._task_port.close()
             if self._service is not None:
                 self._service.close()
+            if self._gripper is not None:
+                self._gripper.close()
 
     @property
     def _running(self) -> bool:
@@ -97,6 +103,8 @@ class PolymetisEmulator:
                 self._allowed = client.tick
                 host.jump(client.tick)
             host.now_tick = client.tick
+        if self._gripper is not None:
+            self._gripper.advance(client.tick)
         client.advance(host)
         self._account(monotonic_ns())
         with self._turn:
@@ -130,6 +138,8 @@ class PolymetisEmulator:
                     readers[reader]()
             if self._wait_s(monotonic_ns()) == 0.0:
                 return
+            if not ready and self._gripper is not None:
+                self._gripper.update()
 
     def _wait_s(self, now_ns: int) -> float:
         if self._lockstep and self._running:

@@ -29,14 +29,7 @@ class ControllerService:
         """Listen on `host`; raises AddressError."""
         self._host, self._asked = controllers, asked
         self.crashed = threading.Event()
-        self._server = grpc.server(ThreadPoolExecutor(THREADS), options=(("grpc.so_reuseport", 0),))
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, self._handlers()),))
-        listen(host, port).close()
-        try:
-            self._server.add_insecure_port(f"{host}:{port}")
-        except RuntimeError as error:
-            raise AddressError(f"cannot listen on {host}:{port} ({error}): end the other server there") from error
-        self._server.start()
+        self._server = open_server(SERVICE, self._handlers(), host, port, THREADS)
 
     def close(self) -> None:
         """Break every connection, as a process that is gone does."""
@@ -97,3 +90,18 @@ class ControllerService:
     def _cancel(self, context: grpc.ServicerContext, words: str) -> NoReturn:
         context.abort(grpc.StatusCode.CANCELLED, words)
         raise AssertionError("abort returns to nobody")
+
+
+def open_server(
+    service: str, handlers: dict[str, grpc.RpcMethodHandler[Any, Any]], host: str, port: int, threads: int
+) -> grpc.Server:
+    """Serve `handlers` at an address until the server is stopped; raises AddressError."""
+    server = grpc.server(ThreadPoolExecutor(threads), options=(("grpc.so_reuseport", 0),))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    listen(host, port).close()
+    try:
+        server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError as error:
+        raise AddressError(f"cannot listen on {host}:{port} ({error}): end the other server there") from error
+    server.start()
+    return server

@@ -61,7 +61,8 @@ class Options:
     clearance_mm: float = EASY.clearance_m * 1000
     """Gap between peg and hole on each side."""
     interface: Literal["franka", "polymetis"] = "franka"
-    """franka: the arm's own network interface. polymetis: the controller server on port 50051, needs poco-robot[polymetis]."""
+    """franka: the arm's own network interface. polymetis: the controller server on port 50051 and, with
+    --task cube, the gripper server on port 50052; needs poco-robot[polymetis]."""
     seed: int = 0
     """Where the hole is until the first `place`."""
     recovery_delay_s: float = 0.5

@@ -131,7 +131,7 @@ class PolymetisHand:
         if order.kind == "grasp":
             there = state.is_grasped or (moved and state.prev_command_successful)
         else:
-            there = abs(state.width - order.width_m) <= tolerance_m
+            there = abs(state.width - self._possible_m(order.width_m)) <= tolerance_m
         if there:
             return "done", ""
         return ("missed", "the fingers did not get there") if moved else ("failed", "the order was not taken")
@@ -157,7 +157,7 @@ class PolymetisHand:
     def _tell(self, width_m: float, speed_m_s: float, force_n: float, grasp: bool) -> None:
         """Send a command that counts as new; one that the hand cannot do would end the client beside it."""
         command = GripperCommand(
-            width=min(max(width_m, 0.0), self._hand.max_width),
+            width=self._possible_m(width_m),
             speed=speed_m_s,
             force=force_n,
             grasp=grasp,
@@ -168,6 +168,9 @@ class PolymetisHand:
         self._told_nanos = now_ns % _SECOND_NS
         command.timestamp.seconds, command.timestamp.nanos = divmod(now_ns, _SECOND_NS)
         self._answered(lambda: self._goto(command, timeout=ANSWER_LIMIT_S))
+
+    def _possible_m(self, width_m: float) -> float:
+        return min(max(width_m, 0.0), self._hand.max_width)
 
     def _described(self) -> GripperMetadata:
         until_s = time.monotonic() + CONNECT_LIMIT_S

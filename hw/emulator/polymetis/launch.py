@@ -9,7 +9,7 @@ from ..fingers import SimulatedFingers
 from .gripper_service import GripperService
 from .hand_client import HandClient
 
-RESTART_TICKS = 2000
+RESTART_TICKS = 4000
 """So long a client that is gone stays gone."""
 
 

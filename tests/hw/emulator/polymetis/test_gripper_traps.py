@@ -1,0 +1,223 @@
+"""The traps of a Polymetis gripper server, as the emulated one sets them and our side steps around them; real gRPC."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from poco.errors import GripperError
+from poco.gripping import Order
+from poco.hw.polymetis.gripper import GRIPPER_PORT, PolymetisHand
+from poco.hw.polymetis.polymetis_pb2 import Empty, GripperCommand, GripperState
+from poco.settings import GripperSettings, read_settings
+from programs import ROOT, Program
+
+HOST = "127.0.5.22"
+PATIENCE_S = 30.0
+OPEN_M = 0.08
+SLOW_M_S = 0.04
+CLIENT_PERIODS_S = 0.2
+"""Some periods in which the client beside the hand looks for commands."""
+
+
+@pytest.fixture(scope="module")
+def settings() -> GripperSettings:
+    """How the hand is to move: slowly, so that there is time to interfere."""
+    return read_settings(ROOT / "configs" / "fr3_peg_in_hole.yaml", {"gripper.speed_m_s": str(SLOW_M_S)}).gripper
+
+
+@pytest.fixture(scope="module", autouse=True)
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """An emulated arm with a gripper behind Polymetis, in real time."""
+    folder = tmp_path_factory.mktemp("emulator")
+    program = Program("poco-emulator", "--host", HOST, "--interface", "polymetis", "--task", "cube", folder=folder)
+    program.until(lambda: "ready" in program.out)
+    yield program
+    program.end()
+
+
+class Anybody:
+    """Somebody at the wire who knows none of the traps."""
+
+    def __init__(self) -> None:
+        self.channel = grpc.insecure_channel(f"{HOST}:{GRIPPER_PORT}")
+        self._goto = self.channel.unary_unary("/GripperServer/Goto", GripperCommand.SerializeToString, Empty.FromString)
+        self._state = self.channel.unary_unary(
+            "/GripperServer/GetState", Empty.SerializeToString, GripperState.FromString
+        )
+
+    def goto(self, width_m: float, nanos: int) -> None:
+        """Send a move whose timestamp has these nanoseconds."""
+        command = GripperCommand(width=width_m, speed=SLOW_M_S)
+        command.timestamp.seconds, command.timestamp.nanos = 1, nanos
+        self._goto(command, timeout=2.0)
+
+    def state(self) -> GripperState:
+        """The newest state."""
+        answer: GripperState = self._state(Empty(), timeout=2.0)
+        return answer
+
+
+@pytest.fixture
+def anybody() -> Iterator[Anybody]:
+    """That somebody."""
+    anybody = Anybody()
+    yield anybody
+    anybody.channel.close()
+
+
+@pytest.fixture
+def hand(settings: GripperSettings) -> Iterator[PolymetisHand]:
+    """Our side of the wire, the fingers open."""
+    hand = PolymetisHand(HOST)
+    assert hand.execute(Order("move", OPEN_M), settings) == ("done", "")
+    yield hand
+    hand.close()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until `condition` holds."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.005)
+
+
+def read_on(hand: PolymetisHand) -> None:
+    """Read for ever."""
+    while True:
+        hand.read()
+
+
+def launched_again(anybody: Anybody, still: GripperState) -> bool:
+    """Whether there are other states than `still`, of hands that have been there before."""
+    try:
+        return anybody.state().timestamp not in (still.timestamp, GripperState().timestamp)
+    except grpc.RpcError:
+        return False
+
+
+def test_it_has_homed_without_being_asked(hand: PolymetisHand) -> None:
+    """Nothing can ask for homing; the largest width is known all the same, and no version is named."""
+    hand.home()
+    assert hand.read().width_max_m == pytest.approx(OPEN_M)
+    assert hand.facts == {"Polymetis": "of unknown version", "states": "30 Hz"}
+
+
+def test_an_order_is_answered_before_it_is_done(
+    hand: PolymetisHand, anybody: Anybody, settings: GripperSettings
+) -> None:
+    """The call returns with the fingers where they were, not even moving; ours ends with the motion."""
+    anybody.goto(0.06, 7)
+    state = anybody.state()
+    assert (state.width > 0.075, state.is_moving) == (True, False)
+    until(lambda: abs(anybody.state().width - 0.06) < 0.001 and not anybody.state().is_moving)
+    assert hand.execute(Order("grasp", 0.0), settings) == ("done", "")
+    assert anybody.state().width < 0.001
+    assert not anybody.state().is_moving
+
+
+def test_a_command_that_counts_as_old_is_passed_over(
+    hand: PolymetisHand, anybody: Anybody, settings: GripperSettings
+) -> None:
+    """Without nanoseconds, or with those of the last command, nothing happens and nothing is said; ours differ from both."""
+    anybody.goto(0.07, 11)
+    until(lambda: abs(anybody.state().width - 0.07) < 0.001 and not anybody.state().is_moving)
+    for nanos in (0, 11):
+        anybody.goto(0.05, nanos)
+        time.sleep(CLIENT_PERIODS_S)
+        assert anybody.state().width == pytest.approx(0.07, abs=0.001)
+    assert hand.execute(Order("move", 0.05), settings) == ("done", "")
+
+
+def test_commands_after_a_restart_are_new(hand: PolymetisHand, settings: GripperSettings) -> None:
+    """A process that begins again knows nothing of the last command; its first one is taken, the same as before or not."""
+    assert hand.execute(Order("move", 0.06), settings) == ("done", "")
+    for width_m in (0.07, 0.07, 0.06):
+        again = PolymetisHand(HOST)
+        assert again.execute(Order("move", width_m), settings) == ("done", "")
+        assert again.read().width_m == pytest.approx(width_m, abs=0.001)
+        again.close()
+
+
+def test_what_comes_during_a_move_waits_and_only_the_newest_counts(hand: PolymetisHand, anybody: Anybody) -> None:
+    """Of two commands during a move the first is lost, the second is begun when the move has ended."""
+    anybody.goto(0.05, 21)
+    until(lambda: anybody.state().is_moving)
+    anybody.goto(0.02, 22)
+    anybody.goto(0.06, 23)
+    widths = list[float]()
+    until(lambda: widths.append(anybody.state().width) or widths[-1] < 0.0505)  # type: ignore[func-returns-value]
+    until(lambda: widths.append(anybody.state().width) or widths[-1] > 0.0595)  # type: ignore[func-returns-value]
+    assert min(widths) > 0.049
+
+
+def test_there_is_no_stop_but_the_fingers_do_not_come_back(hand: PolymetisHand, anybody: Anybody) -> None:
+    """A present width as target comes after the move, and back; ours follows the fingers, so they stay where the move ends."""
+    anybody.goto(0.04, 31)
+    until(lambda: anybody.state().width < 0.07)
+    anybody.goto(anybody.state().width, 32)
+    until(lambda: anybody.state().width < 0.041)
+    until(lambda: anybody.state().width > 0.065)
+    until(lambda: not anybody.state().is_moving)
+    anybody.goto(0.03, 33)
+    until(lambda: anybody.state().width < 0.055)
+    hand.read()
+    assert hand.stop(Order("move", 0.03)) == ""
+    while hand.read().width_m > 0.031:
+        pass
+    rest = [hand.read().width_m for _ in range(15)]
+    assert max(rest) < 0.033
+
+
+def test_a_stop_before_a_move_is_begun_keeps_the_fingers(hand: PolymetisHand, anybody: Anybody) -> None:
+    """Where the client has not taken the order yet the fingers do not go where it said."""
+    hand.read()
+    hand._tell(0.03, SLOW_M_S, 0.0, grasp=False)
+    assert hand.stop(Order("move", 0.03)) == ""
+    widths = [hand.read().width_m for _ in range(12)]
+    assert min(widths) > 0.028
+    assert "ends by itself" in hand.stop(Order("grasp", 0.0))
+
+
+def test_a_client_that_is_gone(hand: PolymetisHand, anybody: Anybody, settings: GripperSettings) -> None:
+    """What the hand refuses ends the client beside it; server and metadata answer as before, only time stands still."""
+    anybody.goto(0.5, 41)
+    with pytest.raises(GripperError, match="no new state for 1 s"):
+        read_on(hand)
+    still = anybody.state()
+    assert hand._described().max_width == pytest.approx(OPEN_M)
+    assert anybody.state().timestamp == still.timestamp
+    outcome, text = hand.execute(Order("move", 0.06), settings)
+    assert (outcome, "no new state" in text) == ("failed", True)
+    until(lambda: launched_again(anybody, still))
+    again = PolymetisHand(HOST)
+    assert again.execute(Order("move", 0.5), settings) == ("done", "")
+    assert again.read().width_m == pytest.approx(OPEN_M, abs=0.001)
+    again.close()
+
+
+def test_a_server_that_hangs(hand: PolymetisHand, emulator: Program, settings: GripperSettings) -> None:
+    """A question gets no answer where the server's computer stands still: it ends by itself, and later ones are answered."""
+    emulator.process.send_signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(GripperError, match="deadline exceeded"):
+            hand.read()
+        assert hand.execute(Order("move", 0.06), settings)[0] == "failed"
+        assert "deadline exceeded" in hand.stop(Order("move", 0.06))
+    finally:
+        emulator.process.send_signal(signal.SIGCONT)
+    until(lambda: abs(hand.read().width_m - OPEN_M) < 0.001)
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    """Without a server the sentence says what to start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("poco.hw.polymetis.gripper.CONNECT_LIMIT_S", 0.3)
+        with pytest.raises(GripperError, match=r"no gripper behind Polymetis .*launch_gripper\.py"):
+            PolymetisHand("127.0.5.24")

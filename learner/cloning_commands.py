@@ -165,7 +165,7 @@ def _write_report(metrics: dict[str, float], curve: Sequence[dict[str, float]], 
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for name in sorted(curve[0].keys() - {"step"}):
-        axes.plot([point["step"] for point in curve], [point[name] for point in curve], label=LINES[name])
+        axes.plot([point["step"] for point in curve], [point[name] for point in curve], marker=".", label=LINES[name])
     axes.set(xlabel="gradient steps", ylabel="flow-matching loss", title="Behaviour cloning")
     axes.grid(alpha=0.3)
     axes.legend()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 if TYPE_CHECKING:
     from poco.runtime.blind_evaluation import Evaluation
@@ -31,6 +32,8 @@ def draw(found: Evaluation, path: Path) -> None:
     bars.set(ylim=(0.0, 1.05), ylabel="success", title="Success and its 95 % interval")
     course.set_ylim(bottom=0.0)
     course.set(xlabel="trial of the policy", ylabel="successes so far", title="Trial after trial, in blind order")
+    for axis in (course.xaxis, course.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
     course.legend()
     for axes in (bars, course):
         axes.grid(alpha=0.3)

@@ -259,6 +259,7 @@ def run(words: Sequence[str], console: Console) -> int:
 
 def show_report(folder: RunFolder, artifact: Artifact | None, settings: Settings, console: Console) -> None:
     """Write the report and pictures of the run in `folder` and print what a person wants to know at once."""
+    console.print("drawing the report", highlight=False)
     facts, paths = write_report(folder)
     if settings.robot.kind == "sim" and settings.emulator.task == "peg-in-hole":
         paths += draw_strip(folder, settings.emulator.clearance_mm, console)

@@ -40,7 +40,8 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise AddressError(
             f"cannot listen on {host}:{port} ({error.strerror or error}): "
-            "end the other emulator there or take another loopback address, for example --host 127.0.0.2"
+            "end the other emulator there or take another loopback address, for example 127.0.0.2 "
+            "(poco-emulator --host, poco-runtime --robot.host)"
         ) from error
     listener.listen(8)
     listener.setblocking(False)

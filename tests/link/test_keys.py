@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
+import zmq
 
 from poco.errors import AddressError, SettingsError, UsageError
 from poco.link import keys_cli
@@ -13,11 +15,13 @@ from poco.link.sockets import Network, Server, check_address
 
 
 def test_keys_come_and_go(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What init prints is what add takes; revoke takes a name with all its keys off; the list says so."""
+    """The command that init prints makes the key welcome; revoke takes a name with all its keys off; the list says so."""
     learner, arm = tmp_path / "learner", tmp_path / "arm"
     keys_cli.init("learner", learner)
     keys_cli.init("arm1", arm)
-    public = capsys.readouterr().out.splitlines()[-1].removeprefix("arm1 ")
+    command = shlex.split(capsys.readouterr().out.splitlines()[-1].removeprefix("on the other side: "))
+    public = KeyFolder(arm).own().public
+    assert command == ["poco-keys", "add", "arm1", public, "--keys", "DIR"]
     keys_cli.add("arm1", public, learner)
     keys_cli.show(learner)
     assert f"peer arm1 {public}" in capsys.readouterr().out
@@ -32,6 +36,13 @@ def test_keys_come_and_go(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         keys_cli.init("learner", learner)
     with pytest.raises(UsageError, match="not a name and a public key"):
         keys_cli.add("arm1", "too short", learner)
+
+
+def test_no_key_looks_like_a_flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A public key that begins with a dash could not be given to add: another pair is made."""
+    pairs = iter([(b"-" + b"a" * 39, b"s" * 40), (b"b" * 40, b"t" * 40)])
+    monkeypatch.setattr(zmq, "curve_keypair", lambda: next(pairs))
+    assert KeyFolder.create(tmp_path, "arm1").own().public == "b" * 40
 
 
 def test_secrets_are_for_their_owner(tmp_path: Path) -> None:

@@ -218,6 +218,7 @@ def test_address_in_use(tmp_path: Path) -> None:
         assert program.wait() == AddressError.exit_code
     assert is_sentence(program.err), program.err
     assert host in program.err
+    assert "--robot.host" in program.err
 
 
 def test_real_time_rights_required(tmp_path: Path) -> None:

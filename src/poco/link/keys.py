@@ -70,6 +70,8 @@ class KeyFolder:
         if (path / OWN).exists():
             raise UsageError(f"{path / OWN} is there already: choose another --keys folder or remove it first")
         public, secret = zmq.curve_keypair()
+        while public.startswith(b"-"):  # a command line would take it for a flag
+            public, secret = zmq.curve_keypair()
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.chmod(0o700)
@@ -102,7 +104,8 @@ class KeyFolder:
         """Welcome `public` as `name`; raises UsageError for a word that is no key or is there already."""
         if not _NAME.fullmatch(name) or not _KEY.fullmatch(public):
             raise UsageError(
-                f"{name} {public} is not a name and a public key of 40 letters, as `poco-keys list` shows it"
+                f"{name} {public} is not a name and a public key of 40 letters, as `poco-keys list` shows it: "
+                "put the key in single quotes, its letters mean something to the shell"
             )
         peers = self.peers()
         for peer in peers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -17,8 +18,8 @@ DESCRIPTION = """Keys of the link between robots and learner.
 examples:
   poco-keys init learner --keys keys/learner        on the learner: make its key, print the public half
   poco-keys init arm1 --keys keys/arm1              on the robot
-  poco-keys add arm1 PUBLIC --keys keys/learner     on the learner: welcome the robot under its robot.name
-  poco-keys add learner PUBLIC --keys keys/arm1     on the robot: the learner it connects to
+  poco-keys add arm1 'PUBLIC' --keys keys/learner   on the learner: welcome the robot under its robot.name
+  poco-keys add learner 'PUBLIC' --keys keys/arm1   on the robot: the learner it connects to
   poco-keys revoke arm1 --keys keys/learner         takes effect on a running learner within a second
   poco-keys list --keys keys/learner
 
@@ -29,14 +30,15 @@ Word = Annotated[str, tyro.conf.Positional]
 
 
 def init(name: Word, keys: Keys = KEYS) -> None:
-    """Make a key pair.
+    """Make a key pair and print its public half, with the command that makes it welcome on the other side.
 
     Args:
         name: What the key is called: `learner`, or the robot.name of a robot.
         keys: Folder of the keys.
     """
     folder = KeyFolder.create(keys.expanduser(), name)
-    print(f"{name} {folder.own().public}")
+    public = folder.own().public
+    print(f"{name} {public}\non the other side: poco-keys add {name} {shlex.quote(public)} --keys DIR")
 
 
 def add(name: Word, public: Word, keys: Keys = KEYS) -> None:

@@ -16,14 +16,13 @@ from rich.console import Console
 from poco.artifact import Artifact, read_artifact
 from poco.episodes import write_durably
 from poco.errors import ArtifactError, PocoError, UsageError, guard
-from poco.images import window_of
 from poco.journal.records import EVERY_STEP_SIDE_MAX, VIEWED_SIDE_MAX
 from poco.runtime import blind_evaluation, doctor, record, task_check
 from poco.runtime.backends.choice import build_missing
 from poco.runtime.blind_evaluation import check_alike, contestants_of, show_evaluation
 from poco.runtime.console import terminal_keys
 from poco.runtime.contact_sheet import show_demonstrations
-from poco.runtime.eyes import cameras_of
+from poco.runtime.eyes import check_frames
 from poco.runtime.prompt import check_task
 from poco.runtime.report import print_summary, write_report
 from poco.runtime.run_flags import (
@@ -172,9 +171,7 @@ def check_trust(options: RunOptions, console: Console) -> None:
 
 def check_cameras(artifact: Artifact, settings: Settings, console: Console) -> None:
     """Raise PocoError unless `settings` have the cameras of `artifact`, with frames large enough; say what is not journaled."""
-    side = artifact.image_side
-    for camera in cameras_of(artifact.cameras, settings.cameras):
-        window_of(camera.crop, camera.height, camera.width, side, camera.name)
+    check_frames(artifact.cameras, artifact.image_side, settings)
     viewed, most = artifact.viewed_side, VIEWED_SIDE_MAX if artifact.manifest.vla else EVERY_STEP_SIDE_MAX
     if artifact.cameras and not 0 < viewed <= most:
         pixels = f"{viewed} x {viewed} pixels, the journal takes up to {most}" if viewed else "no square form"

@@ -1,10 +1,10 @@
-"""What was demonstrated, at one glance: a small picture of the tip's path for every episode, and how many came out how."""
+"""What was demonstrated, at one glance: the tip's path and what cameras saw of every episode, and how many came out how."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,24 +18,30 @@ from poco.records import DISCARDED
 from poco.runtime.episode_book import SUFFIX
 from poco.runtime.run_folder import RunFolder
 from poco.specification import unscale
+from poco.views import Views
 
 Floats = npt.NDArray[np.float64]
 
 CONTACT_SHEET = "contact_sheet.png"
 COLUMNS = 8
 CELL_IN = 1.55
+MOMENTS = 3
 VIEW_RAD = (math.radians(35.0), math.radians(25.0))
 """From where the paths are seen: about the vertical, and from above."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One episode in the sheet: its number, outcome, duration (s) and the commanded tip path [steps + 1, 3] (m, base frame)."""
+    """One episode in the sheet: its number, outcome, duration (s) and the commanded tip path [steps + 1, 3] (m, base frame).
+
+    `frames` [cameras x side, MOMENTS x side, 3] is what its cameras saw at its beginning, in its middle and at its end.
+    """
 
     number: int
     outcome: str
     duration_s: float
     path: Floats
+    frames: npt.NDArray[np.uint8] | None
 
 
 def shown(episode: Episode) -> Shown:
@@ -49,14 +55,24 @@ def shown(episode: Episode) -> Shown:
     else:
         path = np.array([rest, *(forward(np.ascontiguousarray(q), specification.tip)[0] for q in physical)])
     ticks = end.tick - episode.steps[0].tick if episode.steps else 0
-    return Shown(end.episode, end.outcome, ticks * TICK_S, path)
+    return Shown(
+        end.episode, end.outcome, ticks * TICK_S, path, None if episode.views is None else frames(episode.views)
+    )
+
+
+def frames(views: Views) -> npt.NDArray[np.uint8]:
+    """Return what is shown of `views`: a row for every camera, MOMENTS from left to right."""
+    images = views.images[np.linspace(0, len(views.images) - 1, MOMENTS).round().astype(int)]
+    rows, columns = images.shape[1] * images.shape[3], MOMENTS * images.shape[4]
+    mosaic: npt.NDArray[np.uint8] = images.transpose(1, 3, 0, 4, 2).reshape(rows, columns, 3)
+    return mosaic
 
 
 def read_all(folder: RunFolder) -> list[Shown]:
     """Read the episodes of the run in `folder`, those that were thrown away too; raises ArtifactError for a damaged file."""
     kept = [shown(read_episode(file)) for file in folder.episodes.glob(f"*{SUFFIX}")]
     thrown = [shown(read_episode(file)) for file in (folder.path / DISCARDED).glob(f"*{SUFFIX}")]
-    away = [Shown(one.number, DISCARDED, one.duration_s, one.path) for one in thrown]
+    away = [replace(one, outcome=DISCARDED) for one in thrown]
     return sorted([*kept, *away], key=lambda one: one.number)
 
 
@@ -87,7 +103,8 @@ def counts(episodes: list[Shown]) -> str:
 
 
 def draw(episodes: list[Shown], path: Path) -> None:
-    """Draw one small picture an episode, all to one scale: the path seen obliquely, its shadow on the lowest level below it."""
+    """Draw one small picture an episode, all to one scale: the path seen obliquely, its shadow on the lowest level below it, and
+    under it what cameras saw."""
     from matplotlib import pyplot as plt
 
     from poco.runtime.panels import GREEN, GREY, INK, ORANGE
@@ -103,12 +120,19 @@ def draw(episodes: list[Shown], path: Path) -> None:
     pad = 0.06 * float(np.max(high - low)) + 1e-3
     columns = min(COLUMNS, len(episodes))
     rows = -(-len(episodes) // columns)
-    size = (max(columns * CELL_IN, 6.5), rows * (CELL_IN + 0.3) + 0.5)
-    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    seen = max((one.frames.shape[0] / one.frames.shape[1] for one in episodes if one.frames is not None), default=0.0)
+    heights = [CELL_IN, CELL_IN * seen] if seen else [CELL_IN]
+    size = (max(columns * CELL_IN, 6.5), rows * (sum(heights) + 0.3) + 0.5)
+    lines, ratios = rows * len(heights), heights * rows
+    figure, grid = plt.subplots(lines, columns, height_ratios=ratios, figsize=size, squeeze=False, layout="constrained")
     figure.suptitle(counts(episodes), fontsize=8.5, fontweight="bold", x=0.012, ha="left", color=INK)
     for axes in grid.ravel():
         axes.set_axis_off()
-    for axes, one, (line, shadow) in zip(grid.ravel(), episodes, drawn, strict=False):
+    if seen:
+        for axes, one in zip(grid[1::2].ravel(), episodes, strict=False):
+            if one.frames is not None:
+                axes.imshow(one.frames)
+    for axes, one, (line, shadow) in zip(grid[:: len(heights)].ravel(), episodes, drawn, strict=False):
         color = colors.get(one.outcome, ORANGE)
         axes.plot(*shadow.T, color="#dddddd", linewidth=1.0)
         axes.plot(*line.T, color=color, linewidth=1.3)

@@ -18,6 +18,7 @@ from poco.records import DISCARDED, EpisodeEnd, Step
 from poco.runtime.journal_recorder import JournalRecorder
 from poco.runtime.run_folder import EpisodeEnded, EpisodeLabelled, RunFolder
 from poco.specification import Specification
+from poco.views import Views
 
 SUFFIX = ".safetensors"
 
@@ -26,6 +27,7 @@ SUFFIX = ".safetensors"
 class _Last:
     steps: Sequence[Step]
     end: EpisodeEnd
+    views: Views | None
 
 
 class EpisodeBook:
@@ -40,11 +42,12 @@ class EpisodeBook:
         """Number of episodes of the run that were not thrown away."""
         return sum(1 for _ in self._folder.episodes.glob(f"*{SUFFIX}"))
 
-    def close(self, steps: Sequence[Step], end: EpisodeEnd, reason: str, ticks: int) -> None:
-        """Record the end of an episode that took `ticks` and ended for `reason`."""
+    def close(
+        self, steps: Sequence[Step], end: EpisodeEnd, reason: str, ticks: int, views: Views | None = None
+    ) -> None:
+        """Record the end of an episode that took `ticks` and ended for `reason`; `views` go into its file."""
         self._journal.end(end)
-        self._write(steps, end)
-        self._last = _Last(steps, end)
+        self._write(_Last(steps, end, views))
         ended = EpisodeEnded(tick=end.tick, episode=end.episode, outcome=reason, steps=len(steps), ticks=ticks)
         self._folder.append_event(ended)
 
@@ -72,8 +75,7 @@ class EpisodeBook:
         steps = list(last.steps)
         if steps:
             steps[-1] = msgspec.structs.replace(steps[-1], reward=1.0 if outcome == "success" else 0.0)
-        self._write(steps, end)
-        self._last = _Last(steps, end)
+        self._write(_Last(steps, end, last.views))
         return True
 
     def relabel(self) -> bool:
@@ -107,5 +109,6 @@ class EpisodeBook:
         self._folder.append_event(EpisodeLabelled(tick=end.tick, episode=end.episode, outcome=outcome))
         return end
 
-    def _write(self, steps: Sequence[Step], end: EpisodeEnd) -> None:
-        write_episode(self._folder.episodes / f"{end.episode:06d}{SUFFIX}", self._specification, steps, end)
+    def _write(self, last: _Last) -> None:
+        self._last, path = last, self._folder.episodes / f"{last.end.episode:06d}{SUFFIX}"
+        write_episode(path, self._specification, last.steps, last.end, last.views)

@@ -17,7 +17,7 @@ from poco.observation import observe
 from poco.records import TaskSignal
 from poco.runtime.encoder import Encoder, Images
 from poco.runtime.freshness import Stream
-from poco.settings import CameraSettings
+from poco.settings import CameraSettings, Settings
 from poco.specification import Specification
 
 KEPT_LOOKS = 256
@@ -29,14 +29,20 @@ LOCKSTEP_STALE_NS = 10_000_000_000
 
 
 def cameras_of(names: Sequence[str], cameras: Sequence[CameraSettings]) -> tuple[CameraSettings, ...]:
-    """Return the settings of the cameras `names` that a policy sees through, in order; raises CameraError naming a missing one."""
+    """Return the settings of the cameras `names` that are looked through, in order; raises CameraError naming a missing one."""
     known = {camera.name: camera for camera in cameras}
     missing = [name for name in names if name not in known]
     if missing:
         raise CameraError(
-            f"the policy sees through the camera {missing[0]}, the settings have {', '.join(known) or 'none'}: add it under cameras"
+            f"the run sees through the camera {missing[0]}, the settings have {', '.join(known) or 'none'}: add it under cameras"
         )
     return tuple(known[name] for name in names)
+
+
+def check_frames(names: Sequence[str], side: int, settings: Settings) -> None:
+    """Raise PocoError unless `settings` have the cameras `names`, with frames large enough for images of `side` pixels."""
+    for camera in cameras_of(names, settings.cameras):
+        window_of(camera.crop, camera.height, camera.width, side, camera.name)
 
 
 @dataclass(slots=True)
@@ -65,7 +71,8 @@ class _Eye:
 
 
 class Eyes:
-    """The cameras of a run with the encoder behind them, or without one: then frames go whole to who chooses. Policy process only.
+    """The cameras of a run with the encoder behind them, or without one: then frames go whole to who chooses, or with a `side`
+    become images of so many pixels that are only kept. Policy process only.
 
     Of an arm in lockstep, whose time stands still meanwhile, they wait for the frames of the very tick; else the newest are taken.
     `told` hears of every camera whose frames may no longer be acted on, and, with "", of one whose frames may be again.
@@ -79,17 +86,18 @@ class Eyes:
         lockstep: bool,
         told: Callable[[int, str, str], None],
         clock: Callable[[], int] = monotonic_ns,
+        side: int = 0,
     ) -> None:
         """Map the frames of `cameras`; raises PocoError if they are not there, SettingsError if they are too small."""
         self._encoder, self._lockstep, self._told, self._clock = encoder, lockstep, told, clock
         self._eyes: list[_Eye] = []
         self.cameras = tuple(camera.name for camera in cameras)
-        self.side = 0 if encoder is None else encoder.side
+        self.side = side if encoder is None else encoder.side
         for camera in cameras:
             ring = FrameRing(ring_name(run_name, camera.name))
             window = (
                 None
-                if encoder is None and camera.crop is None
+                if not self.side and camera.crop is None
                 else window_of(camera.crop, *ring.size, self.side, camera.name)
             )
             self._eyes.append(_Eye(ring, Stream(camera), window))
@@ -103,9 +111,9 @@ class Eyes:
 
     @property
     def frames(self) -> tuple[Pixels, ...]:
-        """The frames [H, W, 3] of the newest observation, cut where the settings say so, black before the first; empty with an
-        encoder. Valid until the next `look`."""
-        return () if self._encoder is not None else tuple(eye.pixels for eye in self._eyes)
+        """The frames [H, W, 3] of the newest observation, cut where the settings say so, black before the first; empty where they
+        become images. Valid until the next `look`."""
+        return () if self.side else tuple(eye.pixels for eye in self._eyes)
 
     def images_at(self, tick: int) -> Images:
         """Return the images of the newest observation made until `tick`, as far as the last KEPT_LOOKS reach back."""

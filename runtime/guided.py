@@ -129,10 +129,14 @@ class GuidedProcess(PolicyProcess):
         steps: list[Step] = []
         outcome: Outcome = "running"
         while outcome == "running":
+            if not self._clear():
+                self._hold()
+                outcome, _ = rollout.hold()
+                continue
             self.memory.lead(self.plant.tick + sequence.period_ticks + LEASE_TICKS, self._width_m)
             led, outcome = rollout.be_led(self._action)
             self._grip_or_open()
-            self.journal.record(led)
+            self.journal.record(led, self.eyes)
             steps += led
         self._hold()
         return steps, outcome

@@ -26,13 +26,14 @@ from poco.limits import PLANNING_MARGINS, fr3_limits
 from poco.motion import plan_path, warm_up
 from poco.observation import observe, sees_target
 from poco.records import ROBOT_STATE, Step
-from poco.rollout import Observation, Outcome, Rollout
+from poco.rollout import Look, Observation, Outcome, Rollout
 from poco.runtime.actors import Actor, ChunkFigures, CubeOperatorActor, Moment, OperatorActor, PolicyActor
 from poco.runtime.backends.backend import Backend
 from poco.runtime.backends.choice import Chosen, open_under
 from poco.runtime.blind import BlindActor, blind_order
 from poco.runtime.chunk_record import Stamps, chunk_record
 from poco.runtime.chunk_session import Pixels
+from poco.runtime.demonstrated import Demonstrated
 from poco.runtime.episode_book import EpisodeBook
 from poco.runtime.eyes import Eyes, cameras_of
 from poco.runtime.grip import Grip
@@ -84,7 +85,8 @@ class PolicyProcess:
             facts, remark = self.chosen.backend.facts, self.chosen.remark
             self.folder.append_event(InferenceOpened(tick=0, facts=facts, remark=remark))
         task = self.settings.task
-        needed = options.goes_by_target or sees_target(self.specification)
+        hidden = options.hidden()
+        needed = options.goes_by_target or any(map(sees_target, filter(None, (self.specification, hidden))))
         driver = TaskDriver(task.sensors, task.outcome, task.reset, needed=needed)
         self.grip = Grip(memory, self.settings.gripper, self._gripper_told) if self.specification.grips else None
         age_max_s, lead_ticks = self.settings.servo.state_age_max_s, options.lead_ticks
@@ -94,6 +96,7 @@ class PolicyProcess:
         newest = memory.read_chunk()
         self.chunk_id = 0 if newest is None else int(newest["chunk_id"])
         self.eyes = self._open_eyes(driver.lockstep)
+        self.demonstrated = None if self.eyes is None or hidden is None else Demonstrated(self.eyes, hidden)
         self._rehearse()
 
     def _open_actor(self) -> Actor:
@@ -130,11 +133,20 @@ class PolicyProcess:
         return BlindActor(policies, blind_order(len(policies), options.episodes // len(policies), options.seed))
 
     def _open_eyes(self, lockstep: bool) -> Eyes | None:
-        """Return the cameras of a policy that sees; raises PocoError if they are not there."""
-        if not self.actor.cameras:
+        """Return the cameras of a policy, or of demonstrations, that see; raises PocoError if they are not there."""
+        hands = self.options.hands
+        kept = hands is not None and self.options.policy == HANDS
+        names, side = (hands.cameras, hands.image_side) if hands is not None and kept else (self.actor.cameras, 0)
+        if not names:
             return None
-        cameras = cameras_of(self.actor.cameras, self.settings.cameras)
-        return Eyes(self.actor.encoder, cameras, self.options.run_name, lockstep, self._camera_told)
+        cameras = cameras_of(names, self.settings.cameras)
+        return Eyes(self.actor.encoder, cameras, self.options.run_name, lockstep, self._camera_told, side=side)
+
+    @property
+    def _look(self) -> Look:
+        """What makes observations."""
+        seeing = self.demonstrated or self.eyes
+        return observe if seeing is None else seeing.look
 
     def _camera_told(self, tick: int, camera: str, trouble: str) -> None:
         """Record that what a camera shows may not, or may again, be acted on."""
@@ -176,8 +188,7 @@ class PolicyProcess:
         state = np.zeros((), ROBOT_STATE)
         state["q"] = state["q_c"] = rest
         signal = self.plant.signal()
-        look = observe if self.eyes is None else self.eyes.look
-        observation = look(state, signal, self.specification)
+        observation = self._look(state, signal, self.specification)
         actions = self.actor.choose(Moment(0, 0, observation, state, signal, self._frames))
         sequence = ChunkSequence(self.specification, self.limits)
         sequence.begin(0, rest)
@@ -276,7 +287,7 @@ class PolicyProcess:
             boot_epoch=self.boot_epoch,
             episode=episode,
             episode_steps=self.settings.task.episode_steps,
-            look=observe if self.eyes is None else self.eyes.look,
+            look=self._look,
             clear=self._clear,
         )
         first_tick = self.plant.tick + 1
@@ -294,7 +305,8 @@ class PolicyProcess:
         end = rollout.end(outcome)
         end = msgspec.structs.replace(end, labels=end.labels | self.actor.labels | self.person.labels)
         self.journal.saw(end, len(steps), self.eyes)
-        self.book.close(steps, end, outcome, self.plant.tick - first_tick)
+        views = None if self.demonstrated is None else self.demonstrated.views(steps)
+        self.book.close(steps, end, outcome, self.plant.tick - first_tick, views)
         failed = outcome != "success" and self.options.hands is not None and self.options.hands.only_successes
         if failed or self.person.verdict in DISCARDS:
             self.book.discard()

@@ -10,9 +10,12 @@ from typing import get_args
 import msgspec
 
 from poco.errors import UsageError
+from poco.journal.records import EVERY_STEP_SIDE_MAX
 from poco.runtime import run_flags
 from poco.runtime.console import GUIDING_HELP, HELP, MOTION_HELP
+from poco.runtime.eyes import check_frames
 from poco.runtime.run_options import HANDS, DeviceName, HandsOptions, RunOptions
+from poco.settings import Settings
 from poco.specification import read_specification
 
 DESCRIPTION = (
@@ -22,6 +25,7 @@ EPILOG = f"""examples:
   poco-runtime record --robot sim --task peg_in_hole --episodes 30 --out runs/demonstrations
   poco-runtime record --robot sim --task peg_in_hole --hands spacemouse --gain 0.5 --episodes 30
   poco-runtime record --robot sim --task peg_in_hole --hands scripted --noise 0.2 --episodes 30
+  poco-runtime record --robot sim --task peg_in_hole --hands scripted --image-side 64 --episodes 30
   poco-runtime record --robot franka --robot.host 172.16.0.2 --sensors URL --task my_task.yaml --hands gamepad --episodes 30
   poco-runtime record --robot franka --robot.host 172.16.0.2 --sensors URL --task my_task.yaml --hands guiding \\
       --robot.control joint_impedance --episodes 30
@@ -37,6 +41,9 @@ Ctrl-C brakes the arm and stops the run; q throws the running episode away first
 What was recorded lies in episodes/ of the run folder, one file each, for poco-learner clone --data RUN/episodes and
 poco-learner train --data RUN/episodes; contact_sheet.png shows it. Discarded episodes lie in discarded/."""
 LONGEST_S = 60.0
+SIDE_MIN = 8
+"""Smaller images (pixels) show nothing."""
+
 CONFIGS = run_flags.PACKAGED_CONFIG.parent
 
 
@@ -71,6 +78,16 @@ def options_of(words: Sequence[str]) -> RunOptions:
         metavar="S",
         help=f"longest demonstration (s, default {LONGEST_S:g}; scripted hands: task.episode_steps)",
     )
+    parser.add_argument(
+        "--image-side",
+        type=int,
+        metavar="PIXELS",
+        help="record what cameras see, square images of so many pixels a side (a multiple of 32 for a new encoder), and hide "
+        "where the target is",
+    )
+    parser.add_argument(
+        "--see", nargs="+", metavar="CAMERA", help="cameras of the settings that are seen through (default: all)"
+    )
     parser.add_argument("--only-successes", action="store_true", help="throw away what failed")
     run_flags.add_run_flags(parser)
     run_flags.add_learning_flags(parser, "how many demonstrations to keep")
@@ -83,8 +100,8 @@ def options_of(words: Sequence[str]) -> RunOptions:
     specification = read_specification(task)
     if specification.cameras:
         raise UsageError(
-            f"the task {flags.task} sees through {', '.join(specification.cameras)}, demonstrations are recorded without cameras: "
-            "give the task as it is told by sensors"
+            f"the task {flags.task} holds what an encoder made of {', '.join(specification.cameras)}, demonstrations hold the "
+            "images themselves: leave these fields out and add --image-side"
         )
     if flags.episode_s is not None and not flags.episode_s >= 1.0:
         raise UsageError(f"--episode-s is {flags.episode_s:g}, must be 1 or more: choose for example 60")
@@ -92,6 +109,7 @@ def options_of(words: Sequence[str]) -> RunOptions:
     if longest_s is not None:
         overrides.setdefault("task.episode_steps", str(round(longest_s * specification.rate_hz)))
     flags.policy = HANDS
+    options = run_flags.options_of(flags, overrides)
     hands = HandsOptions(
         task=str(task),
         device=flags.hands,
@@ -99,11 +117,34 @@ def options_of(words: Sequence[str]) -> RunOptions:
         only_successes=flags.only_successes,
         noise=flags.noise,
         bias_m=flags.bias_m,
+        cameras=seen_through(flags.see, flags.image_side, options.settings),
+        image_side=flags.image_side or 0,
     )
-    options = msgspec.structs.replace(run_flags.options_of(flags, overrides), hands=hands)
+    options = msgspec.structs.replace(options, hands=hands)
     if options.guided:
         check_guiding(options)
     return options
+
+
+def seen_through(asked: list[str] | None, side: int | None, settings: Settings) -> tuple[str, ...]:
+    """Return the cameras of a demonstration, those `asked` for or all, if there is a `side` of images; raises PocoError."""
+    if side is None:
+        if asked is not None:
+            raise UsageError(f"--see is {' '.join(asked)}, --image-side is missing: give it too, for example 64")
+        return ()
+    if not SIDE_MIN <= side <= EVERY_STEP_SIDE_MAX:
+        raise UsageError(
+            f"--image-side is {side} pixels, must lie in {SIDE_MIN} to {EVERY_STEP_SIDE_MAX}, since images of every step are kept: "
+            "choose for example 64"
+        )
+    names = tuple(asked or (camera.name for camera in settings.cameras))
+    if not names or len(set(names)) < len(names):
+        raise UsageError(
+            f"--image-side is {side} for the cameras {', '.join(names) or 'none'}: give one or more, each once, with --see, out of "
+            "those of the settings"
+        )
+    check_frames(names, side, settings)
+    return names
 
 
 def check_guiding(options: RunOptions) -> None:

@@ -13,6 +13,7 @@ import poco
 from poco.artifact import read_manifest
 from poco.clock import TICKS_PER_SECOND
 from poco.limits import STEP_MARGINS, fr3_limits
+from poco.observation import without_target
 from poco.settings import Settings
 from poco.specification import Specification, read_specification
 
@@ -31,13 +32,15 @@ CUBE_SPECIFICATION = OPERATOR_SPECIFICATION.with_name("cube_specification.yaml")
 
 class HandsOptions(msgspec.Struct, frozen=True, kw_only=True):
     """A person's hands: device, `gain` of a full deflection as a share of the largest action; where they record, the specification
-    file of the task and whether what fails is thrown away; for scripted hands how much they tremble (of the largest action) and by
-    how much they misjudge the hole (m)."""
+    file of the task, whether what fails is thrown away, and the cameras whose images, `image_side` pixels each way, belong to a
+    demonstration; for scripted hands how much they tremble (of the largest action) and by how much they misjudge the hole (m)."""
 
     task: str = ""
     device: DeviceName
     gain: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1.0
     only_successes: bool = False
+    cameras: tuple[str, ...] = ()
+    image_side: int = 0
     noise: float = 0.0
     bias_m: float = 0.0
 
@@ -91,11 +94,18 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     def specification(self) -> Specification:
         """Read what the policy sees and does; raises ArtifactError. Any process, before motion."""
         if self.policy == HANDS and self.hands is not None:
-            return read_specification(Path(self.hands.task))
+            specification = read_specification(Path(self.hands.task))
+            return without_target(specification)[0] if self.hands.cameras else specification
         if self.policy == OPERATOR:
             cube = self.settings.emulator.task == "cube"
             return read_specification(CUBE_SPECIFICATION if cube else OPERATOR_SPECIFICATION)
         return read_manifest(Path(self.policy)).specification
+
+    def hidden(self) -> Specification | None:
+        """Return what of the task demonstrations with images show instead of telling it; None without. Raises ArtifactError."""
+        if self.hands is None or not self.hands.cameras:
+            return None
+        return without_target(read_specification(Path(self.hands.task)))[1]
 
     def step_limits(self) -> npt.NDArray[np.void]:
         """Return the LIMITS record that `step()` keeps to in this run; raises ArtifactError. Any process, before motion."""
@@ -104,5 +114,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         return limits
 
     def cameras(self) -> tuple[str, ...]:
-        """Return the cameras that the policy looks through; raises ArtifactError. Any process, before motion."""
-        return () if self.policy in WITHOUT_ARTIFACT else read_manifest(Path(self.policy)).cameras
+        """Return the cameras that are looked through; raises ArtifactError. Any process, before motion."""
+        if self.policy in WITHOUT_ARTIFACT:
+            return () if self.hands is None else self.hands.cameras
+        return read_manifest(Path(self.policy)).cameras

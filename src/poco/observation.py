@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -89,6 +90,16 @@ TARGET = ("target_offset", "target_yaw_offset")
 def sees_target(specification: Specification) -> bool:
     """Tell whether an observation holds where the task's sensor sees the target."""
     return any(item.source in TARGET for item in specification.observation)
+
+
+def without_target(specification: Specification) -> tuple[Specification, Specification]:
+    """Return `specification` without what depends on the target, which images show instead, and with nothing but that."""
+    hidden = tuple(item for item in specification.observation if item.source in TARGET)
+    rest = tuple(item for item in specification.observation if item.source not in TARGET)
+    return (
+        msgspec.structs.replace(specification, observation=rest),
+        msgspec.structs.replace(specification, observation=hidden),
+    )
 
 
 def check_sources(specification: Specification) -> None:

@@ -9,6 +9,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from poco.records import Step
+
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What comes with every observation: a square image of each of `cameras`, `side` pixels each way, and where the target is.
@@ -49,3 +51,24 @@ class Views:
         images, target = ([getattr(part, name)[:-1] for part in parts[:-1]] for name in ("images", "target"))
         last = parts[-1]
         return cls(last.cameras, np.concatenate([*images, last.images]), np.concatenate([*target, last.target]))
+
+
+class Album:
+    """Collects what `cameras` saw at every observation, until the steps that it belongs to are known; for one thread."""
+
+    def __init__(self, cameras: tuple[str, ...]) -> None:
+        self._cameras = cameras
+        self._taken: dict[int, tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]] = {}
+        self._newest = 0
+
+    def put(self, tick: int, images: npt.NDArray[np.uint8], target: npt.NDArray[np.float32]) -> None:
+        """Keep `images` [cameras, 3, side, side] and `target` [P] of the observation at robot tick `tick`, the newest now."""
+        self._newest = tick
+        self._taken[tick] = images, target
+
+    def views(self, steps: Sequence[Step]) -> Views:
+        """Return what was seen at each of `steps` and at the newest observation; everything older is forgotten."""
+        seen = [self._taken[tick] for tick in (*(step.tick for step in steps), self._newest)]
+        self._taken = {self._newest: seen[-1]}
+        images, target = zip(*seen, strict=True)
+        return Views(self._cameras, np.stack(images), np.stack(target))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -13,14 +12,12 @@ from poco.errors import UsageError
 from poco.images import as_seen
 from poco.records import Step, TaskSignal
 from poco.specification import Specification
-from poco.views import Shown, Views
+from poco.views import Album, Shown, Views
 
 from ..arm import SimulatedArm
 from ..renderer import open_renderer
 
 SIDE_MIN, SIDE_MAX = 32, 480
-HIDDEN = ("target_offset", "target_yaw_offset")
-"""Sources of what the images show."""
 
 
 class TaskCameras:
@@ -38,16 +35,10 @@ class TaskCameras:
             raise UsageError(
                 f"image_side is {side} pixels, must lie in {SIDE_MIN} to {SIDE_MAX}: choose for example 64"
             )
-        fields = specification.observation
-        told = tuple(field for field in fields if field.source in HIDDEN)
-        self.specification = msgspec.structs.replace(
-            specification, observation=tuple(field for field in fields if field not in told)
-        )
-        self._told = msgspec.structs.replace(specification, observation=told)
+        self.specification, self._told = observation.without_target(specification)
         self._arm, self._names, self._side = arm, names, side
         self._renderer = open_renderer(arm.model, side, side)
-        self._taken: dict[int, tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]] = {}
-        self._newest = 0
+        self._album = Album(names)
 
     @property
     def shown(self) -> Shown:
@@ -58,16 +49,12 @@ class TaskCameras:
         self, state: npt.NDArray[np.void], signal: TaskSignal, specification: Specification
     ) -> npt.NDArray[np.float32]:
         """Return the observation vector, and take the pictures that belong to it."""
-        self._newest = int(state["tick"])
-        self._taken[self._newest] = self._pictures(), observation.observe(state, signal, self._told)
+        self._album.put(int(state["tick"]), self._pictures(), observation.observe(state, signal, self._told))
         return observation.observe(state, signal, specification)
 
     def views(self, steps: Sequence[Step]) -> Views:
         """Return what was seen at each of `steps` and at the newest observation; everything older is forgotten."""
-        seen = [self._taken[tick] for tick in (*(step.tick for step in steps), self._newest)]
-        self._taken = {self._newest: seen[-1]}
-        images, target = zip(*seen, strict=True)
-        return Views(self._names, np.stack(images), np.stack(target))
+        return self._album.views(steps)
 
     def close(self) -> None:
         """Free the renderer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -21,8 +22,8 @@ from poco.views import Shown, Views
 
 Floats = npt.NDArray[np.float32]
 
-ENCODED_ROWS = 256
-"""So many images are encoded at a time."""
+ENCODED_BYTES = 1 << 23
+"""So much of images is encoded at a time, at least one observation: what an encoder computes grows with their size."""
 
 
 @torch.no_grad()
@@ -37,7 +38,8 @@ def encode(encoder: Encoder, images: npt.NDArray[np.uint8], state: Floats) -> Fl
             f"images have the shape {list(images.shape[1:])}, the encoder takes {list(taken)}: make data or environment with "
             f"--image-side {encoder.side}"
         )
-    blocks = [slice(first, first + ENCODED_ROWS) for first in range(0, len(images), ENCODED_ROWS)]
+    count = max(1, ENCODED_BYTES // math.prod(taken))
+    blocks = [slice(first, first + count) for first in range(0, len(images), count)]
     parts = [
         encoder(torch.from_numpy(np.array(images[rows])), torch.from_numpy(np.array(state[rows]))) for rows in blocks
     ]

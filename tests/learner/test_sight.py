@@ -32,7 +32,7 @@ from poco.learner.image_policy import EncoderArchitecture, ImageEncoder
 from poco.learner.recipe import read_training_settings
 from poco.learner.replay import Replay
 from poco.learner.rollouts import Actor
-from poco.learner.sight import Seeing, encode, encoded
+from poco.learner.sight import ENCODED_BYTES, Seeing, encode, encoded
 from poco.learner.training_commands import TASK, evaluate, train
 from recipes import reach_recipe
 
@@ -160,6 +160,28 @@ def test_images_are_encoded_once(seeing: Checkpoint, monkeypatch: pytest.MonkeyP
     np.testing.assert_allclose(again, seen, atol=1e-5)
     assert np.abs(seen).max() <= 1.0
     assert np.ptp(seen[:, :size], axis=0).max() > 0.01
+
+
+@pytest.mark.parametrize("side", [64, 512])
+def test_images_of_any_size_are_encoded_within_the_same_memory(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large images go through the encoder few at a time, small ones many, and each observation is that of its own images."""
+    encoder = ImageEncoder(EncoderArchitecture(cameras=("near",), side=side, features=2, width=2)).freeze()
+    count = 3 * ENCODED_BYTES // (3 * side * side) // 2
+    images = np.random.default_rng(side).integers(0, 256, (count, 1, 3, side, side), np.uint8)
+    blocks, forward = [], encoder.forward
+
+    def noted(images: Tensor, state: Tensor) -> Tensor:
+        blocks.append(images.nbytes)
+        return forward(images, state)
+
+    monkeypatch.setattr(encoder, "forward", noted)
+    state = np.linspace(-1, 1, count, dtype=np.float32)[:, None]
+    seen = encode(encoder, images, state)
+    assert sum(blocks) == images.nbytes
+    assert ENCODED_BYTES - 3 * side * side < max(blocks) <= ENCODED_BYTES
+    np.testing.assert_array_equal(seen[:, -1], state[:, 0])
+    for place in (0, -1):
+        np.testing.assert_allclose(seen[place], encode(encoder, images[[place]], state[[place]])[0], atol=1e-5)
 
 
 def test_images_from_other_processes_are_the_same(seeing: Checkpoint, tmp_path: Path) -> None:

@@ -29,11 +29,11 @@ from poco.episodes import write_durably
 from poco.errors import ArtifactError
 
 KEPT = 3
-"""So many of the newest generations stay besides current, previous and offered."""
+"""So many of the newest generations stay besides those that are pointed at."""
 
 FLOOR_FILE = "floor.json"
-Pointer = Literal["current", "previous", "offered", "wanted"]
-POINTERS: tuple[Pointer, ...] = ("current", "previous", "offered", "wanted")
+Pointer = Literal["current", "previous", "offered", "tried", "wanted"]
+POINTERS: tuple[Pointer, ...] = ("current", "previous", "offered", "tried", "wanted")
 Request = Literal["veto", "rollback"]
 REQUESTS: tuple[Request, ...] = ("veto", "rollback")
 
@@ -139,8 +139,8 @@ class ArtifactStore:
 
     def newer(self) -> Path | None:
         """Return the offered generation if it was never loaded here, else None; costs two short reads."""
-        folder = self.pointer("offered")
-        return folder if folder is not None and folder.name > _text(self.folder / "tried") else None
+        folder, tried = self.pointer("offered"), generation_of(_text(self.folder / "tried"))
+        return folder if folder is not None and generation_of(folder.name) > tried else None
 
     def trying(self, folder: Path) -> None:
         """Remember that `folder` is being loaded, so that nothing is tried twice, not even one that ends the process."""
@@ -184,8 +184,8 @@ class ArtifactStore:
     def tidy(self) -> None:
         """Remove half-written generations, all but the newest and those pointed at, and files that nothing links to."""
         kept = {folder for name in POINTERS if (folder := self.pointer(name)) is not None}
-        folders = sorted(item for item in self._generations.iterdir() if not item.name.endswith(".part"))
-        kept |= set(folders[-KEPT:])
+        folders = [item for item in self._generations.iterdir() if not item.name.endswith(".part")]
+        kept |= set(sorted(folders, key=lambda folder: generation_of(folder.name))[-KEPT:])
         for folder in self._generations.iterdir():
             if folder not in kept:
                 shutil.rmtree(folder)
@@ -196,6 +196,12 @@ class ArtifactStore:
     def _manifests(self) -> list[Manifest]:
         folders = [item for item in self._generations.iterdir() if not item.name.endswith(".part")]
         return [parse_manifest((folder / MANIFEST).read_bytes(), str(folder)) for folder in folders]
+
+
+def generation_of(name: str) -> int:
+    """Return the generation that a folder of the store with that `name` holds, -1 for a name of none."""
+    number = name.partition("-")[0]
+    return int(number) if number.isdecimal() else -1
 
 
 def _name(manifest: Manifest, payload: bytes) -> str:

@@ -17,7 +17,7 @@ from poco.runtime.actors import Actions, Actor, ChunkFigures, Moment, Rehearse
 from poco.runtime.backends.backend import Backend
 from poco.runtime.encoder import Encoder, Images, encoder_of
 from poco.runtime.opening import open_session
-from poco.runtime.store import ArtifactStore
+from poco.runtime.store import ArtifactStore, generation_of
 from poco.runtime.swap import Bound, Moved, Slot, SlotState, Swap
 from poco.runtime.weights import map_generation
 from poco.settings import SwapSettings
@@ -141,7 +141,9 @@ class SwappingActor(Actor):
             slot = self._load(folder, resting)
         except Exception as error:  # libraries raise what they like
             self._store.trying(folder)
-            self._tell(Moved(int(folder.name[:6]), SlotState.VERIFIED, SlotState.REJECTED, f"not loaded: {error}"))
+            self._tell(
+                Moved(generation_of(folder.name), SlotState.VERIFIED, SlotState.REJECTED, f"not loaded: {error}")
+            )
             return
         if slot is not None:
             self.swap.load(slot)

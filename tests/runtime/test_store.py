@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,36 @@ def test_tidy_keeps_what_is_needed(workshop: Workshop) -> None:
     assert {file.stat().st_ino for file in (store.folder / "files").iterdir()} <= linked
     assert started(store) == 8
     assert first.is_dir()
+
+
+def test_a_generation_on_trial_outlives_newer_ones(workshop: Workshop) -> None:
+    """However many are offered while one is on trial, it is still there to start with once it has become the active one."""
+    store = workshop.store
+    take(workshop, 1)
+    for generation in range(2, KEPT + 4):
+        offer = workshop.offer(generation)
+        folder = store.add(offer.manifest, offer.signature, offer.files)
+        store.point("offered", folder)
+        if generation == 2:
+            on_trial = folder
+            store.trying(on_trial)
+        store.tidy()
+    store.want(on_trial)
+    store.fulfil()
+    assert started(store) == 2
+
+
+def test_a_millionth_generation_is_newer(workshop: Workshop) -> None:
+    """Generations are compared as numbers: one more digit makes a name that sorts before the others."""
+    store = workshop.store
+    first = workshop.first()
+    for generation in (999_999, 1_000_000):
+        offer = workshop.resign(first, partial(dict.update, generation=generation))
+        folder = store.add(offer.manifest, offer.signature, offer.files)
+        store.point("offered", folder)
+        assert store.newer() == folder
+        store.trying(folder)
+        assert store.newer() is None
 
 
 @pytest.mark.parametrize("reached", range(60))

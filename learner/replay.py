@@ -129,7 +129,7 @@ class Replay:
     @property
     def watermark(self) -> int:
         """Number of the newest episode, counting every one ever admitted from 1."""
-        return int(self._index.numbers[-1]) if len(self._index.numbers) else 0
+        return self._index.newest
 
     def after(self, watermark: int) -> list[Stored]:
         """Return the episodes that came after `watermark`, oldest first."""
@@ -138,7 +138,7 @@ class Replay:
     @property
     def position(self) -> int:
         """Position of the inbox up to which episodes were admitted; 0 if none came from an inbox."""
-        return int(self._table["position"][self.watermark % self._header.slots]) if self.episodes else 0
+        return int(self._table["position"][self.numbers[-1] % self._header.slots]) if self.episodes else 0
 
     def add(
         self, steps: Sequence[Step], end: EpisodeEnd, position: int | None = None, views: Views | None = None
@@ -210,6 +210,7 @@ class Replay:
     def rewind(self, watermark: int) -> None:
         """Forget the episodes admitted after `watermark`, so that a resumed run goes on where its checkpoint was."""
         self._forget(self._index.numbers > watermark)
+        self._index.newest = watermark
 
     def flush(self) -> None:
         """Return when everything admitted so far is on the disk."""

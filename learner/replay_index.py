@@ -29,7 +29,8 @@ class ReplayIndex:
     """Columns over the stored episodes, oldest first; the table on disk is read once and followed from then on.
 
     numbers, firsts, lengths, ends [episodes]: admission number, first row, steps, and sum of steps up to the episode's end.
-    terminated, success [episodes]: how it ended. changes: how often any of this has changed.
+    terminated, success [episodes]: how it ended. newest: the highest admission number that was given, even if that episode has been
+    forgotten since. changes: how often any of this has changed.
     """
 
     def __init__(self, table: npt.NDArray[np.void]) -> None:
@@ -44,6 +45,7 @@ class ReplayIndex:
         self.terminated: Booleans = records["terminated"].astype(bool)
         self.success: Booleans = records["success"].astype(bool)
         self.ends: Integers = np.cumsum(self.lengths)
+        self.newest = int(self.numbers[-1]) if len(self.numbers) else 0
         self.changes = 0
 
     def slot_of(self, end: EpisodeEnd) -> int | None:
@@ -66,6 +68,7 @@ class ReplayIndex:
         """Take in the newest episode."""
         self.changes += 1
         self._identities[_identity(record)] = int(record["number"])
+        self.newest = int(record["number"])
         self.numbers = np.append(self.numbers, record["number"])
         self.firsts = np.append(self.firsts, record["first"])
         self.lengths = np.append(self.lengths, record["steps"])

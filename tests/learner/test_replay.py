@@ -182,6 +182,20 @@ def test_what_a_person_has_thrown_away_is_forgotten(specification: Specification
         assert [stored.episode for stored in store.after(0)] == [7, 10]
 
 
+def test_the_number_of_a_discarded_episode_is_not_given_again(specification: Specification, tmp_path: Path) -> None:
+    """A resumed run forgets what came after its checkpoint, also where the newest episode before that was thrown away."""
+    replay = Replay.create(tmp_path, specification, BYTES)
+    add(replay, counted(specification, 0, 7), counted(specification, 1, 4))
+    checkpoint = replay.watermark
+    assert replay.relabel(end(1, 0.0, outcome=DISCARDED, revision=1))
+    add(replay, counted(specification, 2, 5))
+    again = Replay.open(tmp_path, specification)
+    again.rewind(checkpoint)
+    assert (again.episodes, len(again), again.watermark) == (1, 7, checkpoint)
+    add(again, counted(specification, 2, 5))
+    assert (again.episodes, len(again), again.watermark) == (2, 12, checkpoint + 1)
+
+
 @pytest.mark.parametrize("poison", [float("nan"), float("inf"), 1e30])
 @pytest.mark.parametrize("field", ["observation", "action_policy", "reward", "final_observation"])
 def test_poisoned_episodes_stay_out(specification: Specification, tmp_path: Path, field: str, poison: float) -> None:

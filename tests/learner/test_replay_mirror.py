@@ -10,6 +10,7 @@ import torch
 from poco.learner.replay import Replay
 from poco.learner.replay_mirror import ReplayMirror
 from poco.learner.windows import Batch
+from poco.records import DISCARDED
 from poco.specification import Specification
 from recorded_episodes import BYTES, add, counted, end
 
@@ -29,7 +30,7 @@ def assert_same(replay: Replay, mirror: ReplayMirror, device: torch.device) -> N
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_the_mirror_follows(specification: Specification, tmp_path: Path, device: str) -> None:
-    """New episodes, another label, episodes that make room for others, a rewind: the windows are those of the replay."""
+    """New episodes, other labels, one thrown away, some that make room, a rewind: the windows are those of the replay."""
     place = torch.device(device)
     replay = Replay.create(tmp_path, specification, BYTES)
     mirror = ReplayMirror(replay, place)
@@ -39,8 +40,11 @@ def test_the_mirror_follows(specification: Specification, tmp_path: Path, device
     assert_same(replay, mirror, place)
     assert replay.relabel(end(1, 0.0, outcome="success", revision=1))
     assert_same(replay, mirror, place)
-    number = 3
-    while replay.watermark == replay.episodes:
+    assert replay.relabel(end(2, 0.0, outcome=DISCARDED, revision=1))
+    add(replay, counted(specification, 3, 2))
+    assert_same(replay, mirror, place)
+    number = 4
+    while replay.watermark == replay.episodes + 1:
         add(replay, counted(specification, number, 60 + number % 7))
         number += 1
     assert replay.episodes > 10

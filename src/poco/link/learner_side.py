@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from poco.journal.segments import Entry, decode
+from poco.journal.segments import MAX_PAYLOAD_BYTES, Entry, decode
 from poco.link.messages import (
     PART_BYTES,
     PROTOCOL,
@@ -32,6 +32,8 @@ from poco.link.messages import (
 
 WINDOW_BYTES = 2 << 20
 MAX_PENDING_BYTES = 64 << 20
+MAX_ENTRY_BYTES = MAX_PAYLOAD_BYTES - (1 << 10)
+"""The inbox keeps an entry with the names of robot and journal as one of its own."""
 
 Outgoing = tuple[bytes, list[bytes]]
 """A peer's routing identity and the frames for it."""
@@ -131,7 +133,7 @@ class LearnerSide:
         if batch.journal != session.journal:
             return [Greet()]
         entries = decode(content)
-        if not entries:
+        if not entries or any(len(entry.payload) > MAX_ENTRY_BYTES for entry in entries):
             self.rejected += 1
             return []
         if self._inbox.pending_bytes > MAX_PENDING_BYTES:

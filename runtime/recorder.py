@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy.typing as npt
 
 from poco.clock import TICKS_PER_SECOND
 from poco.records import TICK
-from poco.runtime.run_folder import OLD_TICKS, TICKS, Minute, RunFolder
+from poco.runtime.run_folder import OLD_TICKS, TICKS, Minute, RunFolder, write_whole
 from poco.statistics import percentiles
 
 MINUTE_TICKS = 60 * TICKS_PER_SECOND
@@ -37,8 +36,7 @@ class TickRecorder:
             os.replace(self._folder.path / TICKS, self._folder.path / OLD_TICKS)
             self._stream = self._folder.open_ticks()
             self._bytes = 0
-        if self._stream.write(payload) < len(payload):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_whole(self._stream, payload)
         self._bytes += len(payload)
         for first in range(0, len(ticks), MINUTE_TICKS):
             self._add_timing(ticks[first : first + MINUTE_TICKS])

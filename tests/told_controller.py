@@ -43,6 +43,37 @@ def update(piece: Piece, inertia: Floats) -> bytes:
     return UpdateWriter().bytes_of(piece, inertia)
 
 
+class _Ending(torch.nn.Module):
+    """Gives no torque and ends after some calls, not counting those before it is saved."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self.left = calls
+
+    def forward(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Count."""
+        self.left -= 1
+        return {"joint_torques": torch.zeros(7)}
+
+    @torch.jit.export
+    def update(self, told: dict[str, torch.Tensor]) -> None:
+        """Take nothing."""
+
+    @torch.jit.export
+    def is_terminated(self) -> bool:
+        """Say whether it has ended."""
+        return self.left <= 0
+
+
+def ending_controller(calls: int) -> bytes:
+    """A saved controller that ends by itself after so many calls."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.save(torch.jit.script(_Ending(calls)), buffer)  # type: ignore[no-untyped-call]
+    return buffer.getvalue()
+
+
 def chunk(attach_tick: int, start: Floats, *offsets: float, speed: float = 1.0) -> npt.NDArray[np.void]:
     """A chunk from rest at `start` through poses that differ by `offsets` (rad) in every joint, ending at rest."""
     waypoints = np.stack([start + offset for offset in offsets])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from gripper_stage import Stage
 from programs import ARTIFACT, Program, StartProgram
 
 
@@ -33,3 +34,17 @@ def run(start: StartProgram, tmp_path: Path) -> StartProgram:
         return start("poco-runtime", *flags, *arguments)
 
     return run
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
+    """Make the stage at a host; its processes are ended after the test."""
+    made: list[Stage] = []
+
+    def make(host: str, **overrides: str) -> Stage:
+        made.append(Stage(tmp_path / str(len(made)), host, **overrides))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()

@@ -17,7 +17,7 @@ from poco.hw.polymetis.timeline import Piece, piece_of_chunk
 from poco.hw.polymetis.wire import ARM_PORT, ControllerServer, ServerLost
 from poco.hw.task_signals import EmulatorSignals
 from programs import Program
-from told_controller import INERTIA, chunk, controller, update
+from told_controller import INERTIA, chunk, controller, ending_controller, update
 
 HOST = "127.0.5.3"
 PATIENCE_S = 20.0
@@ -107,7 +107,7 @@ def test_a_server_that_hangs(server: ControllerServer, emulator: Program) -> Non
 
 
 def test_update_before_any_controller(server: ControllerServer) -> None:
-    """An update before any controller takes the server down; ours is never sent, and the server lives on."""
+    """An update before any controller takes the server down; ours is never sent, and the server lives on. No episode is known."""
     module = update(piece_ahead(server, 100), INERTIA)
     with pytest.raises(ServerLost, match="does not run the controller"):
         server.update(module)
@@ -116,6 +116,7 @@ def test_update_before_any_controller(server: ControllerServer) -> None:
         update_anyway(module)
     assert not alive(server)
     until(lambda: alive(server))
+    assert (server.interval().start, server.interval().end) == (-1, -1)
 
 
 def test_update_after_a_restart(server: ControllerServer) -> None:
@@ -140,6 +141,48 @@ def test_update_with_nothing_running(server: ControllerServer) -> None:
     assert refused.value.code() is grpc.StatusCode.CANCELLED
     assert "no controller running" in str(refused.value.details())
     assert alive(server)
+
+
+def test_ending_with_nothing_running(server: ControllerServer) -> None:
+    """To end what does not run is refused in words."""
+    hold(server)
+    server.terminate()
+    with pytest.raises(ServerLost, match="no controller running"):
+        server.terminate()
+
+
+def test_another_controller_takes_over_at_once(server: ControllerServer) -> None:
+    """A controller that somebody sets replaces ours without a word, and ours counts as running no more."""
+    hold(server)
+    begun = server.interval().start
+    other = ControllerServer(HOST)
+    hold(other)
+    assert other.running()
+    assert not server.running()
+    assert (server.interval().start > begun, server.interval().end) == (True, -1)
+    other.terminate()
+    other.close()
+
+
+def test_a_controller_that_ends_by_itself(server: ControllerServer) -> None:
+    """A controller that says it is done is replaced by the server's own, which holds the arm where it then is."""
+    server.set_controller(ending_controller(50))
+    until(lambda: not server.running())
+    interval = server.interval()
+    assert 49 <= interval.end - interval.start <= 51
+    held = np.array(server.state().joint_positions)
+    time.sleep(0.1)
+    assert np.abs(np.array(server.state().joint_positions) - held).max() < 0.02
+
+
+def test_a_controller_that_asks_too_much(server: ControllerServer, signals: EmulatorSignals) -> None:
+    """A jump of the target makes the joints too fast: the robot client stops the arm, and our controller is gone."""
+    aborts = signals.status().reflexes
+    state = server.state()
+    jump = np.eye(7)[3] * 0.6
+    server.set_controller(controller(state.timestamp.seconds, np.array(state.joint_positions) + jump))
+    until(lambda: signals.status().reflexes > aborts)
+    until(lambda: alive(server) and not server.running())
 
 
 def test_setting_takes_long_and_shows_nothing_of_the_warm_up(server: ControllerServer) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from emulated_arm import emulated_arm
-
 from poco.errors import GripperError
 from poco.gripping import Order
 from poco.hw.polymetis.gripper import GRIPPER_PORT, PolymetisHand

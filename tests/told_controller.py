@@ -70,7 +70,7 @@ def ending_controller(calls: int) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.save(torch.jit.script(_Ending(calls)), buffer)  # type: ignore[no-untyped-call]
+        torch.jit.save(torch.jit.script(_Ending(calls)), buffer)
     return buffer.getvalue()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -43,7 +44,7 @@ def said() -> Iterator[Said]:
     """A server whose words can be changed."""
     said = Said()
     answer = grpc.unary_unary_rpc_method_handler
-    handlers = {
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         "GetRobotClientMetadata": answer(
             lambda request, context: said.metadata, response_serializer=RobotClientMetadata.SerializeToString
         ),

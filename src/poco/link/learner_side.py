@@ -116,7 +116,9 @@ class LearnerSide:
                 reason=f"it speaks protocol {PROTOCOL}, the robot {hello.protocol}: install the same poco on both"
             )
         if self._authenticated and hello.robot != user:
-            return Refused(reason=f"robot {hello.robot} came with the key of {user}: use a key of its own")
+            return Refused(
+                reason=f"robot {hello.robot} came with the key of {user}: set robot.name to {user} there, or give it its own key"
+            )
         if hello.specification_hash != self._specification_hash:
             return Refused(
                 reason=f"it learns under specification {self._specification_hash[:12]}, the robot runs "

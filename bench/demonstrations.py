@@ -1,13 +1,15 @@
 """Do demonstrations recorded on the arm teach as much as those of the environment's operator? A table, and JSON with host facts.
 
-python bench/demonstrations.py --folder DIR [--count 30] [--clones 3] [--episodes 100] [--variant easy] [--only STAGE]
+python bench/demonstrations.py --folder DIR [--count 30] [--clones 3] [--episodes 100] [--variant easy] [--image-side 64]
+    [--only STAGE]
 
 recorded: scripted hands hold the device of `poco-runtime record` and move the emulated arm through servo, network and vendor's
 library. made: the operator of the environment (`poco-learner make-data`). From each the same number of successful demonstrations;
 each is cloned with the same settings under several seeds, and every clone runs the same fresh episodes. The hands tremble anew at
-every look, the operator in each chunk: with --hands-noise 0.1 and --noise 0.2 both take about as long. What lies in DIR already is
-not made again, so --only (record, make, clone, evaluate) cuts the work into pieces. Ends with 1 where the mean of `recorded` is
-more than 10 points below that of `made`.
+every look, the operator in each chunk: with --hands-noise 0.1 and --noise 0.2 both take about as long. With --image-side both hold
+what two rendered cameras saw, and the clones see instead of being told where the hole is. What lies in DIR already is not made
+again, so --only (record, make, clone, evaluate) cuts the work into pieces, as --piece cuts the recording. Ends with 1 where the
+mean of `recorded` is more than 10 points below that of `made`.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ CLEARANCE_MM = {"easy": 3.0, "hard": 1.2}
 SOURCES = ("recorded", "made")
 STAGES = ("record", "make", "clone", "evaluate")
 MARGIN = 0.10
+PIECE_SEEDS = 100
+"""Seeds between two pieces of the recording, an episode each; more than those that fail in between."""
 
 
 class SourceRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,9 +63,9 @@ def program(name: str, *arguments: str | Path) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True).stdout
 
 
-def data_of(folder: Path, source: str) -> Path:
-    """Where the demonstrations of `source` lie."""
-    return folder / "recorded" / "episodes" if source == "recorded" else folder / "made"
+def seeing(flags: argparse.Namespace) -> list[str]:
+    """The flag of data that hold images."""
+    return ["--image-side", str(flags.image_side)] if flags.image_side else []
 
 
 def files(folder: Path) -> list[Path]:
@@ -70,9 +74,19 @@ def files(folder: Path) -> list[Path]:
 
 
 def record(flags: argparse.Namespace) -> None:
-    """Record with scripted hands on an emulated arm in lockstep."""
-    if files(data_of(flags.folder, "recorded")):
-        return
+    """Record with scripted hands on an emulated arm in lockstep, one run after the other."""
+    out = flags.folder / "recorded"
+    out.mkdir(exist_ok=True)
+    while (there := len(files(out))) < flags.count:
+        run = flags.folder / f"run-{there}"
+        episodes = min(flags.piece, flags.count - there)
+        record_piece(flags, run, episodes, seed=PIECE_SEEDS * there)
+        for number, file in enumerate(files(run / "episodes"), start=there):
+            file.rename(out / f"{number:06d}.safetensors")
+
+
+def record_piece(flags: argparse.Namespace, out: Path, episodes: int, seed: int) -> None:
+    """Record so many successful `episodes` in one run, whose folder is `out`."""
     arm = ["--robot", "sim", "--robot.host", HOST, "--emulator.pacing", "lockstep"]
     arm += ["--emulator.clearance_mm", str(CLEARANCE_MM[flags.variant])]
     hands = [
@@ -84,14 +98,14 @@ def record(flags: argparse.Namespace) -> None:
         str(flags.bias_m),
         "--only-successes",
     ]
-    words = [*arm, *hands, "--task", "peg_in_hole", "--episodes", str(flags.count)]
-    print(program("poco-runtime", "record", *words, "--out", flags.folder / "recorded"))
+    words = [*arm, *hands, *seeing(flags), "--task", "peg_in_hole", "--episodes", str(episodes), "--seed", str(seed)]
+    print(program("poco-runtime", "record", *words, "--out", out))
 
 
 def make(flags: argparse.Namespace) -> None:
     """Have the environment's operator succeed as often."""
-    out, episodes = data_of(flags.folder, "made"), flags.count
-    operator = ["--variant", flags.variant, "--noise", str(flags.noise), "--bias-m", str(flags.bias_m)]
+    out, episodes = flags.folder / "made", flags.count
+    operator = ["--variant", flags.variant, "--noise", str(flags.noise), "--bias-m", str(flags.bias_m), *seeing(flags)]
     while len(files(out)) < flags.count:
         program("poco-learner", "make-data", *operator, "--episodes", str(episodes), "--resume", "--out", out)
         episodes += 5
@@ -106,7 +120,8 @@ def clone(flags: argparse.Namespace) -> None:
             out = flags.folder / f"{source}-{seed}"
             if not (out / "training.json").is_file():
                 words = ["--steps", str(flags.steps), "--seed", str(seed)]
-                program("poco-learner", "clone", "--data", data_of(flags.folder, source), *words, "--out", out)
+                words += ["--batch", "64", "--width", str(flags.width)] if flags.image_side else []
+                program("poco-learner", "clone", "--data", flags.folder / source, *words, "--out", out)
 
 
 def evaluate(flags: argparse.Namespace) -> None:
@@ -122,7 +137,7 @@ def evaluate(flags: argparse.Namespace) -> None:
 
 def row(flags: argparse.Namespace, source: str) -> SourceRow:
     """Put together what is known of `source`."""
-    demonstrations = [read_episode(file) for file in files(data_of(flags.folder, source))]
+    demonstrations = [read_episode(file) for file in files(flags.folder / source)]
     results = [json.loads((flags.folder / f"{source}-{seed}.json").read_text()) for seed in range(flags.clones)]
     successes, episodes = (sum(result[key] for result in results) for key in ("successes", "episodes"))
     low, high = wilson_interval(successes, episodes)
@@ -149,6 +164,9 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=0.2)
     parser.add_argument("--hands-noise", type=float, default=0.1)
     parser.add_argument("--bias-m", type=float, default=0.0)
+    parser.add_argument("--image-side", type=int)
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--piece", type=int, default=30)
     parser.add_argument("--only", choices=STAGES)
     flags = parser.parse_args()
     flags.folder.mkdir(parents=True, exist_ok=True)

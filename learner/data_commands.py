@@ -208,9 +208,7 @@ def _keep_all(make: Callable[[], Source], count: int, out: Path, name: str, work
 
 
 def export_data(data: Path, out: Path, task: str = "do the task") -> None:
-    """Write episode files as a LeRobotDataset v3, in physical units; import-data brings them back as they were.
-
-    Images are not written yet: left_out in what is printed names them.
+    """Write episode files as a LeRobotDataset v3, in physical units, images as PNG; import-data brings them back as they were.
 
     Args:
         data: Folder of episode files.
@@ -228,7 +226,8 @@ def export_data(data: Path, out: Path, task: str = "do the task") -> None:
     if not files:
         raise ArtifactError(f"no episode files (*{EPISODE_SUFFIX}) in {data}: make some with `poco-learner make-data`")
     first = read_episode(files[0])
-    left_out = [] if first.views is None else [f"images of {camera}" for camera in first.views.cameras]
+    shown = None if first.views is None else first.views.shown
     with track("export to lerobot", len(files), "episodes") as advance:
-        frames = write_lerobot(out, map(read_episode, files), first.specification, task, advance)
-    print(json.dumps({"out": str(out), "episodes": len(files), "frames": frames, "left_out": left_out}))
+        frames = write_lerobot(out, map(read_episode, files), first.specification, task, advance, shown)
+    cameras = [] if shown is None else shown.cameras
+    print(json.dumps({"out": str(out), "episodes": len(files), "frames": frames, "cameras": cameras}))

@@ -14,18 +14,23 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from poco.episodes import Episode
-from poco.errors import ArtifactError
+from poco.errors import ArtifactError, UsageError
 from poco.records import EpisodeEnd, Step, StepKey
 from poco.specification import Floats, Specification, foreign_specification, scale
+from poco.views import Views
 
 from .lerobot_layout import (
     ACTION,
     DATA_PATH,
     EPISODES,
     EXECUTED,
+    IMAGE,
+    IMAGES,
     INFO,
+    OUR_VIEWS,
     OURS,
     REWARD,
     STATE,
@@ -39,7 +44,6 @@ from .pictures import Pictures, check_cameras, single_pictures, video_pictures, 
 from .trajectory import Source, Trajectory, checked, field_of, long_enough, scaled
 
 PREFIX = "lerobot."
-IMAGES = "observation.images."
 PLACE = ("episode_index", "data/chunk_index", "data/file_index", "length")
 NUMBERS = ("float32", "float64")
 MAJOR = "v3."
@@ -74,7 +78,7 @@ class _Folder:
         """Return what `camera` saw in episode `number`, [n, 3, side, side]; raises ArtifactError if it is not there."""
         episode, dtype = self.episodes[number], self.info.features[camera].dtype
         what = f"{self.path}: episode {episode.number}"
-        if dtype == "image":
+        if dtype == IMAGE:
             stored = self._rows(number, (camera,)).column(camera).to_pylist()
             return single_pictures(f"{what}: {camera}", [cell and cell.get("bytes") for cell in stored], side)
         try:
@@ -126,17 +130,17 @@ def open_lerobot(
 ) -> Source:
     """Return the episodes in the folder `path`; without `specification` its bounds come from all of the data.
 
-    With `image_side` they come with what all cameras saw, so many pixels each way.
+    With `image_side` they come with what all cameras saw, so many pixels each way; those of poco with what they had.
 
     Raises ArtifactError for a data set that is damaged, empty, of another version or without numeric observations.
     """
     info = _info(path)
     folder = _Folder(path, info)
-    cameras = tuple(name for name, feature in info.features.items() if feature.dtype in ("video", "image"))
+    cameras = tuple(name for name, feature in info.features.items() if feature.dtype in ("video", IMAGE))
     if image_side is not None:
         check_cameras(str(path), cameras, image_side)
     if (path / OURS).is_file():
-        return _ours(folder)
+        return _ours(folder, cameras, image_side)
     vectors = {name for name, feature in info.features.items() if feature.dtype in NUMBERS and len(feature.shape) == 1}
     names = sorted(name for name in vectors if name.startswith("observation."))
     if not names or ACTION not in vectors:
@@ -229,7 +233,7 @@ def _trajectory(folder: _Folder, number: int, names: Sequence[str], specificatio
     )
 
 
-def _ours(folder: _Folder) -> Source:
+def _ours(folder: _Folder, cameras: Sequence[str], image_side: int | None) -> Source:
     place = folder.path / OURS
     try:
         ours = msgspec.json.decode(place.read_bytes(), type=Ours)
@@ -237,16 +241,36 @@ def _ours(folder: _Folder) -> Source:
         raise ArtifactError(f"{place} is damaged ({error}): export the episodes again") from error
     if len(ours.ends) != len(folder.episodes):
         raise ArtifactError(f"{place} has {len(ours.ends)} ends for {len(folder.episodes)} episodes: export them again")
-    count = len(ours.ends)
-    return Source(
-        "lerobot",
-        ours.specification,
-        count,
-        lambda number: [_own_episode(folder, number, ours.specification, ours.ends[number])],
-    )
+    sides = {folder.info.features[camera].shape[0] for camera in cameras}
+    if image_side is not None and sides != {image_side}:
+        raise UsageError(
+            f"--image-side is {image_side}, the images of {folder.path} come back as they were, {max(sides)} pixels each way: "
+            "leave it out"
+        )
+
+    def read(number: int) -> Sequence[Episode]:
+        views = _own_views(folder, number, cameras) if cameras else None
+        return [_own_episode(folder, number, ours.specification, ours.ends[number], views)]
+
+    return Source("lerobot", ours.specification, len(ours.ends), read)
 
 
-def _own_episode(folder: _Folder, number: int, specification: Specification, end: EpisodeEnd) -> Episode:
+def _own_views(folder: _Folder, number: int, cameras: Sequence[str]) -> Views:
+    place = folder.path / OUR_VIEWS
+    try:
+        with safe_open(place, framework="numpy") as file:
+            last, target = file.get_tensor(f"images_{number}"), file.get_tensor(f"target_{number}")
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(f"{place} is damaged ({error}): export the episodes again") from error
+    seen = np.stack([folder.pictures(number, name, folder.info.features[name].shape[0]) for name in cameras], axis=1)
+    if last.shape != seen.shape[1:] or len(target) != len(seen) + 1:
+        raise ArtifactError(f"{place} does not fit the images of episode {number}: export the episodes again")
+    return Views(tuple(name.removeprefix(IMAGES) for name in cameras), np.concatenate([seen, [last]]), target)
+
+
+def _own_episode(
+    folder: _Folder, number: int, specification: Specification, end: EpisodeEnd, views: Views | None
+) -> Episode:
     numbers = ("intervened", "tick", "generation", "chunk_id")
     columns = folder.columns(number, [STATE, ACTION, EXECUTED, REWARD, *numbers])
     observations = scale(specification.observation, columns[STATE]).tolist()
@@ -267,4 +291,4 @@ def _own_episode(folder: _Folder, number: int, specification: Specification, end
         )
         for row in range(len(rewards))
     )
-    return Episode(specification, steps, end)
+    return Episode(specification, steps, end, views)

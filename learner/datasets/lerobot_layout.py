@@ -1,8 +1,8 @@
 """The layout of a LeRobotDataset v3: files, features and the columns of its tables, for reader and writer.
 
 data/chunk-000/file-000.parquet holds one row a frame, meta/episodes/... one row an episode, meta/tasks.parquet the tasks,
-meta/info.json rate and features, meta/stats.json the statistics of every feature. meta/poco.json is ours: what an episode of poco
-has beyond that, so that it comes back as it was.
+meta/info.json rate and features, meta/stats.json the statistics of every feature. An image is a struct of bytes, here of a PNG, and
+path. meta/poco.json and meta/poco.safetensors are ours: what an episode of poco has beyond that, so that it comes back as it was.
 """
 
 from __future__ import annotations
@@ -24,11 +24,15 @@ STATISTICS = "meta/stats.json"
 TASKS = "meta/tasks.parquet"
 EPISODES = "meta/episodes"
 OURS = "meta/poco.json"
+OUR_VIEWS = "meta/poco.safetensors"
+"""What images do not hold, for each episode: those of its end `images_N` [cameras, 3, side, side] and `target_N` [n + 1, P]."""
 
 FILE_BYTES = 100_000_000
 FILES_IN_CHUNK = 1000
 
 STATE = "observation.state"
+IMAGES = "observation.images."
+IMAGE = "image"
 ACTION = "action"
 EXECUTED = "action_executed"
 REWARD = "next.reward"

@@ -1,4 +1,4 @@
-"""Episodes of poco as a LeRobotDataset v3, in physical units, complete enough to come back as they were."""
+"""Episodes of poco as a LeRobotDataset v3, in physical units and with their images, complete enough to come back as they were."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from safetensors.numpy import save
 
 from poco.episodes import Episode, write_durably
 from poco.errors import ArtifactError
 from poco.specification import Field, Specification, unscale
+from poco.views import Shown, Views
 
 from .lerobot_layout import (
     ACTION,
@@ -24,7 +26,10 @@ from .lerobot_layout import (
     FILE,
     FILE_BYTES,
     FILES_IN_CHUNK,
+    IMAGE,
+    IMAGES,
     INFO,
+    OUR_VIEWS,
     OURS,
     REWARD,
     STATE,
@@ -37,25 +42,33 @@ from .lerobot_layout import (
     Ours,
     parquet,
 )
+from .pictures import png_of
 
 Columns = dict[str, npt.NDArray[Any]]
-Statistics = dict[str, dict[str, list[float]]]
+Statistics = dict[str, dict[str, list[Any]]]
 
 
 def write_lerobot(
-    out: Path, episodes: Iterator[Episode], specification: Specification, task: str, advance: Callable[[str], None]
+    out: Path,
+    episodes: Iterator[Episode],
+    specification: Specification,
+    task: str,
+    advance: Callable[[str], None],
+    shown: Shown | None = None,
 ) -> int:
-    """Write `episodes`, all of `specification`, to the empty folder `out` and return the number of frames.
+    """Write `episodes`, all of `specification` and with the images `shown`, to the empty folder `out`; return the number of frames.
 
     info.json is written last, so that a broken-off export is not taken for a data set. Raises ArtifactError for an episode of
-    another specification, without steps, or with what float32 cannot hold.
+    another specification, without steps, with other images, or with what float32 cannot hold.
     """
-    writer = _Writer(out, specification)
+    writer = _Writer(out, specification, shown)
     for episode in episodes:
         if episode.specification.digest() != specification.digest():
             raise ArtifactError(f"episode {episode.end.episode} has another specification: keep one per folder")
         if not episode.steps:
             raise ArtifactError(f"episode {episode.end.episode} has no steps: remove its file")
+        if (None if episode.views is None else episode.views.shown) != shown:
+            raise ArtifactError(f"episode {episode.end.episode} differs in what cameras saw: keep them apart")
         writer.add(episode, task)
         advance(f"{writer.frames} frames")
     writer.finish(task)
@@ -63,31 +76,40 @@ def write_lerobot(
 
 
 class _Writer:
-    def __init__(self, out: Path, specification: Specification) -> None:
+    def __init__(self, out: Path, specification: Specification, shown: Shown | None) -> None:
         self.out, self.specification = out, specification
         self.pa, self.pq = parquet()
-        self.features = _features(specification)
+        self._picture = self.pa.struct([("bytes", self.pa.binary()), ("path", self.pa.string())])
+        self.features = _features(specification) | ({} if shown is None else _image_features(shown))
         self.frames = 0
         self._file: Any = None
         self._file_number, self._bytes = -1, FILE_BYTES
         self._rows: list[dict[str, Any]] = []
         self._statistics: list[Statistics] = []
         self._ours: list[Any] = []
+        self._our_views: Columns = {}
 
     def add(self, episode: Episode, task: str) -> None:
         """Append one episode."""
-        columns = _columns(episode, len(self._rows), self.frames)
+        number = len(self._rows)
+        columns = _columns(episode, number, self.frames)
+        if episode.views is not None:
+            columns |= _seen(episode.views)
+            self._our_views |= {f"images_{number}": episode.views.images[-1], f"target_{number}": episode.views.target}
         if self._bytes >= FILE_BYTES:
             self._next_file()
         table = self.pa.table([self._array(columns[name]) for name in self.features], schema=self._schema())
         self._file.write_table(table)
         self._bytes += table.nbytes
-        statistics = {name: _statistics(column) for name, column in columns.items()}
+        statistics = {
+            name: _image_statistics(column) if column.ndim == 4 else _statistics(column)
+            for name, column in columns.items()
+        }
         count = len(episode.steps)
         chunk, file = divmod(self._file_number, FILES_IN_CHUNK)
         self._rows.append(
             {
-                "episode_index": len(self._rows),
+                "episode_index": number,
                 "tasks": [task],
                 "length": count,
                 "data/chunk_index": chunk,
@@ -115,6 +137,9 @@ class _Writer:
         write_durably(self.out / STATISTICS, json.dumps(_together(self._statistics), indent=4).encode())
         ours = Ours(specification=self.specification, ends=self._ours)
         write_durably(self.out / OURS, msgspec.json.encode(ours))
+        if self._our_views:
+            whole = {name: np.ascontiguousarray(part) for name, part in self._our_views.items()}
+            write_durably(self.out / OUR_VIEWS, save(whole))
         rate = self.specification.rate_hz
         info = Info(
             codebase_version=VERSION,
@@ -141,10 +166,14 @@ class _Writer:
 
     def _type(self, name: str) -> Any:
         feature = self.features[name]
+        if feature.dtype == IMAGE:
+            return self._picture
         item = self.pa.type_for_alias(feature.dtype)
         return item if feature.shape == (1,) else self.pa.list_(item, feature.shape[0])
 
     def _array(self, column: npt.NDArray[Any]) -> Any:
+        if column.ndim == 4:
+            return self.pa.array([{"bytes": png_of(picture), "path": None} for picture in column], self._picture)
         flat = self.pa.array(column.reshape(-1))
         return flat if column.ndim == 1 else self.pa.FixedSizeListArray.from_arrays(flat, column.shape[1])
 
@@ -196,6 +225,17 @@ def _features(specification: Specification) -> dict[str, Feature]:
     }
 
 
+def _image_features(shown: Shown) -> dict[str, Feature]:
+    names = ["height", "width", "channels"]
+    feature = Feature(dtype=IMAGE, shape=(shown.side, shown.side, 3), names=names)
+    return {IMAGES + camera: feature for camera in shown.cameras}
+
+
+def _seen(views: Views) -> Columns:
+    """Return what each camera saw at every step, [n, 3, side, side]."""
+    return {IMAGES + camera: views.images[:-1, number] for number, camera in enumerate(views.cameras)}
+
+
 def _names(fields: tuple[Field, ...]) -> list[str]:
     return [item.name if item.size == 1 else f"{item.name}_{index}" for item in fields for index in range(item.size)]
 
@@ -211,12 +251,18 @@ def _statistics(column: npt.NDArray[Any]) -> dict[str, list[float]]:
     }
 
 
+def _image_statistics(images: npt.NDArray[Any]) -> dict[str, list[Any]]:
+    """Return the statistics of `images` [n, 3, side, side] in units of full scale, of each colour as [3, 1, 1]."""
+    colours = _statistics(images.transpose(0, 2, 3, 1).reshape(-1, 3) / 255.0)
+    return {name: [[[value]] for value in values] for name, values in colours.items()} | {"count": [len(images)]}
+
+
 def _together(parts: Sequence[Statistics]) -> Statistics:
     """Return the statistics of all episodes from those of each, by the parallel form of the variance (Chan et al. 1979)."""
     together: Statistics = {}
     for name in parts[0]:
         low, high, mean, std, count = (np.array([part[name][key] for part in parts]) for key in parts[0][name])
-        weight = count / count.sum()
+        weight = (count / count.sum()).reshape(-1, *[1] * (mean.ndim - 1))
         centre = (weight * mean).sum(0)
         together[name] = {
             "min": low.min(0).tolist(),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,15 @@ def single_pictures(what: str, files: Sequence[bytes], side: int) -> Pictures:
         return np.stack([decoded(content) for content in files])
     except (av.FFmpegError, StopIteration, IndexError, TypeError) as error:
         raise ArtifactError(f"{what} holds no whole pictures ({error}): write the data set again") from error
+
+
+def png_of(picture: Pictures) -> bytes:
+    """Return `picture` [3, rows, columns] as a PNG, which loses nothing."""
+    av = _av()
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture.transpose(1, 2, 0)), format="rgb24")
+    codec = av.CodecContext.create("png", "w")
+    codec.width, codec.height, codec.pix_fmt, codec.time_base = frame.width, frame.height, "rgb24", Fraction(1)
+    return b"".join(bytes(packet) for packet in (*codec.encode(frame), *codec.encode(None)))
 
 
 def array_pictures(pictures: Pictures, side: int) -> Pictures:

@@ -17,6 +17,7 @@ from poco.learner.data_commands import export_data, import_data
 from poco.learner.datasets import lerobot_writer
 from poco.learner.demonstrations import read_demonstrations
 from poco.specification import unscale
+from poco.views import Views
 from recorded import write_lerobot
 
 
@@ -50,6 +51,44 @@ def test_episodes_come_back_as_they_were(exported: Path, tmp_path: Path, demonst
             assert (one.reward, one.intervened) == (other.reward, other.intervened)
         np.testing.assert_allclose(back.observations, episode.observations, atol=3e-7)
         np.testing.assert_allclose(back.actions_policy, episode.actions_policy, atol=3e-7)
+
+
+def test_images_come_back_as_they_were(
+    tmp_path: Path, demonstrations: tuple[Episode, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bit for bit, those of the end and the target included; as PNG of the features and statistics that LeRobot gives images."""
+    draw, side = np.random.default_rng(0), 16
+    (tmp_path / "data").mkdir()
+    shown = []
+    for number, episode in enumerate(demonstrations[:3]):
+        count = len(episode.steps) + 1
+        images = draw.integers(0, 256, (count, 2, 3, side, side), np.uint8)
+        shown.append(Views(("near", "wrist"), images, draw.uniform(-1, 1, (count, 4)).astype(np.float32)))
+        path = tmp_path / "data" / f"{number:06d}.safetensors"
+        write_episode(path, episode.specification, episode.steps, episode.end, shown[-1])
+    export_data(tmp_path / "data", tmp_path / "lerobot", "reach")
+    assert json.loads(capsys.readouterr().out)["cameras"] == ["near", "wrist"]
+    import_data(tmp_path / "lerobot", "lerobot", tmp_path / "back")
+    for file, views in zip(sorted((tmp_path / "back").glob("*.safetensors")), shown, strict=True):
+        back = read_episode(file).views
+        assert back is not None
+        assert back.cameras == views.cameras
+        np.testing.assert_array_equal(back.images, views.images)
+        np.testing.assert_array_equal(back.target, views.target)
+    feature = json.loads((tmp_path / "lerobot/meta/info.json").read_text())["features"]["observation.images.wrist"]
+    assert feature == {"dtype": "image", "shape": [side, side, 3], "names": ["height", "width", "channels"]}
+    seen = np.concatenate([views.images[:-1, 1] for views in shown]) / 255.0
+    statistics = json.loads((tmp_path / "lerobot/meta/stats.json").read_text())["observation.images.wrist"]
+    for name in ("min", "max", "mean", "std"):
+        expected = getattr(seen, name)(axis=(0, 2, 3), keepdims=True)[0]
+        np.testing.assert_allclose(statistics[name], expected, atol=1e-9)
+    assert statistics["count"] == [len(seen)]
+    with pytest.raises(UsageError, match="16 pixels each way: leave it out"):
+        import_data(tmp_path / "lerobot", "lerobot", tmp_path / "other", image_side=32)
+    bare = demonstrations[3]
+    write_episode(tmp_path / "data" / "000009.safetensors", bare.specification, bare.steps, bare.end)
+    with pytest.raises(ArtifactError, match="differs in what cameras saw"):
+        export_data(tmp_path / "data", tmp_path / "mixed")
 
 
 def test_the_layout_is_the_published_one(exported: Path, demonstrations: tuple[Episode, ...]) -> None:

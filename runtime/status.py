@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +12,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from poco.errors import ArtifactError
 from poco.runtime.run_folder import (
     Dilation,
     EpisodeEnded,
     EpisodeLabelled,
     EpisodeStarted,
+    Event,
     EventReader,
     GenerationMoved,
     HandsLost,
@@ -35,7 +38,7 @@ class Status:
     def __init__(self, folder: RunFolder, episodes: int, console: Console, keys: str = "") -> None:
         """Show the run in `folder` of so many episodes; `keys` says what the keys of the terminal do."""
         self._keys = keys
-        self._new_events = EventReader(folder).new
+        self._new_events: Callable[[], list[Event]] = EventReader(folder).new
         self._episodes = episodes
         self._console = console
         self._turnaround_us = np.zeros(WINDOW)
@@ -77,7 +80,7 @@ class Status:
         if time.monotonic() < self._next_s:
             return
         self._next_s = time.monotonic() + REFRESH_S
-        for event in self._new_events():
+        for event in self._read_events():
             if isinstance(event, Dilation):
                 self._dilation = event
             elif isinstance(event, EpisodeStarted):
@@ -104,6 +107,15 @@ class Status:
         self.show(memory)
         if self._live:
             self._live.stop()
+
+    def _read_events(self) -> list[Event]:
+        """Return what is new of the record; where a line of it is torn that is said once, and no reason to stop an arm."""
+        try:
+            return self._new_events()
+        except ArtifactError as error:
+            self._new_events = list
+            self.note(f"nothing new is shown: {error}")
+            return []
 
     def _line(self, event: EpisodeEnded) -> str:
         return (

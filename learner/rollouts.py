@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,15 +17,13 @@ from poco.learner.demonstrations import EPISODE_SUFFIX
 from poco.learner.environment_process import EnvironmentLost, EnvironmentProcess
 from poco.records import EpisodeEnd, Step
 from poco.specification import Specification
+from poco.statistics import wilson_interval
 from poco.views import Shown, Views
 
 Floats = npt.NDArray[np.float32]
 Environment = gymnasium.Env[Floats, Floats]
 Actor = Callable[[Floats, int, int], Floats]
 """From observation [O], episode and chunk number to a chunk [T, A]."""
-
-CONFIDENCE_Z = 1.959963984540054
-"""Two-sided 95 % quantile of the normal distribution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +52,9 @@ class Rolled:
 
 
 def wilson(successes: int, episodes: int) -> SuccessRate:
-    """Return the success rate with its 95 % interval (Wilson 1927); `episodes` must be at least 1."""
-    rate, z2 = successes / episodes, CONFIDENCE_Z**2
-    centre = (rate + z2 / (2 * episodes)) / (1 + z2 / episodes)
-    half = CONFIDENCE_Z / (1 + z2 / episodes) * math.sqrt(rate * (1 - rate) / episodes + z2 / (4 * episodes**2))
-    return SuccessRate(episodes, successes, rate, max(0.0, centre - half), min(1.0, centre + half))
+    """Return the success rate with its 95 % interval; `episodes` must be at least 1."""
+    low, high = wilson_interval(successes, episodes)
+    return SuccessRate(episodes, successes, successes / episodes, low, high)
 
 
 def make_environment(task: str, **parameters: Any) -> Environment:

@@ -128,6 +128,10 @@ class Actor(Protocol):
         """Take in how the episode ended."""
         return
 
+    def helped_episode(self) -> None:
+        """Take in that an episode has ended which tells nothing of who acts: a person helped in it."""
+        return
+
 
 class PolicyActor(Actor):
     """A policy artifact under its session, with the seeded noise of each chunk."""

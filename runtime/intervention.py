@@ -104,5 +104,7 @@ class InterveningActor(Actor):
 
     def episode(self, success: bool, fault: bool) -> None:
         """An episode that a person helped in tells nothing of the policy."""
-        if not self._intervened:
+        if self._intervened:
+            self._policy.helped_episode()
+        else:
             self._policy.episode(success, fault)

@@ -174,6 +174,10 @@ class Probation:
             self._baseline.append(tally)
         self._shared = False
 
+    def helped_episode(self) -> None:
+        """Count an episode that a person helped in for nobody."""
+        self._tally, self._shared = Tally(), False
+
     def _end(self, success: bool, fault: bool) -> Tally:
         tally, self._tally = self._tally, Tally()
         tally.success, tally.fault = success, fault

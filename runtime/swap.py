@@ -165,6 +165,10 @@ class Swap:
         if self.driver is self.candidate and self._probation.served:
             self._promote()
 
+    def helped_episode(self) -> None:
+        """Leave out an episode that a person helped in."""
+        self._probation.helped_episode()
+
     def broken(self, reason: str) -> None:
         """Reject the candidate, which could not be run in shadow."""
         assert self.candidate is not None

@@ -189,6 +189,10 @@ class SwappingActor(Actor):
         """Take in how the episode ended."""
         self.swap.episode(success, fault)
 
+    def helped_episode(self) -> None:
+        """Leave out an episode that a person helped in."""
+        self.swap.helped_episode()
+
 
 def _failure(error: Exception) -> str:
     """Return in one line why a generation could not be run."""

@@ -14,7 +14,7 @@ from poco.hw.emulator.tasks.plant import SimulatedPlant
 from poco.limits import PLANNING_MARGINS, STEP_MARGINS, fr3_limits
 from poco.records import Step
 from poco.rollout import Rollout
-from poco.runtime.actors import Moment, OperatorActor
+from poco.runtime.actors import Actor, ChunkFigures, Moment, OperatorActor
 from poco.runtime.hands import HandsActor
 from poco.runtime.intervention import RELEASE_LOOKS, InterveningActor
 from poco.runtime.person import Person
@@ -60,11 +60,11 @@ def new_plant() -> WatchedPlant:
     return WatchedPlant(PegInHole(parameters("easy")), fr3_limits(STEP_MARGINS, GUARDS, SPECIFICATION.tip))
 
 
-def new_actor(device: Device, seed: int = 0) -> InterveningActor:
-    """The scripted operator as the policy, and hands on `device`."""
+def new_actor(device: Device, seed: int = 0, policy: Actor | None = None) -> InterveningActor:
+    """The scripted operator or another `policy`, and hands on `device`."""
     hands = HandsActor(SPECIFICATION, LIMITS, HandsOptions(device="keyboard"), seed, Person(lambda: []))
     hands.device = device
-    return InterveningActor(OperatorActor(SPECIFICATION, seed), hands)
+    return InterveningActor(policy or OperatorActor(SPECIFICATION, seed), hands)
 
 
 def play(actor: InterveningActor, plant: WatchedPlant, episode: int) -> tuple[list[Step], list[bool]]:
@@ -142,6 +142,40 @@ def test_hands_act_at_once_and_the_policy_goes_on() -> None:
     first = [step for step in steps if step.key.step < human[0]][-1]
     policy_steps = [step.key.step for step in steps if step.chunk_id == first.chunk_id]
     assert len(policy_steps) < SPECIFICATION.execute_steps
+
+
+class Judged(OperatorActor):
+    """The scripted operator, who remembers how many chunks there were to every episode that it is judged by."""
+
+    def __init__(self) -> None:
+        super().__init__(SPECIFICATION, 0)
+        self.chunks, self.judged = 0, list[int]()
+
+    def chunk(self, figures: ChunkFigures) -> None:
+        """Count it."""
+        self.chunks += 1
+
+    def episode(self, success: bool, fault: bool) -> None:
+        """Be judged."""
+        self.judged.append(self.chunks)
+        self.chunks = 0
+
+    def helped_episode(self) -> None:
+        """Not be judged."""
+        self.chunks = 0
+
+
+def test_a_policy_is_not_judged_by_an_episode_that_a_person_helped_in() -> None:
+    """What it did in that episode is not added to the next one, of which it is told how every chunk went and how it ended."""
+    plant, policy = new_plant(), Judged()
+    actor = new_actor(Pushing(first=9, count=6), policy=policy)
+    for episode, counted in ((3, []), (4, [5])):
+        _, chunks = play(actor, plant, episode)
+        assert any(chunks) == (counted == [])
+        for _ in range(5):
+            actor.chunk(ChunkFigures(stretched=False, stopped_first=False, late=True, interrupted=False))
+        actor.episode(success=True, fault=False)
+        assert policy.judged == counted
 
 
 def test_a_policy_alone_is_as_it_was() -> None:

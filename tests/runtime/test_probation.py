@@ -126,6 +126,25 @@ def test_an_episode_that_a_refused_generation_began_counts_for_nobody() -> None:
     assert probation.baseline_known
 
 
+def test_an_episode_that_a_person_helped_in_counts_for_nobody() -> None:
+    """Neither its holds nor its end are those of candidate or active generation; the next episode counts from its first chunk."""
+    probation = Probation(msgspec.structs.replace(SETTINGS, baseline_episodes=1))
+    interrupted = ChunkFigures(stretched=False, stopped_first=False, late=False, interrupted=True)
+    for _ in range(2 * SETTINGS.holds_max):
+        probation.chunk(interrupted)
+        probation.helped_episode()
+    assert not probation.baseline_known
+    probation.baseline_episode(True, False)
+    probation.begin()
+    for _ in range(3):
+        for _ in range(SETTINGS.holds_max):
+            probation.chunk(interrupted)
+        probation.helped_episode()
+        probation.chunk(interrupted)
+        probation.episode(True, False)
+    assert probation.objection() == ""
+
+
 def test_a_hardly_known_robot_is_taken_to_be_clean_and_not_to_succeed() -> None:
     """Without a baseline nothing can be said about success; faults in every episode are found all the same."""
     assert Rule(expected_of(0, 0), 0.25, 30).answer(0, 1) is Answer.SOUND

@@ -26,6 +26,18 @@ def test_exit_codes_are_told_apart() -> None:
     assert all(0 < code < 126 for code in codes)
 
 
+def test_links_lead_somewhere() -> None:
+    """Every link inside the repository names a file, or a heading of the README, that is there."""
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", line.lower()).replace(" ", "-")
+        for line in re.findall(r"^#+ (.+)$", README, re.MULTILINE)
+    }
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    assert len(links) > 5
+    for link in links:
+        assert (link[1:] in headings) if link.startswith("#") else (ROOT / link).is_file(), link
+
+
 def test_make_targets_exist() -> None:
     """Every target that the README shows as a command is one of the Makefile."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from poco.errors import ArtifactError
+from poco.learner.fused import linear_silu
 from poco.learner.networks import MAX_LAYERS, MAX_WIDTH
 from poco.learner.remaining import Remaining
 from poco.specification import Specification
@@ -96,7 +96,8 @@ class ChunkCritic(nn.Module):
         state = (observation - self.mean) / self.std
         if self.remaining is not None:
             actions = torch.cat((actions, self.remaining(observation, actions)), dim=-1)
-        return self._together(state, actions.flatten(2))
+        together = torch.is_grad_enabled() or state.device.type != "cpu"
+        return (self._together if together else self._one_by_one)(state, actions.flatten(2))
 
     def values(self, observation: Tensor, actions: Tensor, aggregate: Aggregate) -> Tensor:
         """Return values [B, N]: mean or minimum of the heads."""
@@ -116,17 +117,29 @@ class ChunkCritic(nn.Module):
     def _together(self, state: Tensor, actions: Tensor) -> Tensor:
         """Return [heads, B, N] for `state` [B, O] and what is read of the actions [B, N, read], a layer of all heads at once."""
         (states, alternatives, _), heads = actions.shape, self.architecture.heads
-        activated = functools.partial(functional.silu, inplace=not torch.is_grad_enabled())
         observed, acted = self.observation_layer, self.action_layer
         first = functional.linear(state, observed.weight.flatten(0, 1), observed.bias.flatten()).unsqueeze(1)
         first = first + functional.linear(actions, acted.weight.flatten(0, 1))
-        features: Tensor = activated(first).view(states * alternatives, heads, -1).transpose(0, 1)
+        features: Tensor = functional.silu(first).view(states * alternatives, heads, -1).transpose(0, 1)
         first_norm, *norms = self.norms
         features = first_norm(features)
         for layer, norm in zip(self.hidden_layers, norms, strict=True):
-            features = norm(activated(layer(features)))
+            features = norm(functional.silu(layer(features)))
         values: Tensor = self.value_layer(features)
         return values.view(-1, states, alternatives)
+
+    def _one_by_one(self, state: Tensor, actions: Tensor) -> Tensor:
+        """Return the same without gradient, one head after another: its features stay in the cache of a CPU."""
+        values = torch.empty(self.architecture.heads, *actions.shape[:2], dtype=state.dtype)
+        first_norm, *norms = self.norms
+        for head, valued in enumerate(values):
+            features = functional.linear(actions, self.action_layer.weight[head])
+            features += functional.linear(state, *_of_head(self.observation_layer, head)).unsqueeze(1)
+            features = _normed(functional.silu(features, inplace=True).flatten(0, 1), first_norm, head)
+            for layer, norm in zip(self.hidden_layers, norms, strict=True):
+                features = _normed(linear_silu(features, *_of_head(layer, head)), norm, head)
+            valued.copy_(functional.linear(features, *_of_head(self.value_layer, head)).view_as(valued))
+        return values
 
 
 def _layers(architecture: CriticArchitecture, read: int) -> list[nn.Linear]:
@@ -141,6 +154,16 @@ def _layers(architecture: CriticArchitecture, read: int) -> list[nn.Linear]:
         *(nn.Linear(size, following) for size, following in pairwise(hidden)),
         nn.Linear(hidden[-1], 1),
     ]
+
+
+def _of_head(layer: nn.Module, head: int) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of one head of `layer`, which holds those of all heads."""
+    weight, bias = layer.parameters()
+    return weight[head], bias[head]
+
+
+def _normed(features: Tensor, norm: nn.Module, head: int) -> Tensor:
+    return functional.layer_norm(features, features.shape[-1:], *_of_head(norm, head))
 
 
 class _Linears(nn.Module):

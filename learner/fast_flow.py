@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from poco.learner.fused import linear_silu
 from poco.learner.networks import Architecture, FlowPolicy
 
 BLOCK_BYTES = 1 << 19
@@ -85,7 +86,7 @@ class _Layers:
             inputs[:, -1] = step / self.euler_steps
             features = functional.silu(torch.addmm(context, inputs, self.first), inplace=True)
             for weight, bias in self.hidden:
-                features = functional.silu(functional.linear(features, weight, bias), inplace=True)
+                features = linear_silu(features, weight, bias)
             point.add_(functional.linear(features, *self.velocity), alpha=1.0 / self.euler_steps)
 
     def _cast(self, layer: nn.Module) -> tuple[Tensor, Tensor]:

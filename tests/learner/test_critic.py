@@ -84,3 +84,15 @@ def test_impossible_sizes_are_refused(
     """No heads, no layers and monstrous layers give one sentence."""
     with pytest.raises(ArtifactError, match=sentence):
         CriticArchitecture(**{**msgspec.structs.asdict(architecture), **change})
+
+
+def test_values_without_gradient_are_those_with_it(architecture: CriticArchitecture) -> None:
+    """Head after head, layer and activation in one pass, gives what all heads together give."""
+    torch.manual_seed(0)
+    critic = ChunkCritic(msgspec.structs.replace(architecture, heads=3, hidden_sizes=(32, 16, 24)))
+    for norm in critic.norms.parameters():
+        torch.nn.init.normal_(norm)
+    observation, actions = torch.randn(7, 6), torch.randn(7, 5, 4, 4)
+    with torch.no_grad():
+        alone = critic(observation, actions)
+    torch.testing.assert_close(alone, critic(observation, actions).detach(), rtol=1e-5, atol=1e-5)

@@ -4,42 +4,44 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
+import yaml
 
 from emulated_arm import emulated_arm
+from leading_hand import ARRIVED_M, WAY_M, inject, lead, mode_of, pull, started, still, take_the_arm, tick_of, tip_m
 from poco.chunks import ChunkSequence
 from poco.episodes import Episode, read_episode
-from poco.hw.fault_script import Drop, Entry, Fault, NotFinite, Push, Reflex, UserStop
+from poco.hw.fault_script import Drop, NotFinite, Push, Reflex, UserStop
 from poco.hw.task_signals import EmulatorSignals
-from poco.kinematics import forward
+from poco.limits import POSITION_MAX_RAD, POSITION_MIN_RAD
 from poco.observation import tip_pose
 from poco.runtime.contact_sheet import CONTACT_SHEET
-from poco.runtime.run_folder import EpisodeEnded, EpisodeLabelled, EpisodeStarted
-from poco.runtime.run_options import OPERATOR_SPECIFICATION
+from poco.runtime.run_events import GripperTold
+from poco.runtime.run_folder import EpisodeEnded, EpisodeLabelled, EpisodeStarted, RunFolder
+from poco.runtime.run_options import CUBE_SPECIFICATION, OPERATOR_SPECIFICATION
 from poco.shm import RunMemory
-from poco.specification import read_specification
+from poco.specification import read_specification, unscale
 from poco.trouble import TROUBLES, Mode, Request
 from programs import Program
-from runs import report_of, run_name
+from runs import report_of
 from servo_process import ServoProcess
 from terminal_session import Session, seen, sitting
 
 Floats = npt.NDArray[np.float64]
 
-HOST, RUN_HOST = "127.0.12.41", "127.0.12.42"
+HOST, RUN_HOST, FINGERS_HOST = "127.0.12.41", "127.0.12.42", "127.0.12.43"
 SPECIFICATION = read_specification(OPERATOR_SPECIFICATION)
 ALWAYS = 10**9
-HAND_N_M, HAND_MAX_N, HAND_TICKS = 300.0, 15.0, 100
 CATCH_UP_TICKS = 1000
 """Rest before the verdict, in which bounded actions catch up with the hand, however late this process looks."""
 
-ARRIVED_M, DRIFT_RAD = 0.01, 1e-4
-WAY_M = ((0.05, 0.0, 0.0), (0.05, -0.06, 0.03), (0.0, -0.06, 0.05))
+DRIFT_RAD = 1e-4
 REPLAYED_M, REPLAYED_RAD = 0.002, 0.01
 
 
@@ -49,32 +51,6 @@ def signals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorSignal
     flags = ["--pacing", "lockstep", "--task", "none", "--recovery-delay-s", "0.05"]
     with emulated_arm(HOST, tmp_path_factory.mktemp("emulator"), *flags) as signals:
         yield signals
-
-
-def tip_m(memory: RunMemory) -> Floats:
-    """Where the tip is measured [3] (m)."""
-    state = memory.read_state()
-    assert state is not None
-    position: Floats = forward(np.array(state["q"]), SPECIFICATION.tip)[0]
-    return position
-
-
-def pull(signals: EmulatorSignals, memory: RunMemory, goal_m: Floats) -> bool:
-    """Let a hand pull the arm towards `goal_m` for a moment; True once the tip has arrived and is left alone."""
-    to_go = goal_m - tip_m(memory)
-    arrived = bool(np.linalg.norm(to_go) < ARRIVED_M)
-    force = np.zeros(3) if arrived else np.clip(HAND_N_M * to_go, -HAND_MAX_N, HAND_MAX_N)
-    x, y, z = force.tolist()
-    inject(signals, Push(force_n=(x, y, z), ticks=HAND_TICKS))
-    return arrived
-
-
-def lead(signals: EmulatorSignals, memory: RunMemory, until: Callable[[Callable[[], bool]], None]) -> None:
-    """Let a hand lead the arm along WAY_M; `until` waits for a condition."""
-    begin_m = tip_m(memory)
-    for way_m in WAY_M:
-        goal_m = begin_m + np.array(way_m)
-        until(lambda goal_m=goal_m: pull(signals, memory, goal_m))  # type: ignore[misc]
 
 
 def noted(memory: RunMemory) -> set[str]:
@@ -136,11 +112,6 @@ def test_it_is_led_stays_and_stops_safely(signals: EmulatorSignals, tmp_path: Pa
         assert servo.wait() == 0
 
 
-def inject(signals: EmulatorSignals, fault: Fault) -> None:
-    """Let `fault` happen in the next tick."""
-    signals.inject([Entry(fault=fault, at=0)])
-
-
 @pytest.fixture
 def session(tmp_path: Path) -> Iterator[Session]:
     """A run in which the person leads the arm, judges, and nobody else knows how an episode ends."""
@@ -148,22 +119,6 @@ def session(tmp_path: Path) -> Iterator[Session]:
     flags += ["--hands", "guiding", "--robot.control", "joint_impedance", "--episodes", "5"]
     with sitting(tmp_path) as start:
         yield start("record", *flags)
-
-
-def take_the_arm(session: Session) -> RunMemory:
-    """Press start until the arm is in the hand, at the start pose; return the memory of the run."""
-
-    def led() -> bool:
-        if not (session.folder / "run.json").is_file():
-            return False
-        try:
-            state = RunMemory.attach(run_name(session.folder)).read_state()
-        except Exception:  # not there yet
-            return False
-        return state is not None and int(state["mode"]) == Mode.LED
-
-    session.type_until(" ", lambda events: led())
-    return RunMemory.attach(run_name(session.folder))
 
 
 def test_demonstrations_by_the_hand(session: Session, signals: EmulatorSignals, tmp_path: Path) -> None:
@@ -203,29 +158,6 @@ def test_demonstrations_by_the_hand(session: Session, signals: EmulatorSignals, 
     replay(signals, tmp_path, kept, left)
 
 
-def still(memory: RunMemory) -> bool:
-    """Tell whether the arm rests."""
-    state = memory.read_state()
-    return state is not None and bool(np.abs(state["dq"]).max() < 1e-4)
-
-
-def tick_of(memory: RunMemory) -> int:
-    """The arm's tick."""
-    return int(memory.control()["tick"])
-
-
-def mode_of(memory: RunMemory) -> int:
-    """The servo's mode."""
-    state = memory.read_state()
-    assert state is not None
-    return int(state["mode"])
-
-
-def started(session: Session, count: int) -> bool:
-    """Tell whether so many episodes have begun."""
-    return len(session.events(EpisodeStarted)) >= count
-
-
 def replay(signals: EmulatorSignals, folder: Path, episode: Episode, left: Floats) -> None:
     """Execute the actions of `episode` as one chunk from the start pose and compare with the joints where the hand left the arm."""
     with ServoProcess(HOST, folder / "replay", recover=True, robot__control="joint_impedance") as servo:
@@ -247,6 +179,40 @@ def replay(signals: EmulatorSignals, folder: Path, episode: Episode, left: Float
         np.testing.assert_allclose(reached, wanted, atol=REPLAYED_M)
         assert abs(yaw - wanted_yaw) < REPLAYED_RAD
         assert signals.status().mode == "move"
+
+
+def test_fingers_and_joints_of_a_led_arm(tmp_path: Path) -> None:
+    """Actions are the joints where periods end and how far apart the fingers were told to be; `g` closes and opens them."""
+    tree = msgspec.to_builtins(read_specification(CUBE_SPECIFICATION))
+    low, high = POSITION_MIN_RAD.tolist(), POSITION_MAX_RAD.tolist()
+    joints = {"name": "joints", "source": "joint_position", "frame": "base", "unit": "rad", "low": low, "high": high}
+    tree |= {"action_space": "joint_position", "delta_base": "none", "action": [joints, tree["action"][-1]]}
+    (tmp_path / "joints.yaml").write_text(yaml.safe_dump(tree))
+    flags = ["--robot", "sim", "--robot.host", FINGERS_HOST, "--emulator.task", "cube", "--task.outcome", "none"]
+    flags += ["--task", str(tmp_path / "joints.yaml"), "--hands", "guiding", "--robot.control", "joint_impedance"]
+    with sitting(tmp_path) as start:
+        session = start("record", *flags)
+        memory = take_the_arm(session)
+        with EmulatorSignals(FINGERS_HOST) as hand:
+            goal_m = tip_m(memory) + np.array([0.0, 0.04, 0.02])
+            session.program.until(lambda: pull(hand, memory, goal_m))
+            session.type_until("", seen(EpisodeStarted, 1))
+            for count in (1, 2):
+                orders = len(session.events(GripperTold))
+                session.press("g")
+                session.program.until(lambda orders=orders: len(session.events(GripperTold)) > orders)  # type: ignore[misc]
+                rested = tick_of(memory) + 300 * count
+                session.program.until(lambda rested=rested: tick_of(memory) > rested)  # type: ignore[misc]
+            session.type_until("y", seen(EpisodeEnded, 1))
+            session.type_until(" ", lambda events: session.program.process.poll() is not None)
+        assert (session.program.wait(), session.program.err) == (0, "")
+    (kept,) = (read_episode(file) for file in (session.folder / "episodes").glob("*.safetensors"))
+    actions = unscale(kept.specification.action, kept.actions_policy)
+    told = [width for width, before in zip(actions[1:, 7], actions[:-1, 7], strict=True) if width != before]
+    np.testing.assert_allclose([actions[0, 7], *told], [0.08, 0.0, 0.08], atol=1e-6)
+    ticks = RunFolder.open(session.folder).ticks()["state"]
+    places = np.searchsorted(ticks["tick"], [step.tick for step in kept.steps[1:]])
+    np.testing.assert_allclose(actions[:-1, :7], ticks["q"][places], atol=1e-5)
 
 
 @pytest.mark.proof

@@ -172,10 +172,17 @@ def check_trust(options: RunOptions, console: Console) -> None:
 def check_cameras(artifact: Artifact, settings: Settings, console: Console) -> None:
     """Raise PocoError unless `settings` have the cameras of `artifact`, with frames large enough; say what is not journaled."""
     check_frames(artifact.cameras, artifact.image_side, settings)
-    viewed, most = artifact.viewed_side, VIEWED_SIDE_MAX if artifact.manifest.vla else EVERY_STEP_SIDE_MAX
-    if artifact.cameras and not 0 < viewed <= most:
-        pixels = f"{viewed} x {viewed} pixels, the journal takes up to {most}" if viewed else "no square form"
-        console.print(f"images have {pixels}: they are not kept", highlight=False)
+    if artifact.cameras:
+        say_what_is_kept(
+            artifact.viewed_side, VIEWED_SIDE_MAX if artifact.manifest.vla else EVERY_STEP_SIDE_MAX, console
+        )
+
+
+def say_what_is_kept(side: int, most: int, console: Console) -> None:
+    """Say where images of `side` pixels (0: not square) are not journaled, which takes `most`."""
+    if not 0 < side <= most:
+        pixels = f"{side} x {side} pixels, the journal takes up to {most}" if side else "no square form"
+        console.print(f"images have {pixels}: they are not kept there", highlight=False)
 
 
 def ask(words: Sequence[str]) -> int:
@@ -223,6 +230,8 @@ def run(words: Sequence[str], console: Console) -> int:
         check_cameras(artifact, options.settings, console)
         for one in (artifact, *contestants):
             build_missing(one, options.settings.inference, lambda line: console.print(line, highlight=False))
+    if options.hands is not None and options.hands.cameras:
+        say_what_is_kept(options.hands.image_side, EVERY_STEP_SIDE_MAX, console)
     judged = options.hands is not None or bool(options.against)
     keys = terminal_keys(None if options.hands is None else options.hands.device) if judged else None
     sweep()

@@ -10,7 +10,6 @@ from typing import get_args
 import msgspec
 
 from poco.errors import UsageError
-from poco.journal.records import EVERY_STEP_SIDE_MAX
 from poco.runtime import run_flags
 from poco.runtime.console import GUIDING_HELP, HELP, MOTION_HELP
 from poco.runtime.eyes import check_frames
@@ -41,8 +40,11 @@ Ctrl-C brakes the arm and stops the run; q throws the running episode away first
 What was recorded lies in episodes/ of the run folder, one file each, for poco-learner clone --data RUN/episodes and
 poco-learner train --data RUN/episodes; contact_sheet.png shows it. Discarded episodes lie in discarded/."""
 LONGEST_S = 60.0
-SIDE_MIN = 8
-"""Smaller images (pixels) show nothing."""
+SIDE_MIN, SIDE_MAX = 8, 512
+"""Smaller images (pixels) show nothing, larger ones no policy takes."""
+
+IMAGES_BYTES_MAX = 200_000_000
+"""So much of a demonstration is on the disk before its arm counts as left alone (`servo.policy_silence_s`)."""
 
 CONFIGS = run_flags.PACKAGED_CONFIG.parent
 
@@ -121,6 +123,7 @@ def options_of(words: Sequence[str]) -> RunOptions:
         image_side=flags.image_side or 0,
     )
     options = msgspec.structs.replace(options, hands=hands)
+    check_length(hands, options.settings.task.episode_steps, specification.rate_hz)
     if options.guided:
         check_guiding(options)
     return options
@@ -132,11 +135,8 @@ def seen_through(asked: list[str] | None, side: int | None, settings: Settings) 
         if asked is not None:
             raise UsageError(f"--see is {' '.join(asked)}, --image-side is missing: give it too, for example 64")
         return ()
-    if not SIDE_MIN <= side <= EVERY_STEP_SIDE_MAX:
-        raise UsageError(
-            f"--image-side is {side} pixels, must lie in {SIDE_MIN} to {EVERY_STEP_SIDE_MAX}, since images of every step are kept: "
-            "choose for example 64"
-        )
+    if not SIDE_MIN <= side <= SIDE_MAX:
+        raise UsageError(f"--image-side is {side} pixels, must lie in {SIDE_MIN} to {SIDE_MAX}: choose for example 64")
     names = tuple(asked or (camera.name for camera in settings.cameras))
     if not names or len(set(names)) < len(names):
         raise UsageError(
@@ -145,6 +145,17 @@ def seen_through(asked: list[str] | None, side: int | None, settings: Settings) 
         )
     check_frames(names, side, settings)
     return names
+
+
+def check_length(hands: HandsOptions, steps: int, rate_hz: float) -> None:
+    """Raise UsageError where the images of a demonstration of so many `steps` would be too many."""
+    step_bytes = 3 * len(hands.cameras) * hands.image_side**2
+    if steps * step_bytes > IMAGES_BYTES_MAX:
+        longest_s = int(IMAGES_BYTES_MAX / step_bytes / rate_hz)
+        raise UsageError(
+            f"the images of a demonstration of {steps / rate_hz:g} s would have {steps * step_bytes / 1e6:.0f} MB, the limit is "
+            f"{IMAGES_BYTES_MAX / 1e6:.0f}: choose --episode-s {longest_s} or less, or a smaller --image-side"
+        )
 
 
 def check_guiding(options: RunOptions) -> None:

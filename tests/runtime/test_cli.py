@@ -19,6 +19,7 @@ from poco.errors import (
     AddressError,
     ArmError,
     ArtifactError,
+    CameraError,
     PocoError,
     RealtimeError,
     SettingsError,
@@ -140,6 +141,16 @@ def test_help_of_record(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         (["--task", "peg_in_hole", "--gain", "0"], UsageError, "--gain is 0"),
         (["--task", "peg_in_hole", "--episode-s", "-1"], UsageError, "--episode-s is -1"),
         (["--task", "peg_in_hole", "--hands", "keyboard"], UsageError, "start it in a terminal"),
+        (["--task", "peg_in_hole", "--see", "near"], UsageError, "--image-side is missing"),
+        (["--task", "peg_in_hole", "--image-side", "4"], UsageError, "must lie in 8 to 512"),
+        (["--task", "peg_in_hole", "--image-side", "64", "--see", "near", "near"], UsageError, "each once"),
+        (["--task", "peg_in_hole", "--image-side", "64", "--see", "far"], CameraError, "the settings have near, wrist"),
+        (["--task", "peg_in_hole", "--image-side", "128"], SettingsError, "shows 64 x 64 pixels"),
+        (
+            ["--task", "peg_in_hole", "--image-side", "64", "--episode-s", "600"],
+            UsageError,
+            "choose --episode-s 406 or less",
+        ),
     ],
 )
 def test_mistakes_in_recording(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes.util
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +26,7 @@ from poco.runtime.run_events import CameraFresh, CameraStale
 from poco.runtime.run_folder import EVENTS, RunFolder
 from poco.runtime.run_options import OPERATOR_SPECIFICATION
 from poco.specification import read_specification
-from programs import Program
+from programs import ROOT, Program
 
 TOLD, HIDDEN = without_target(read_specification(OPERATOR_SPECIFICATION))
 CAMERAS, SIDE, KEPT = ("wrist", "near"), 32, 2
@@ -103,6 +105,17 @@ def test_a_policy_that_sees_is_cloned(demonstrated: Demonstrated) -> None:
     for episode in JournalFiles(demonstrated.folder / "journal-fr3").episodes(TOLD):
         seen = encoded(Recorded.of(episode), made.encoder, made.specification)
         assert seen.observations.shape == (len(episode.steps), made.specification.observation_size)
+
+
+@pytest.mark.proof
+def test_they_teach_as_much_as_the_operator(tmp_path: Path) -> None:
+    """Policies that see, cloned from recorded demonstrations and the environment's operator's, on the same fresh episodes: that
+    of the recorded ones is at most ten points worse (`bench/demonstrations.py` judges, and prints the figures)."""
+    words = ["--image-side", "64", "--count", "60", "--clones", "1", "--steps", "2000", "--episodes", "100"]
+    bench = [sys.executable, str(ROOT / "bench" / "demonstrations.py"), "--folder", str(tmp_path / "seen"), *words]
+    assert subprocess.run(bench, check=False).returncode == 0
+    rows = json.loads((tmp_path / "seen" / "report.json").read_bytes())["rows"]
+    assert [row["demonstrations"] for row in rows] == [60, 60]
 
 
 @pytest.mark.proof

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from poco.episodes import write_episode
 from poco.errors import ArtifactError
 from poco.export.vla.exporting import export_vla
 from poco.export.vla.options import Progress
 from poco.learner.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from poco.learner.cloning_commands import clone
 from poco.learner.demonstrations import Recorded
 from poco.learner.learning import Learning, Run
 from poco.learner.recipe import read_training_settings
@@ -22,7 +24,7 @@ from poco.learner.vla.eyes import MARK, EpisodeAlbum, Eyes
 from poco.learner.vla.opening import open_vla
 from poco.learner.vla.policy import VlaPolicy
 from poco.learner.vla.prefixes import Prefixes
-from poco.records import EpisodeEnd
+from poco.records import EpisodeEnd, Step, StepKey
 from poco.runtime.vla_session import VlaSession
 from poco.specification import Specification, read_specification
 from poco.views import Shown, Views
@@ -98,6 +100,44 @@ def test_the_learner_sees_what_the_robot_sees(kind: PolicyType, tmp_path: Path) 
         np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=0.0)
         chunks.append(ours)
     assert np.abs(chunks[0] - chunks[1]).max() > 1e-3
+
+
+def test_it_is_cloned_from_episode_files_with_images(tmp_path: Path) -> None:
+    """`clone --start` goes on from an adopted policy with what `record --image-side` leaves: its expert learns, what sees stays."""
+    made = made_of("pi0", tmp_path)
+    policy, data, out = opened(made, "pi0"), tmp_path / "episodes", tmp_path / "cloned"
+    write_checkpoint(tmp_path / "start", Checkpoint(policy.specification, policy, {}))
+    data.mkdir()
+    for number in range(3):
+        one = episode(number, 8, SIDES["pi0"])
+        assert one.views is not None
+        rows = zip(one.observations.tolist(), one.actions_policy.tolist(), one.rewards.tolist(), strict=True)
+        steps = [
+            Step(
+                key=StepKey("arm", 1, number, step),
+                tick=step * one.specification.period_ticks,
+                generation=0,
+                chunk_id=step,
+                observation=observation,
+                action_policy=action,
+                action_executed=action,
+                reward=reward,
+                intervened=True,
+            )
+            for step, (observation, action, reward) in enumerate(rows)
+        ]
+        write_episode(data / f"{number}.safetensors", one.specification, steps, one.end, one.views)
+    with tiny.tiny_sizes(made):
+        clone(data, out, tmp_path / "start", steps=2, batch=4)
+        before, after = read_checkpoint(tmp_path / "start").policy, read_checkpoint(out).policy
+    assert isinstance(before, VlaPolicy)
+    assert isinstance(after, VlaPolicy)
+    assert before.eyes is not None
+    assert after.eyes is not None
+    assert after.eyes.digest() == before.eyes.digest()
+    old, new = before.state_dict(), after.state_dict()
+    assert set(new) == set(old)
+    assert not all(weight.equal(old[name]) for name, weight in new.items())
 
 
 def test_an_image_that_is_not_there_is_masked_off(tmp_path: Path) -> None:

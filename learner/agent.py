@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from poco.learner.agent_settings import AgentSettings, Phase
-from poco.learner.blockwise import blocks, summed
+from poco.learner.blockwise import blocks, mapped, summed
 from poco.learner.chunk_policy import ChunkPolicy
 from poco.learner.critic import ChunkCritic
 from poco.learner.ranks import ALONE, Ranks
@@ -233,23 +233,20 @@ class Agent:
         return cloning + self.settings.beta * improvement, figures | more
 
     def improvement(self, context: Tensor, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Figures]:
-        """Return the posterior term sum_j w_j min(L_BC(a_j), zeta), mean over the states that get candidates, block by block."""
+        """Return the posterior term sum_j w_j min(L_BC(a_j), zeta), mean over the states that get candidates."""
         context = context[: self.settings.posterior_states // self._ranks.count or None]
         states, count = len(context), self.settings.candidates
         origin = self._noise((states, count), context.dtype, generator)
         noise, time = self._draw((states, count), context.dtype, generator)
         seen = self._seen(batch.observation, batch.step)
 
-        def term(near: Tensor, part: slice) -> tuple[Tensor, tuple[Posterior, Tensor]]:
-            posterior = self.e_step(near, seen[part], batch.actions[part, : self._delay], origin[part])
-            loss, losses = self.m_step(near, posterior, noise[part], time[part])
-            return loss * (len(near) / states), (posterior, losses)
+        def drawn(part: slice) -> Posterior:
+            return self.e_step(context[part], seen[part], batch.actions[part, : self._delay], origin[part])
 
         parts = blocks(states, max(1, self._block_rows // count), self._threads)
-        parameters = [parameter for parameter in self._actor_parameters if parameter.requires_grad]
-        loss, found = summed(term, context, parameters, parts, self._workers)
-        posterior = Posterior.joined([one for one, _ in found])
-        return loss, self.diagnostics(posterior, torch.cat([losses for _, losses in found]))
+        posterior = Posterior.joined(mapped(drawn, parts, self._workers))
+        loss, losses = self.m_step(context, posterior, noise, time)
+        return loss, self.diagnostics(posterior, losses)
 
     @torch.no_grad()
     def e_step(self, context: Tensor, seen: Tensor, pending: Tensor, noise: Tensor) -> Posterior:
@@ -278,10 +275,17 @@ class Agent:
         everybody = torch.arange(weights.numel(), device=self.device)
         rows = everybody if self.fixed_shapes else everybody[self._kept(weights).flatten()]
         chunks, noise, time = (one.flatten(0, 1)[rows] for one in (posterior.chunks, noise, time))
-        whole = torch.ones(chunks.shape[:2], dtype=chunks.dtype, device=chunks.device)
-        found = self.policy.loss(context[rows // weights.shape[1]], chunks, noise, time, whole)
-        losses = found.new_zeros(weights.numel()).index_put((rows,), found).view_as(weights)
-        return clipped_loss(losses, weights, self.settings.clip).mean(), losses.detach()
+        weighed, whole = weights.flatten()[rows], chunks.new_ones(chunks.shape[:2])
+
+        def term(near: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+            losses = self.policy.loss(near, chunks[part], noise[part], time[part], whole[part])
+            return clipped_loss(losses, weighed[part], self.settings.clip) / len(weights), losses.detach()
+
+        parts = blocks(len(rows), self._block_rows, self._threads)
+        parameters = [parameter for parameter in self._actor_parameters if parameter.requires_grad]
+        loss, found = summed(term, context[rows // weights.shape[1]], parameters, parts, self._workers)
+        losses = weights.new_zeros(weights.numel()).index_put((rows,), torch.cat(found))
+        return loss, losses.view_as(weights)
 
     def _kept(self, weights: Tensor) -> Tensor:
         """Return which candidates [B, N] take part in the M-step."""

@@ -21,6 +21,11 @@ def blocks(count: int, size: int, threads: int) -> list[slice]:
     return [slice(*pair) for pair in pairwise(ends)]
 
 
+def mapped(term: Callable[[slice], Rest], parts: Sequence[slice], workers: ThreadPoolExecutor | None) -> list[Rest]:
+    """Return what `term` makes of each of the `parts`, in their order, whichever of the `workers` took it."""
+    return list(map(term, parts) if workers is None else workers.map(term, parts))
+
+
 def summed(
     term: Callable[[Tensor, slice], tuple[Tensor, Rest]],
     context: Tensor,
@@ -42,8 +47,7 @@ def summed(
             return value, (None,) * len(inputs), rest
         return value.detach(), torch.autograd.grad(value, inputs, allow_unused=True), rest
 
-    done = list(map(work, parts) if workers is None else workers.map(work, parts))
-    values, gradients, rests = zip(*done, strict=True)
+    values, gradients, rests = zip(*mapped(work, parts, workers), strict=True)
     near, *others = zip(*gradients, strict=True)
     whole = None if near[0] is None else torch.cat(near)
     known = [whole, *(None if found[0] is None else torch.stack(found).sum(0) for found in others)]

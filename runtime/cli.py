@@ -298,4 +298,4 @@ def draw_strip(folder: RunFolder, clearance_mm: float, console: Console) -> list
 
 def main() -> None:
     """Entry point of `poco-runtime`."""
-    guard(lambda: sys.exit(run(sys.argv[1:], Console())))
+    guard(lambda: sys.exit(run(sys.argv[1:], Console(soft_wrap=True))))

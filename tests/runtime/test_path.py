@@ -21,6 +21,7 @@ from poco.clock import TICKS_PER_SECOND
 from poco.episodes import Episode, read_episode
 from poco.noise import NoiseSource
 from poco.records import Step
+from poco.runtime.cli import evaluations
 from poco.runtime.measures import Report
 from poco.runtime.plots import PICTURES
 from poco.runtime.report import REPORT
@@ -47,6 +48,7 @@ class Run:
     folder: RunFolder
     exit_code: int
     errors: str
+    printed: str
     mapped: dict[str, set[str]]
 
     @property
@@ -66,7 +68,8 @@ def run(folder: Path, *arguments: str) -> Run:
         program.until(lambda: "episode 1/" in program.out)
         processes = program.children() | {"supervisor": program.process.pid}
         mapped = {name: libraries(process) for name, process in processes.items()}
-        return Run(RunFolder.open(folder), program.wait(), program.err, mapped)
+        exit_code = program.wait()
+        return Run(RunFolder.open(folder), exit_code, program.err, program.out, mapped)
     finally:
         program.end()
 
@@ -99,6 +102,13 @@ def test_it_succeeds(long_run: Run) -> None:
     outcomes = [event.outcome for event in long_run.folder.events() if isinstance(event, EpisodeEnded)]
     assert len(outcomes) == EPISODES
     assert outcomes.count("success") >= 0.8 * EPISODES
+
+
+def test_what_is_printed(long_run: Run) -> None:
+    """Long work is announced, and a sentence stays one line where the output is no terminal."""
+    lines = long_run.printed.splitlines()
+    assert "drawing the report" in lines
+    assert evaluations(read_artifact(ARTIFACT)) in lines
 
 
 def test_the_run_folder_is_complete(long_run: Run) -> None:

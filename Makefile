@@ -32,13 +32,15 @@ NATIVE := $(wildcard hw/native/*.cpp hw/native/*.hpp)
 TEST_FOLDERS := tests:tests/hw/native:tests/hw/emulator:bench
 BUILD_FILES := pyproject.toml constraints.txt CMakeLists.txt $(NATIVE)
 
-.PHONY: polymetis-messages help venv demo demo-policy demo-learn demo-learn-start test test-vla tiny-vla check proof build bench soak clean
+.PHONY: polymetis-messages help venv learner demo demo-policy demo-learn demo-learn-start test test-vla tiny-vla check proof build bench soak clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 venv: $(VENV)/robot.stamp ## install the robot side (no torch) into .venv
+
+learner: $(VENV)/learner.stamp ## install robot side, learner and export (with torch) into .venv
 
 demo: $(VENV)/robot.stamp ## run the committed policy on the simulated arm: 20 episodes and a report
 	$(BIN)/poco-runtime --robot sim --policy $(ARTIFACT) --episodes $(or $(EPISODES),20)

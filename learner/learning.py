@@ -24,7 +24,7 @@ from poco.learner.demonstrations import EpisodeColumns
 from poco.learner.encoder import Encoder
 from poco.learner.fast_flow import bf16_is_faster
 from poco.learner.image_policy import ImageEncoder
-from poco.learner.metrics import EpisodeFigures, Origin, append_figures, keep_figures
+from poco.learner.metrics import EpisodeFigures, Origin, append_figures, keep_figures, means
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.ranks import ALONE, Ranks
 from poco.learner.recipe import TrainingSettings
@@ -82,10 +82,16 @@ class Learning:
     """
 
     def __init__(
-        self, run: Run, specification: Specification, source: str, resume: bool = False, shown: Shown | None = None
+        self,
+        run: Run,
+        specification: Specification,
+        source: str,
+        resume: bool = False,
+        shown: Shown | None = None,
+        image_interval: int = 1,
     ) -> None:
-        """`shown` are the images that come with what is observed, for the replay to keep."""
-        self.run, self.specification, self._shown = run, specification, shown
+        """`shown` are the images that come with what is observed, every `image_interval` steps, for the replay to keep."""
+        self.run, self.specification, self._shown, self._image_interval = run, specification, shown, image_interval
         _same_specification(run, specification, source)
         _fit_for(run.settings, run.ranks)
         state = training_state.read_state(run.out / "states") if resume else None
@@ -105,12 +111,12 @@ class Learning:
             run.ranks,
             None if run.start is None else run.start.policy,
         )
-        if isinstance(self.run.eyes, Eyes):
+        if isinstance(run.eyes, Eyes):
             if run.ranks.count > 1:
                 raise UsageError(
                     f"{run.ranks.count} ranks cannot share a policy that sees by marks: train it with one process"
                 )
-            self.run.eyes.albums.append(ReplayAlbum(self.run.eyes, self.replay))
+            run.eyes.albums.append(ReplayAlbum(run.eyes, self.replay))
         self.acting = copy.deepcopy(self.policy) if run.settings.average_rate else self.policy
         if state is None:
             self._begin()
@@ -219,7 +225,7 @@ class Learning:
             success=success,
             recent_success=progress.guard.recent,
             verdict=verdict,
-            diagnostics=_means(accepted),
+            diagnostics=means(accepted),
             evaluation=self.evaluation(),
             beliefs=beliefs,
             origin=origin,
@@ -329,7 +335,9 @@ class Learning:
             )
         if resume:
             return Replay.open(folder, self.specification)
-        replay = Replay.create(folder, self.specification, self.run.settings.replay_bytes, self._shown)
+        replay = Replay.create(
+            folder, self.specification, self.run.settings.replay_bytes, self._shown, self._image_interval
+        )
         replay.begin_with(self.run.demonstrations[ranks.rank :: ranks.count])
         return replay
 
@@ -363,10 +371,6 @@ class Learning:
                 f"the run in {self.run.out} has other settings, seed or specification: resume it with its own"
             )
         return identity
-
-
-def _means(figures: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {key: float(np.mean([one[key] for one in figures])) for key in (figures[0] if figures else {})}
 
 
 def _fit_for(settings: TrainingSettings, ranks: Ranks) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from poco.episodes import write_durably
 from poco.errors import ArtifactError
@@ -44,6 +46,11 @@ class EpisodeFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     evaluation: dict[str, float] = {}
     beliefs: list[float] = []
     origin: Origin | None = None
+
+
+def means(figures: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return the means of the diagnostics of several updates, none of none."""
+    return {key: float(np.mean([one[key] for one in figures])) for key in (figures[0] if figures else {})}
 
 
 def append_figures(folder: Path, figures: EpisodeFigures) -> None:

@@ -19,17 +19,16 @@ from torch import Tensor
 from poco.episodes import Episode, write_durably
 from poco.errors import ArtifactError
 from poco.learner.demonstrations import EpisodeColumns, Recorded
-from poco.learner.replay_index import Integers, ReplayIndex, Stored
+from poco.learner.replay_checks import checked, name_of
+from poco.learner.replay_index import Booleans, Integers, ReplayIndex, Stored
 from poco.learner.replay_layout import (
     EPISODES_FILE,
     FORMAT,
     HEADER_FILE,
     STEPS_FILE,
-    STEPS_PER_EPISODE,
     VERSION,
     ReplayHeader,
     allocate,
-    bytes_of_a_slot,
     episode_record,
     step_record,
 )
@@ -40,8 +39,7 @@ from poco.specification import Specification
 from poco.views import Shown, Views
 
 BLOCK = 65536
-TOLERANCE = 1e-5
-REWARD_MAX = 1e4
+EVERY = slice(None)
 
 
 class Replay:
@@ -55,36 +53,32 @@ class Replay:
         self._table = np.memmap(
             folder / EPISODES_FILE, episode_record(header.specification), "r+", shape=(header.slots,)
         )
-        self._views = None if header.shown is None else ReplayViews(folder, header.shown, header.rows, header.slots)
         self._index = ReplayIndex(self._table)
+        self._views = None if header.shown is None else ReplayViews(folder, header, header.shown, self._rows())
         self._motionless = motionless(header.specification)
 
     @classmethod
-    def create(cls, folder: Path, specification: Specification, max_bytes: int, shown: Shown | None = None) -> Replay:
+    def create(
+        cls,
+        folder: Path,
+        specification: Specification,
+        max_bytes: int,
+        shown: Shown | None = None,
+        image_interval: int = 1,
+    ) -> Replay:
         """Make an empty replay in `folder` whose files together stay below `max_bytes`; all of it is allocated now.
 
-        With `shown` it also keeps the images, as they came, of every step and of the end of every episode.
+        With `shown` it also keeps the images, as they came, of every step and of the end of every episode; with an
+        `image_interval` above 1 it has room for images of one observation in so many, whichever they are.
 
         Raises ArtifactError if the folder holds one, if the size is too small for an episode or the disk too full.
         """
-        least = bytes_of_a_slot(specification, shown)
-        slots = max_bytes // least
-        if slots < 1:
-            raise ArtifactError(f"replay size is {max_bytes} bytes, must be at least {least}: raise it")
+        header = ReplayHeader.within(max_bytes, specification, shown, image_interval)
         if (folder / HEADER_FILE).exists():
             raise ArtifactError(
                 f"{folder} already holds a replay: resume the run, remove the folder if there is no checkpoint of the run yet, or "
                 "choose another"
             )
-        header = ReplayHeader(
-            format=FORMAT,
-            version=VERSION,
-            specification=specification,
-            specification_hash=specification.digest(),
-            rows=slots * STEPS_PER_EPISODE,
-            slots=slots,
-            shown=shown,
-        )
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
         if free < max_bytes:
@@ -157,14 +151,18 @@ class Replay:
         if self._index.slot_of(end) is not None:
             self.relabel(end)
             return False
-        columns = self._checked(episode)
+        columns = checked(episode, self._header)
         count = len(columns["reward"])
+        if self._views is not None:
+            self._views.check(name_of(end), episode.views, count)
         number = self.watermark + 1
         first = self._make_room(number, count)
         rows = self._steps[first : first + count]
         for name, column in columns.items():
             rows[name] = column
         if self._views is not None and episode.views is not None:
+            while self._views.lacks_room(episode.views):
+                self._forget(self._index.numbers == self._index.numbers[0])
             self._views.put(first, number % self._header.slots, episode.views)
         record = self._table[number % self._header.slots]
         record["number"] = 0
@@ -183,9 +181,11 @@ class Replay:
             self.admit(episode)
         if self.watermark > self.episodes:
             needed = sum(len(episode.rewards) for episode in episodes)
+            images = self._header.images
             raise ArtifactError(
                 f"the demonstrations have {needed} steps in {len(episodes)} episodes, the replay has room for "
-                f"{self._header.rows} and {self._header.slots}: raise replay_bytes"
+                f"{self._header.rows} and {self._header.slots}{f', and for {images} images of a camera' if images else ''}: raise "
+                "replay_bytes"
             )
 
     def relabel(self, end: EpisodeEnd) -> bool:
@@ -239,6 +239,11 @@ class Replay:
         return self._index.changes
 
     @property
+    def upheavals(self) -> int:
+        """Goes up whenever others than the oldest episodes go, or all: a number may stand for another episode from then on."""
+        return self._index.upheavals
+
+    @property
     def numbers(self) -> Integers:
         """Admission numbers of the episodes that can be sampled, oldest first."""
         return self._index.numbers
@@ -288,16 +293,12 @@ class Replay:
         """Return the windows that start at the stored steps `index` [B], counted over episodes from the oldest on."""
         return self.columns.windows(torch.from_numpy(index), self.specification)
 
-    def seen(self) -> tuple[npt.NDArray[np.float32], Integers]:
-        """Return all observations [N, O], those at the ends of episodes last, and for `images` where their images lie [N]."""
-        stored = self._index
-        rows = np.concatenate(
-            [np.zeros(0, np.int64)]
-            + [np.arange(first, first + count) for first, count in zip(stored.firsts, stored.lengths, strict=True)]
-        )
-        slots = stored.numbers % self._header.slots
-        observations = np.concatenate((self._steps["observation"][rows], self._table["final_observation"][slots]))
-        return observations, np.concatenate((rows, self._header.rows + slots))
+    def seen(self, number: int) -> tuple[npt.NDArray[np.float32], Integers]:
+        """Return the observations [n + 1, O] of the episode with admission `number`, and for `images` where theirs lie [n + 1]."""
+        place = int(np.searchsorted(self._index.numbers, number))
+        rows = self._rows(slice(place, place + 1))
+        final = self._table["final_observation"][rows[-1:] - self._header.rows]
+        return np.concatenate((self._steps["observation"][rows[:-1]], final)), rows
 
     def images(self, place: int) -> npt.NDArray[np.uint8]:
         """Return the images [cameras, 3, side, side] at a place that `seen` has named; raises ArtifactError if none are kept."""
@@ -328,41 +329,6 @@ class Replay:
             views = None if self._views is None else self._views.of(int(first), int(count), slot)
             yield Recorded(spec, observations, actions, rewards, end, views)
 
-    def _checked(self, episode: EpisodeColumns) -> dict[str, npt.NDArray[np.float32]]:
-        end, spec = episode.end, self.specification
-        name = f"episode {end.robot}/{end.boot_epoch}/{end.episode}"
-        if episode.specification is not spec and episode.specification.digest() != spec.digest():
-            raise ArtifactError(
-                f"{name} has specification {episode.specification.digest()[:12]}, the replay {spec.digest()[:12]}: record it "
-                "under the specification of the run"
-            )
-        if len(end.robot.encode()) > 64:
-            raise ArtifactError(f"{name}: the robot's name takes {len(end.robot.encode())} bytes, the limit is 64")
-        try:
-            columns = {
-                "observation": episode.observations,
-                "action": episode.actions_policy,
-                "reward": episode.rewards,
-            }
-            final = np.array(end.final_observation, np.float32)
-        except ValueError as error:
-            raise ArtifactError(f"{name} has rows of different length ({error}): discard it") from error
-        count = len(columns["reward"])
-        if not 1 <= count <= self._header.rows:
-            raise ArtifactError(f"{name} has {count} steps, the replay takes 1 to {self._header.rows}: discard it")
-        expected = {
-            "observation": (count, spec.observation_size),
-            "action": (count, spec.action_size),
-            "reward": (count,),
-        }
-        bounds = {"observation": 1.0 + TOLERANCE, "action": 1.0 + TOLERANCE, "reward": REWARD_MAX}
-        for key, column in columns.items():
-            _check(f"{name}: {key}", column, expected[key], bounds[key])
-        _check(f"{name}: final observation", final, (spec.observation_size,), 1.0 + TOLERANCE)
-        if self._views is not None:
-            self._views.check(name, episode.views, count)
-        return columns
-
     def _make_room(self, number: int, steps: int) -> int:
         """Return the first row for `steps` new ones, contiguous behind the newest episode; episodes in the way are forgotten."""
         stored = self._index
@@ -373,7 +339,17 @@ class Replay:
         self._forget(overlap | (stored.firsts >= beyond) | (stored.numbers <= number - self._header.slots))
         return first
 
-    def _forget(self, doomed: npt.NDArray[np.bool_]) -> None:
+    def _rows(self, which: Booleans | slice = EVERY) -> Integers:
+        """Return where the images of the episodes `which` lie: first those of all steps, then those of their ends."""
+        stored = self._index
+        bounds = zip(stored.firsts[which], stored.lengths[which], strict=True)
+        steps = [np.arange(first, first + count) for first, count in bounds]
+        ends = self._header.rows + stored.numbers[which] % self._header.slots
+        return np.concatenate((*steps, ends))
+
+    def _forget(self, doomed: Booleans) -> None:
+        if self._views is not None:
+            self._views.release(self._rows(doomed))
         self._table["number"][self._index.numbers[doomed] % self._header.slots] = 0
         self._index.forget(doomed)
 
@@ -387,11 +363,3 @@ def moments(sums: Tensor, count: int) -> tuple[Tensor, Tensor]:
     mean, square = sums / count
     variance = (square - mean.square()).clamp(min=0.0) * count / (count - 1)
     return mean.float(), variance.sqrt().float()
-
-
-def _check(what: str, values: npt.NDArray[np.float32], shape: tuple[int, ...], bound: float) -> None:
-    if values.shape != shape:
-        raise ArtifactError(f"{what} has shape {list(values.shape)}, expected {list(shape)}: discard the episode")
-    worst = float(np.max(np.abs(values)))
-    if not worst <= bound:
-        raise ArtifactError(f"{what} has a value of magnitude {worst}, the limit is {bound:g}: discard the episode")

@@ -30,7 +30,8 @@ class ReplayIndex:
 
     numbers, firsts, lengths, ends [episodes]: admission number, first row, steps, and sum of steps up to the episode's end.
     terminated, success [episodes]: how it ended. newest: the highest admission number that was given, even if that episode has been
-    forgotten since. changes: how often any of this has changed.
+    forgotten since. changes: how often any of this has changed; upheavals: how often others than the oldest episodes went, or all,
+    after which a number may come again.
     """
 
     def __init__(self, table: npt.NDArray[np.void]) -> None:
@@ -46,7 +47,7 @@ class ReplayIndex:
         self.success: Booleans = records["success"].astype(bool)
         self.ends: Integers = np.cumsum(self.lengths)
         self.newest = int(self.numbers[-1]) if len(self.numbers) else 0
-        self.changes = 0
+        self.changes = self.upheavals = 0
 
     def slot_of(self, end: EpisodeEnd) -> int | None:
         """Return the slot of the episode that `end` belongs to, None if it is not stored."""
@@ -87,6 +88,7 @@ class ReplayIndex:
         if not doomed.any():
             return
         self.changes += 1
+        self.upheavals += bool(doomed[-1] or not doomed[: np.count_nonzero(doomed)].all())
         gone = set(self.numbers[doomed].tolist())
         self._identities = {key: number for key, number in self._identities.items() if number not in gone}
         kept = ~doomed

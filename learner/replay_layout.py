@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from poco.errors import ArtifactError
 from poco.specification import Specification
 from poco.views import Shown
 
@@ -16,13 +18,19 @@ VERSION = 2
 HEADER_FILE = "replay.json"
 STEPS_FILE = "steps.bin"
 VIEWS_FILE = "views.bin"
+PLACES_FILE = "places.bin"
 EPISODES_FILE = "episodes.bin"
+PLACE = np.dtype("<i4")
 STEPS_PER_EPISODE = 10
 """The episode table has one slot for so many rows; shorter episodes fill it before the rows are used up."""
 
 
 class ReplayHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What fixes the layout of the binary files; `shown` are the images that are kept, if any."""
+    """What fixes the layout of the binary files; `shown` are the images that are kept, if any.
+
+    With `images` there is room for so many observations' images, and the file of places says whose lie where; without, each
+    observation has room of its own.
+    """
 
     format: str
     version: int
@@ -31,24 +39,52 @@ class ReplayHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     rows: int
     slots: int
     shown: Shown | None = None
+    images: int | None = None
+
+    @classmethod
+    def within(
+        cls, max_bytes: int, specification: Specification, shown: Shown | None, image_interval: int
+    ) -> ReplayHeader:
+        """Return the largest layout of at most `max_bytes` for images that come every `image_interval` steps.
+
+        Raises ArtifactError if that is too little for an episode.
+        """
+        step, episode = step_record(specification).itemsize, episode_record(specification).itemsize
+        image = 0 if shown is None else view_record(shown).itemsize
+        sparse = shown is not None and image_interval > 1
+        observations = STEPS_PER_EPISODE + 1
+        slot, spare = STEPS_PER_EPISODE * step + episode, image if sparse else 0
+        if sparse:
+            slot += observations * PLACE.itemsize + math.ceil(STEPS_PER_EPISODE * image / image_interval)
+        else:
+            slot += observations * image
+        slots = (max_bytes - spare) // slot
+        if slots < 1:
+            raise ArtifactError(f"replay size is {max_bytes} bytes, must be at least {slot + spare}: raise it")
+        rows = slots * STEPS_PER_EPISODE
+        return cls(
+            format=FORMAT,
+            version=VERSION,
+            specification=specification,
+            specification_hash=specification.digest(),
+            rows=rows,
+            slots=slots,
+            shown=shown,
+            images=rows // image_interval + 1 if sparse else None,
+        )
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Bytes of each binary file; the images at the ends of episodes follow those of the steps."""
+        """Bytes of each binary file; what belongs to the ends of episodes follows what belongs to steps."""
         sizes = {
             STEPS_FILE: self.rows * step_record(self.specification).itemsize,
             EPISODES_FILE: self.slots * episode_record(self.specification).itemsize,
         }
         if self.shown is not None:
-            sizes[VIEWS_FILE] = (self.rows + self.slots) * view_record(self.shown).itemsize
+            sizes[VIEWS_FILE] = (self.images or self.rows + self.slots) * view_record(self.shown).itemsize
+        if self.images is not None:
+            sizes[PLACES_FILE] = (self.rows + self.slots) * PLACE.itemsize
         return sizes
-
-
-def bytes_of_a_slot(specification: Specification, shown: Shown | None) -> int:
-    """Return how much one slot of the episode table takes with its rows in all files."""
-    step, episode = step_record(specification).itemsize, episode_record(specification).itemsize
-    view = 0 if shown is None else view_record(shown).itemsize
-    return STEPS_PER_EPISODE * (step + view) + episode + view
 
 
 def step_record(specification: Specification) -> np.dtype[np.void]:

@@ -112,7 +112,8 @@ def serve(
         page = None if status is None else stack.enter_context(contextlib.closing(StatusPage(status)))
         if resume and not going_on:
             shutil.rmtree(out / "replay", ignore_errors=True)
-        learning = Learning(run, run.start.specification, "the artifact", going_on, _shown(origin, run.start))
+        told, interval = run.start.specification, origin.specification.execute_steps if once_a_chunk else 1
+        learning = Learning(run, told, "the artifact", going_on, _shown(origin, run.start), interval)
         service = Service(learning, server, Publications(out, publisher, run.settings.publish))
         board = stack.enter_context(contextlib.closing(Board(service, out, page, Console(stderr=True))))
         board.note(f"serving robots at {server.address}, generation {service.publications.generation}")

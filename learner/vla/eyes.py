@@ -8,7 +8,8 @@ for others. The newest images are kept in memory, all others lie where their epi
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
+from bisect import bisect_right
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -36,6 +37,9 @@ HALF = 1 << 15
 
 NOTHING = bytes(MARK * 4)
 """The mark of an image that is not there."""
+
+NOWHERE = (0, 0, 0)
+"""Number of the episode, row and camera of an image that the replay does not hold."""
 
 
 class Album(Protocol):
@@ -132,22 +136,43 @@ class ReplayAlbum:
 
     def __init__(self, eyes: Eyes, replay: Replay) -> None:
         self._eyes, self._replay = eyes, replay
-        self._places: dict[bytes, tuple[int, int]] = {}
-        self._changes = -1
+        self._places: dict[bytes, tuple[int, int, int]] = {}
+        self._episodes: deque[tuple[int, list[bytes]]] = deque()
+        self._known = -1, -1
 
     def find(self, mark: bytes) -> Pixels | None:
         """Return the image with `mark`, none if it is not here."""
-        if self._replay.changes != self._changes:
-            self._changes = self._replay.changes
-            self._places = self._learned()
-        place = self._places.get(mark)
-        return None if place is None else self._replay.images(place[0])[place[1]]
+        if self._known != (self._replay.upheavals, self._replay.changes):
+            self._follow()
+        if mark not in self._places:
+            return None
+        _, row, camera = self._places[mark]
+        image: Pixels = self._replay.images(row)[camera]
+        return image
 
-    def _learned(self) -> dict[bytes, tuple[int, int]]:
-        observations, rows = self._replay.seen()
-        marks = observations[:, : self._eyes.size].reshape(-1, len(self._eyes.cameras), MARK)
-        return {
-            mark.tobytes(): (int(row), camera)
-            for row, of_cameras in zip(rows, marks, strict=True)
-            for camera, mark in enumerate(of_cameras)
-        }
+    def _follow(self) -> None:
+        """Let go of episodes that went and take in those that came; all of them where others than the oldest went."""
+        replay, numbers = self._replay, self._replay.numbers.tolist()
+        if self._known[0] != replay.upheavals:
+            self._places.clear()
+            self._episodes.clear()
+        while self._episodes and (not numbers or self._episodes[0][0] < numbers[0]):
+            number, marks = self._episodes.popleft()
+            for mark in marks:
+                if self._places.get(mark, NOWHERE)[0] == number:
+                    del self._places[mark]
+        newest = self._episodes[-1][0] if self._episodes else 0
+        for number in numbers[bisect_right(numbers, newest) :]:
+            self._take_in(number)
+        self._known = replay.upheavals, replay.changes
+
+    def _take_in(self, number: int) -> None:
+        observations, rows = self._replay.seen(number)
+        marks = observations[:, : self._eyes.size].reshape(len(rows), len(self._eyes.cameras), MARK)
+        held = []
+        for place, camera in np.ndindex(*marks.shape[:2]):
+            mark = marks[place, camera].tobytes()
+            if mark != NOTHING:
+                self._places[mark] = number, int(rows[place]), camera
+                held.append(mark)
+        self._episodes.append((number, held))

@@ -93,7 +93,7 @@ class Learning:
         """`shown` are the images that come with what is observed, every `image_interval` steps, for the replay to keep."""
         self.run, self.specification, self._shown, self._image_interval = run, specification, shown, image_interval
         _same_specification(run, specification, source)
-        _fit_for(run.settings, run.ranks)
+        _fit_for(run)
         state = training_state.read_state(run.out / "states") if resume else None
         self.identity = self._identity(state)
         self.device = torch.device(run.device)
@@ -112,10 +112,6 @@ class Learning:
             None if run.start is None else run.start.policy,
         )
         if isinstance(run.eyes, Eyes):
-            if run.ranks.count > 1:
-                raise UsageError(
-                    f"{run.ranks.count} ranks cannot share a policy that sees by marks: train it with one process"
-                )
             run.eyes.albums.append(ReplayAlbum(run.eyes, self.replay))
         self.acting = copy.deepcopy(self.policy) if run.settings.average_rate else self.policy
         if state is None:
@@ -373,7 +369,11 @@ class Learning:
         return identity
 
 
-def _fit_for(settings: TrainingSettings, ranks: Ranks) -> None:
+def _fit_for(run: Run) -> None:
+    """Raise PocoError if the ranks of `run` cannot share its batches."""
+    settings, ranks = run.settings, run.ranks
+    if ranks.count > 1 and isinstance(run.eyes, Eyes):
+        raise UsageError(f"{ranks.count} ranks cannot share a policy that sees by marks: train it with one process")
     for name, rows in (("batch", settings.batch), ("posterior_states", settings.agent.posterior_states)):
         if rows % ranks.count:
             raise SettingsError(

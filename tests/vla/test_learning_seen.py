@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from poco.episodes import write_episode
-from poco.errors import ArtifactError
+from poco.errors import ArtifactError, UsageError
 from poco.export.vla.exporting import export_vla
 from poco.export.vla.options import Progress
 from poco.learner.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from poco.learner.cloning_commands import clone
 from poco.learner.demonstrations import Recorded
 from poco.learner.learning import Learning, Run
+from poco.learner.ranks import Ranks
 from poco.learner.recipe import read_training_settings
 from poco.learner.sight import encoded
 from poco.learner.vla.eyes import MARK, EpisodeAlbum, Eyes
@@ -185,6 +186,17 @@ def test_learning_finds_the_images_in_the_replay(tmp_path: Path) -> None:
         eyes.albums.clear()
         with pytest.raises(ArtifactError, match="names an image that is not there"):
             learning.updates(1, "learning")
+
+
+def test_ranks_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    """A policy that sees by marks learns in one process; several are told so before a replay or networks are made."""
+    policy = opened(made_of("pi0", tmp_path), "pi0")
+    recipe = read_training_settings(tiny.CONFIGS / "cpu" / "peg_in_hole_vla.yaml")
+    start = Checkpoint(policy.specification, policy, {})
+    run = Run(recipe, 0, tmp_path / "run", start=start, ranks=Ranks(rank=1, count=2))
+    with pytest.raises(UsageError, match="2 ranks cannot share"):
+        Learning(run, policy.specification, "the test")
+    assert not run.out.exists()
 
 
 def test_cloning_finds_the_images_of_its_episodes(tmp_path: Path) -> None:

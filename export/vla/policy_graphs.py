@@ -14,10 +14,11 @@ from poco.artifact import Graph, GraphInput, GraphOutput, Tensors, sha256
 from poco.export.vla.graphs import export_module
 from poco.export.vla.half import halved
 from poco.export.vla.options import Progress
-from poco.export.vla.promote import TYPE_NAMES, as_input, promote
+from poco.export.vla.promote import TYPE_NAMES, promote
 from poco.export.vla.tidy import optimised, tidied
 from poco.export.vla.unroll import unroll
 from poco.learner.vla.adapter import Parts, Sizes
+from poco.learner.vla.layout import turned
 from poco.vla import CHUNK, PREFIX, STEP, Precision, Schedule
 
 VELOCITY = "velocity"
@@ -80,7 +81,7 @@ def policy_graphs(
             facts["remark"] = f"{len(unrolled.graph.node):,} nodes"
         graphs.append(_graph(CHUNK, unrolled, payloads[CHUNK], weights, sources | {"noise": "noise"}))
     dtype = np.float16 if half else np.float32
-    tensors: Tensors = {item.name: as_input(item, state[item.name].numpy()).astype(dtype) for item in weights}
+    tensors: Tensors = {item.name: turned(state[item.name].numpy(), item).astype(dtype, order="C") for item in weights}
     return PolicyGraphs(tuple(graphs), payloads, tensors)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import helper
 
@@ -67,11 +65,6 @@ def promote(model: onnx.ModelProto, keys: Collection[str]) -> tuple[GraphInput, 
         del field[:]
         field.extend(copies)
     return tuple(promoted)
-
-
-def as_input(item: GraphInput, weight: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """Return a `weight` of the network in the layout that the input `item` takes and an artifact holds."""
-    return np.ascontiguousarray(weight.T if item.transposed else weight)
 
 
 def _turns(node: onnx.NodeProto) -> bool:

@@ -22,17 +22,15 @@ def inputs_of(manifest: Manifest) -> dict[str, GraphInput]:
 def in_artifact(weights: Mapping[str, npt.NDArray[Any]], artifact: Artifact) -> Arrays:
     """Return the `weights` of a network in layout and precision of `artifact`, which has to have tensors of their names."""
     inputs, ours = inputs_of(artifact.manifest), artifact.tensors
-    return {
-        name: np.ascontiguousarray(_turned(one, inputs.get(name))).astype(ours[name].dtype)
-        for name, one in weights.items()
-    }
+    return {name: turned(one, inputs.get(name)).astype(ours[name].dtype, order="C") for name, one in weights.items()}
 
 
 def in_network(tensors: Mapping[str, npt.NDArray[Any]], manifest: Manifest) -> Arrays:
     """Return the `tensors` of an artifact with `manifest` as its network has them, as copies."""
     inputs = inputs_of(manifest)
-    return {name: np.array(_turned(one, inputs.get(name)), order="C") for name, one in tensors.items()}
+    return {name: np.array(turned(one, inputs.get(name)), order="C") for name, one in tensors.items()}
 
 
-def _turned(one: npt.NDArray[Any], item: GraphInput | None) -> npt.NDArray[Any]:
+def turned(one: npt.NDArray[Any], item: GraphInput | None) -> npt.NDArray[Any]:
+    """Return `one`, a weight of the network or what an artifact holds of it, in the layout of the other; `item` takes it."""
     return one.T if item is not None and item.transposed else one

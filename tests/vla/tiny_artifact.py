@@ -10,12 +10,13 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from poco.artifact import Artifact, Graph, Tensors
 from poco.export.vla.exporting import export_vla
 from poco.export.vla.options import Progress, VlaOptions
-from poco.export.vla.promote import as_input
+from poco.learner.vla.layout import turned
 from vla.tiny import SPECIFICATION, Made, make, tiny_sizes
 
 
@@ -39,7 +40,7 @@ def export(made: Made, options: VlaOptions) -> Artifact:
 def as_artifact(graphs: tuple[Graph, ...], state: Mapping[str, torch.Tensor]) -> Tensors:
     """Return the weights that `graphs` take out of the state dict `state`, in the layout of an artifact."""
     inputs = [item for graph in graphs for item in graph.inputs if item.tensor in state]
-    return {str(item.tensor): as_input(item, state[str(item.tensor)].numpy()) for item in inputs}
+    return {str(item.tensor): np.ascontiguousarray(turned(state[str(item.tensor)].numpy(), item)) for item in inputs}
 
 
 def main() -> None:

@@ -80,16 +80,7 @@ def options_of(words: Sequence[str]) -> RunOptions:
         metavar="S",
         help=f"longest demonstration (s, default {LONGEST_S:g}; scripted hands: task.episode_steps)",
     )
-    parser.add_argument(
-        "--image-side",
-        type=int,
-        metavar="PIXELS",
-        help="record what cameras see, square images of so many pixels a side (a multiple of 32 for a new encoder), and hide "
-        "where the target is",
-    )
-    parser.add_argument(
-        "--see", nargs="+", metavar="CAMERA", help="cameras of the settings that are seen through (default: all)"
-    )
+    add_image_flags(parser)
     parser.add_argument("--only-successes", action="store_true", help="throw away what failed")
     run_flags.add_run_flags(parser)
     run_flags.add_learning_flags(parser, "how many demonstrations to keep")
@@ -127,6 +118,20 @@ def options_of(words: Sequence[str]) -> RunOptions:
     if options.guided:
         check_guiding(options)
     return options
+
+
+def add_image_flags(parser: argparse.ArgumentParser) -> None:
+    """Add what says which images belong to demonstrations."""
+    parser.add_argument(
+        "--image-side",
+        type=int,
+        metavar="PIXELS",
+        help="record what cameras see, square images of so many pixels a side (a multiple of 32 for a new encoder), and hide "
+        "where the target is",
+    )
+    parser.add_argument(
+        "--see", nargs="+", metavar="CAMERA", help="cameras of the settings that are seen through (default: all)"
+    )
 
 
 def seen_through(asked: list[str] | None, side: int | None, settings: Settings) -> tuple[str, ...]:

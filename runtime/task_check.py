@@ -15,12 +15,12 @@ from poco.errors import CameraError, PocoError, UsageError
 from poco.hw.task_driver import EMULATOR, NONE
 from poco.kinematics import forward
 from poco.limits import PLANNING_MARGINS, POSITION_MAX_RAD, POSITION_MIN_RAD
-from poco.observation import check_sources
+from poco.observation import TARGET, check_sources
 from poco.runtime import run_flags
 from poco.runtime.doctor import show
 from poco.runtime.eyes import cameras_of
 from poco.runtime.findings import Finding, judged
-from poco.runtime.record import specification_file
+from poco.runtime.record import add_image_flags, seen_through, specification_file
 from poco.settings import RENDERED, Settings, read_settings
 from poco.specification import Field, Specification, read_specification
 
@@ -30,12 +30,12 @@ DESCRIPTION = (
 EPILOG = """examples:
   poco-runtime check
   poco-runtime check --config my_cell.yaml --task my_task.yaml
+  poco-runtime check --config my_cell.yaml --task my_task.yaml --image-side 64
   poco-runtime check --config my_cell.yaml --policy artifacts/mine --robot.kind franka
 
 --config is the settings file (arm, guards, task, cameras), --task the specification (what is seen and done), or
 --policy an artifact that carries its own. docs/task.md says what belongs into them.
 Grades: fail keeps a run from working, warn is worth a look. Exit codes: 0 nothing failed, 1 something did."""
-TARGET = ("target_offset", "target_yaw_offset")
 
 
 def run(words: Sequence[str], console: Console) -> int:
@@ -45,6 +45,7 @@ def run(words: Sequence[str], console: Console) -> int:
     parser.add_argument("--config", type=Path, default=run_flags.PACKAGED_CONFIG, metavar="FILE", help="settings file")
     parser.add_argument("--task", default="peg_in_hole", metavar="TASK", help="specification file of the task")
     parser.add_argument("--policy", type=Path, metavar="PATH", help="artifact whose specification is taken instead")
+    add_image_flags(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
     flags, overrides = run_flags.parse_with(parser, words)
     settings = read_settings(flags.config, overrides)
@@ -56,7 +57,7 @@ def run(words: Sequence[str], console: Console) -> int:
         raise UsageError(
             f"{specification.name} is of a foreign robot, which poco does not drive: give a task of the FR3"
         )
-    found = list(examine(settings, specification))
+    found = list(examine(settings, specification, seen_through(flags.see, flags.image_side, settings)))
     if flags.json:
         console.out(msgspec.json.format(msgspec.json.encode(found)).decode(), highlight=False)
     else:
@@ -64,14 +65,17 @@ def run(words: Sequence[str], console: Console) -> int:
     return int(any(finding.grade == "fail" for finding in found))
 
 
-def examine(settings: Settings, specification: Specification) -> Iterator[Finding]:
-    """Yield what is to be said of a task on the FR3, in the order in which a run would come upon it."""
+def examine(settings: Settings, specification: Specification, names: Sequence[str] = ()) -> Iterator[Finding]:
+    """Yield what is to be said of a task on the FR3, in the order in which a run would come upon it.
+
+    `names` are the cameras through which demonstrations of it are recorded.
+    """
     yield _timing(specification)
     yield _sources(specification)
     yield from _start(settings, specification)
     yield _motion(settings, specification)
     yield from _signals(settings, specification)
-    yield from _cameras(settings, specification)
+    yield from _cameras(settings, (*specification.cameras, *names))
 
 
 def _timing(specification: Specification) -> Finding:
@@ -170,14 +174,14 @@ def _signals(settings: Settings, specification: Specification) -> Iterator[Findi
     yield Finding(what="episode", grade="ok", seen=f"at most {seconds:g} s, {judge}")
 
 
-def _cameras(settings: Settings, specification: Specification) -> Iterator[Finding]:
+def _cameras(settings: Settings, names: Sequence[str]) -> Iterator[Finding]:
     try:
-        cameras = cameras_of(specification.cameras, settings.cameras)
+        cameras = cameras_of(names, settings.cameras)
     except CameraError as error:
         yield Finding(what="cameras", grade="fail", seen=str(error), remedy="add the camera to the settings")
         return
     if not cameras:
-        yield Finding(what="cameras", grade="ok", seen="the policy sees through none")
+        yield Finding(what="cameras", grade="ok", seen="nothing is seen through any")
     for camera in cameras:
         real = settings.robot.kind == "franka"
         yield judged(

@@ -41,7 +41,7 @@ def field(name: str, **changes: object) -> list[dict[str, Any]]:
 
 def test_the_packaged_task_fits() -> None:
     """Nothing to say against it, nor against the policy that sees through rendered cameras on the emulated arm."""
-    for words in ((), ("--policy", str(SEEN))):
+    for words in ((), ("--policy", str(SEEN)), ("--image-side", "64")):
         code, found = checked(*words)
         assert code == 0
         assert {finding["grade"] for finding in found.values()} == {"ok"}
@@ -58,6 +58,7 @@ def test_the_packaged_task_fits() -> None:
         (("--task.outcome", "camera://1"), "task.outcome", "fail"),
         (("--policy", str(SEEN), "--robot.kind", "franka"), "camera wrist", "fail"),
         (("--policy", str(SEEN), "--cameras", "[]"), "cameras", "fail"),
+        (("--image-side", "64", "--see", "near", "--robot.kind", "franka"), "camera near", "fail"),
     ],
 )
 def test_settings_that_do_not_fit_are_found(words: tuple[str, ...], what: str, grade: str) -> None:

@@ -13,6 +13,7 @@ from poco.runtime.run_events import (
     GripperStale,
     GripperTold,
     InferenceOpened,
+    WeightsMoved,
 )
 from poco.runtime.run_folder import (
     Event,
@@ -45,6 +46,10 @@ def noted(event: Event, generation: int) -> Noted | None:
         case GenerationMoved():
             kind = "swap"
             text = f"generation {event.generation} from {event.before} to {event.after} ({event.reason})"
+        case WeightsMoved():
+            kind = "swap"
+            what = f"weights of generation {event.generation}, {event.weights}"
+            text = f"{what}, from {event.before} to {event.after} ({event.reason})"
         case HandsLost(reason=text):
             kind = "note"
         case PolicyStall(silent_s=silent_s):

@@ -13,6 +13,7 @@ from poco.runtime.encoder import Images
 from poco.runtime.entrance import Entrance
 from poco.runtime.events import noted
 from poco.runtime.eyes import Eyes
+from poco.runtime.run_events import WeightsMoved
 from poco.runtime.run_folder import Event, GenerationMoved
 from poco.specification import Specification
 
@@ -67,7 +68,7 @@ class JournalRecorder:
 
     def note(self, event: Event) -> None:
         """Record an event of the policy process, if the journal keeps its kind."""
-        generation = event.generation if isinstance(event, GenerationMoved) else 0
+        generation = event.generation if isinstance(event, GenerationMoved | WeightsMoved) else 0
         if (record := noted(event, generation)) is not None:
             self._entrance.offer(record)
 

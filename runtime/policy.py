@@ -33,6 +33,7 @@ from poco.runtime.backends.choice import Chosen, open_under
 from poco.runtime.blind import BlindActor, blind_order
 from poco.runtime.chunk_record import Stamps, chunk_record
 from poco.runtime.chunk_session import Pixels
+from poco.runtime.compiled import CompiledWeights
 from poco.runtime.demonstrated import Demonstrated
 from poco.runtime.episode_book import EpisodeBook
 from poco.runtime.eyes import Eyes, cameras_of
@@ -46,7 +47,7 @@ from poco.runtime.plant import RobotPlant, Stopped
 from poco.runtime.process_arguments import process_arguments
 from poco.runtime.recording import Recording
 from poco.runtime.reset import ATTACH_DELAY_TICKS, SETTLE_TICKS, plan_reset
-from poco.runtime.run_events import CameraFresh, CameraStale, GripperFresh, GripperStale, InferenceOpened
+from poco.runtime.run_events import CameraFresh, CameraStale, GripperFresh, GripperStale, InferenceOpened, WeightsMoved
 from poco.runtime.run_folder import EpisodeStarted, GenerationMoved, HandsLost, RunFolder
 from poco.runtime.run_options import HANDS, OPERATOR, RunOptions
 from poco.runtime.store import ArtifactStore
@@ -125,7 +126,8 @@ class PolicyProcess:
         options = self.options
         if options.swaps:
             store, swap = ArtifactStore(options.store), self.settings.swap
-            return SwappingActor(store, swap, options.seed, self._moved, options.task, backend)
+            compiled = CompiledWeights(store, self.settings.inference) if options.compiles else None
+            return SwappingActor(store, swap, options.seed, self._moved, options.task, backend, compiled)
         folders = (options.policy, *options.against)
         policies = [PolicyActor(read_artifact(Path(one)), options.seed, options.task, backend) for one in folders]
         if not options.against:
@@ -176,10 +178,14 @@ class PolicyProcess:
 
     def _moved(self, moved: Moved) -> None:
         """Record that a generation has come further or was thrown out."""
-        tick = int(self.memory.control()["tick"])
-        generation, before, after = moved.generation, moved.before, moved.after
+        tick, weights = int(self.memory.control()["tick"]), moved.weights
+        generation, before, after, reason = moved.generation, moved.before, moved.after, moved.reason
         self.folder.append_event(
-            GenerationMoved(tick=tick, generation=generation, before=before, after=after, reason=moved.reason)
+            GenerationMoved(tick=tick, generation=generation, before=before, after=after, reason=reason)
+            if weights is None
+            else WeightsMoved(
+                tick=tick, generation=generation, weights=weights, before=before, after=after, reason=reason
+            )
         )
 
     def _rehearse(self) -> None:

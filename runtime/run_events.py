@@ -47,6 +47,30 @@ class InferenceOpened(RunEvent, frozen=True, kw_only=True, tag="inference_open")
     remark: str
 
 
+class WeightsCompared(RunEvent, frozen=True, kw_only=True, tag="weights_compared"):
+    """An inference took `inputs_us` with weights as inputs, `compiled_us` with them compiled in (us, p50).
+
+    In `faster` of `pairs` the latter was faster by the margin, so `chosen` are to serve on the computer that `facts` name.
+    """
+
+    chosen: str
+    inputs_us: float
+    compiled_us: float
+    faster: int
+    pairs: int
+    facts: dict[str, str]
+
+
+class WeightsMoved(RunEvent, frozen=True, kw_only=True, tag="weights"):
+    """The `weights` of the active `generation`, as inputs or compiled in, went from `before` to `after` of the swap table."""
+
+    generation: int
+    weights: str
+    before: str
+    after: str
+    reason: str
+
+
 class GripperReady(RunEvent, frozen=True, kw_only=True, tag="gripper_ready"):
     """The gripper answers; `facts` say what it is and what homing found."""
 

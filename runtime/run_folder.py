@@ -43,6 +43,8 @@ from poco.runtime.run_events import (
     GripperTold,
     InferenceOpened,
     RunEvent,
+    WeightsCompared,
+    WeightsMoved,
 )
 from poco.specification import Specification
 from poco.statistics import Percentiles
@@ -234,6 +236,8 @@ Event: TypeAlias = (
     | GripperStale
     | GripperFresh
     | InferenceOpened
+    | WeightsCompared
+    | WeightsMoved
 )
 
 

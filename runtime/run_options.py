@@ -70,6 +70,15 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         return self.policy not in WITHOUT_ARTIFACT and not self.against and bool(self.settings.swap.trust)
 
     @property
+    def compiles(self) -> bool:
+        """Whether weights of active generations may be compiled in; raises ArtifactError. Any process, before motion."""
+        inference, emulator = self.settings.inference, self.settings.emulator
+        lockstep = self.settings.robot.kind == "sim" and emulator.pacing == "lockstep"
+        wanted = inference.weights == "compiled" or (inference.weights == "measure" and not lockstep)
+        able = inference.backend == "onnxruntime-cpu" and self.swaps
+        return wanted and able and read_manifest(Path(self.policy)).vla is None
+
+    @property
     def lead_ticks(self) -> int:
         """How far ahead of robot time (ticks) the arm's commands are decided."""
         settings = self.settings

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 
 from poco.errors import ArtifactError
+from poco.runtime.run_events import WeightsMoved
 from poco.runtime.run_folder import (
     Dilation,
     EpisodeEnded,
@@ -98,6 +99,8 @@ class Status:
                 self._generations[event.generation] = event.after
                 if event.after in (SlotState.PROBATION, SlotState.ACTIVE, SlotState.REJECTED):
                     self.note(f"generation {event.generation}: {event.after}{event.reason and f' ({event.reason})'}")
+            elif isinstance(event, WeightsMoved) and event.after in (SlotState.ACTIVE, SlotState.REJECTED):
+                self.note(f"weights {event.weights}: {event.after}{event.reason and f' ({event.reason})'}")
         if self._live:
             self._live.update(self._table(memory))
 

@@ -100,6 +100,9 @@ class Supervisor:
         if self.options.swaps:
             gate = Companion(lambda: self._start("gate"), self.status.note, "no new policy is taken")
             self._companions.append(gate)
+        if self.options.compiles:
+            compiler = Companion(lambda: self._start("compiler"), self.status.note, "weights stay inputs")
+            self._companions.append(compiler)
         if self.options.specification().grips:
             self._start_gripper()
         for camera in cameras_of(self.options.cameras(), self.options.settings.cameras):
@@ -330,7 +333,7 @@ class Supervisor:
             self._beat()
             time.sleep(BEAT_S)
         cameras = [name for name in by_name if name.startswith("camera-")]
-        for name in ("policy", "gate", "servo", "gripper", *cameras, "emulator"):
+        for name in ("policy", "gate", "compiler", "servo", "gripper", *cameras, "emulator"):
             if name in by_name:
                 by_name[name].end()
         for ring in self._rings:

@@ -9,6 +9,8 @@ PROBATION -> ACTIVE      its episodes went well: the robot starts with it from n
 ACTIVE -> RETIRED        another one became active; it stays bound until then
 any -> REJECTED          with a reason; the generation before drives on
 ```
+Weights of the ACTIVE generation that were compiled in as constants are one more candidate and take the same way, SHADOW
+included; as what they say has been on trial already, the flip makes them ACTIVE at once. The same as inputs stay bound, RETIRED.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
+
+import msgspec
 
 from poco.artifact import Artifact
 from poco.runtime.actors import ChunkFigures
@@ -53,6 +58,9 @@ NEXT: dict[SlotState, frozenset[SlotState]] = {
 }
 """The only moves there are; RETIRED -> ACTIVE is the operator's rollback."""
 
+Weights = Literal["inputs", "compiled"]
+"""How a graph has its weights: bound as inputs, or compiled in as constants."""
+
 SUPERSEDED = "superseded"
 """Why a candidate without authority is rejected that a newer one takes the place of: nothing is wrong with it."""
 
@@ -74,16 +82,24 @@ class Slot:
     folder: Path
     bound: Bound
     state: SlotState = SlotState.VERIFIED
+    inputs: Slot | None = None
+    """Where the weights are compiled in: the same generation with its weights as inputs, which serves where this one fails."""
+
+    @property
+    def plain(self) -> Slot:
+        """This generation with its weights as inputs."""
+        return self.inputs or self
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """One move of the table, for the record."""
+    """One move of the table, for the record; `weights` names them where one form of the same generation gives way to another."""
 
     generation: int
     before: SlotState
     after: SlotState
     reason: str
+    weights: Weights | None = None
 
 
 @dataclass
@@ -132,7 +148,7 @@ class Swap:
         self.candidate = slot
         self._move(slot, SlotState.LOADED)
         if self.settings.shadow_chunks > 0:
-            self._shadow = Shadow(self.settings)
+            self._shadow = Shadow(self._settings_for(slot))
             self._move(slot, SlotState.SHADOW)
         self._flip_if_ready()
 
@@ -175,10 +191,17 @@ class Swap:
         self._reject(reason)
 
     def unusable(self, reason: str) -> bool:
-        """Take the arm away from a candidate whose chunk cannot be used; False if it is the active one that drives."""
-        if self.driver is self.active:
+        """Take the arm away from a candidate or compiled weights, whose chunk cannot be used; False if nothing else is there."""
+        if self.driver is self.candidate:
+            self._reject(reason)
+            return True
+        compiled, inputs = self.active, self.active.inputs
+        if inputs is None:
             return False
-        self._reject(reason)
+        self.active = inputs
+        self.use(inputs.bound)
+        self._move(compiled, SlotState.REJECTED, reason, "compiled")
+        self._move(inputs, SlotState.ACTIVE, reason, "inputs")
         return True
 
     def veto(self, reason: str = "operator") -> None:
@@ -202,8 +225,25 @@ class Swap:
         slot = self.candidate
         if slot is None or (slot.state == SlotState.SHADOW and not self._shadow.whole):
             return
-        if self.settings.probation_episodes == 0 or self._probation.baseline_known:
+        if slot.inputs is not None:
+            self._take_over(slot, slot.inputs)
+        elif self.settings.probation_episodes == 0 or self._probation.baseline_known:
             self._flip(slot)
+
+    def _take_over(self, compiled: Slot, inputs: Slot) -> None:
+        """Let the active generation's compiled weights serve in the place of its inputs."""
+        self.use(compiled.bound)
+        self._move(compiled, SlotState.PROBATION)
+        self._move(compiled, SlotState.ACTIVE)
+        self._move(inputs, SlotState.RETIRED, weights="inputs")
+        self.active, self.candidate = compiled, None
+
+    def _settings_for(self, slot: Slot) -> SwapSettings:
+        """Return the bounds for `slot` in shadow: the same weights may say nothing that their golden chunks may not."""
+        if slot.inputs is None:
+            return self.settings
+        tolerance = slot.bound.artifact.manifest.golden_tolerance
+        return msgspec.structs.replace(self.settings, distance_max=tolerance)
 
     def _flip(self, slot: Slot) -> None:
         self.use(slot.bound)
@@ -216,7 +256,7 @@ class Swap:
         assert self.candidate is not None
         self._move(self.candidate, SlotState.ACTIVE)
         self._move(self.active, SlotState.RETIRED)
-        self.previous, self.active, self.candidate = self.active, self.candidate, None
+        self.previous, self.active, self.candidate = self.active.plain, self.candidate, None
         self._probation.promoted()
 
     def _judge_probation(self) -> None:
@@ -232,7 +272,9 @@ class Swap:
         self._move(self.candidate, SlotState.REJECTED, reason)
         self.candidate = None
 
-    def _move(self, slot: Slot, after: SlotState, reason: str = "") -> None:
+    def _move(self, slot: Slot, after: SlotState, reason: str = "", weights: Weights | None = None) -> None:
         assert after in NEXT[slot.state], (slot.state, after)
         before, slot.state = slot.state, after
-        self.moved(Moved(slot.generation, before, after, reason))
+        if slot is self.candidate and slot.inputs is not None:
+            weights = "compiled"
+        self.moved(Moved(slot.generation, before, after, reason, weights))

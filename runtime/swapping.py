@@ -15,6 +15,7 @@ from poco.noise import NoiseSource
 from poco.observation import check_sources
 from poco.runtime.actors import Actions, Actor, ChunkFigures, Moment, Rehearse
 from poco.runtime.backends.backend import Backend
+from poco.runtime.compiled import CompiledWeights
 from poco.runtime.encoder import Encoder, Images, encoder_of
 from poco.runtime.opening import open_session
 from poco.runtime.store import ArtifactStore, generation_of
@@ -38,13 +39,14 @@ class SwappingActor(Actor):
         moved: Callable[[Moved], None],
         task: str = "",
         backend: Backend | None = None,
+        compiled: CompiledWeights | None = None,
     ) -> None:
         artifact = store.boot()
         if artifact is None:
             raise ArtifactError(f"the store {store.folder} holds no whole policy: give --policy ARTIFACT to begin with")
         check_sources(artifact.specification)
         self._store, self._tell, self._noise = store, moved, NoiseSource(seed)
-        self._task, self._backend = task, backend
+        self._task, self._backend, self._compiled = task, backend, compiled
         self._encoder = encoder_of(artifact, backend)
         bound = self._bind(artifact)
         self._session = bound.session
@@ -135,7 +137,10 @@ class SwappingActor(Actor):
             case "rollback":
                 self.swap.roll_back()
         folder = self._store.newer()
-        if folder is None or (self.swap.candidate and self.swap.candidate.state == SlotState.PROBATION):
+        if folder is None:
+            self._take_compiled()
+            return
+        if self.swap.candidate and self.swap.candidate.state == SlotState.PROBATION:
             return
         try:
             slot = self._load(folder, resting)
@@ -148,9 +153,23 @@ class SwappingActor(Actor):
         if slot is not None:
             self.swap.load(slot)
 
+    def _take_compiled(self) -> None:
+        """Try out the compiled weights of the active generation, if they are open; whatever is newer goes before them."""
+        active = self.swap.active
+        if self._compiled is None or self.swap.candidate is not None or active.inputs is not None:
+            return
+        try:
+            bound = self._compiled.ready(active.folder)
+        except Exception as error:  # libraries raise what they like
+            reason = f"not opened: {_failure(error)}"
+            self._tell(Moved(active.generation, SlotState.VERIFIED, SlotState.REJECTED, reason, "compiled"))
+            return
+        if bound is not None:
+            self.swap.load(Slot(active.generation, active.folder, bound, inputs=active))
+
     def _load(self, folder: Path, resting: bool) -> Slot | None:
         """Return the generation in `folder` with its weights bound, None where it has to wait for the arm to rest."""
-        manifest, active = parse_manifest((folder / MANIFEST).read_bytes(), str(folder)), self.swap.active.bound
+        manifest, active = parse_manifest((folder / MANIFEST).read_bytes(), str(folder)), self.swap.active.plain.bound
         if manifest.vla is not None and manifest.vla.cameras_used != self.cameras:
             raise ArtifactError(
                 f"it sees {', '.join(manifest.vla.cameras_used)}, this run {', '.join(self.cameras)}: begin another"
@@ -177,7 +196,7 @@ class SwappingActor(Actor):
         self._session.rebind(bound.binding)
 
     def _moved(self, moved: Moved) -> None:
-        if moved.after == SlotState.ACTIVE:
+        if moved.after == SlotState.ACTIVE and moved.weights is None:
             self._store.want(self.swap.active.folder if self.swap.candidate is None else self.swap.candidate.folder)
         self._tell(moved)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from poco.artifact import Artifact
@@ -68,6 +69,13 @@ def build_missing(artifact: Artifact, settings: InferenceSettings, told: Callabl
         if not settings.fall_back:
             raise
         told(f"no engine for {settings.backend}, the CPU takes its place: {error}")
+
+
+def open_compiled_under(settings: InferenceSettings, constants: Path) -> OnnxRuntimeCpu:
+    """Return a backend of its own for a graph whose weights are constants in the folder `constants`; raises ArtifactError."""
+    if settings.backend != "onnxruntime-cpu":
+        raise ArtifactError(f"weights cannot be compiled in under {settings.backend} yet: they stay inputs")
+    return OnnxRuntimeCpu(settings.threads, constants)
 
 
 def _open(settings: InferenceSettings) -> Backend:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ TENSOR_TYPES = {
     "bool": "tensor(bool)",
     "uint8": "tensor(uint8)",
 }
+OPTIMISED, CONSTANTS = "optimised.onnx", "constants.data"
 NO_FOLDER = "/dev/null/none"
 """Where ONNX Runtime looks for external data, so that a graph can name no file; by default it takes the working directory."""
 
@@ -85,8 +87,9 @@ class _Opened:
 class OnnxRuntimeCpu:
     """The CPU: threads without spinning, so that the servo beside it keeps its time."""
 
-    def __init__(self, threads: int = 1) -> None:
-        self._threads = threads
+    def __init__(self, threads: int = 1, constants: Path | None = None) -> None:
+        """Compute with so many `threads`; graphs may keep constants in files of the folder `constants` (None: in none)."""
+        self._threads, self._constants = threads, constants
 
     @property
     def facts(self) -> dict[str, str]:
@@ -107,7 +110,27 @@ class OnnxRuntimeCpu:
 
     def open(self, where: str, graph: Graph, payload: bytes) -> _Opened:
         """Open `graph`; raises ArtifactError if it is not what the manifest says."""
-        return _Opened(graph.file, _open(where, graph, payload, self._threads, [CPU]))
+        return _Opened(graph.file, _open(where, graph, payload, self._threads, [CPU], self._constants))
+
+    def compile(self, payload: bytes, folder: Path) -> bytes:
+        """Return the graph in `payload` as optimised for this computer, its larger constants in a file of `folder`.
+
+        A backend with `constants` at that folder opens it. Raises ArtifactError.
+        """
+        options = _options(self._threads)
+        options.optimized_model_filepath = str(folder / OPTIMISED)
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", CONSTANTS)
+        options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+        try:
+            onnxruntime.InferenceSession(payload, options, providers=[CPU])
+        except Exception as error:
+            raise ArtifactError(
+                f"ONNX Runtime cannot compile weights in ({_reason(error)}): keep them inputs"
+            ) from error
+        optimised = folder / OPTIMISED
+        compiled = optimised.read_bytes()
+        optimised.unlink()
+        return compiled
 
 
 class OnnxRuntimeCuda:
@@ -164,17 +187,25 @@ def cuda_options(graph: Graph) -> dict[str, str]:
     return {"device_id": "0", "enable_cuda_graph": "1" if fixed else "0", "use_tf32": "0"}
 
 
-def _open(where: str, graph: Graph, payload: bytes, threads: int, providers: list[Any]) -> onnxruntime.InferenceSession:
+def _options(threads: int) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", NO_FOLDER)
+    options.log_severity_level = 4
+    return options
+
+
+def _open(
+    where: str, graph: Graph, payload: bytes, threads: int, providers: list[Any], constants: Path | None = None
+) -> onnxruntime.InferenceSession:
+    options = _options(threads)
+    folder = NO_FOLDER if constants is None else str(constants)
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     if providers != [CPU]:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(payload, options, providers=providers)
     except Exception as error:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnxruntime
 
-from poco.artifact import Artifact, Graph, read_artifact
+from poco.artifact import Artifact, read_artifact
 from poco.errors import UsageError
 from poco.noise import NoiseSource
 from poco.runtime.benchmarks.outcome import Floats, Measurement, Outcome
 from poco.runtime.benchmarks.program import Program
+from poco.runtime.compiler import with_constants
 from poco.runtime.session import Session
+from poco.runtime.weights_choice import interleaved
 
 Array = npt.NDArray[np.generic]
 
@@ -41,7 +42,7 @@ def run(policy: Path, repeats: int, pairs: int, torch_program: Path | None) -> O
     torch_eager = None if torch_program is None else TorchEager(torch_program, policy)
     subjects: dict[str, list[Floats]] = {name: [] for name in calls}
     for _ in range(repeats):
-        for name, spent_us in zip(calls, interleaved(list(calls.values()), pairs), strict=True):
+        for name, spent_us in zip(calls, interleaved(list(calls.values()), pairs, time.process_time_ns), strict=True):
             subjects[name].append(spent_us)
         if torch_eager is not None:
             subjects.setdefault("torch_eager", []).append(torch_eager.measure(pairs))
@@ -59,18 +60,6 @@ def run(policy: Path, repeats: int, pairs: int, torch_program: Path | None) -> O
     )
 
 
-def interleaved(calls: Sequence[Callable[[], object]], rounds: int) -> Floats:
-    """Return the CPU time (us) [calls, rounds] of `rounds` calls of each, in turns, each round beginning with the next one."""
-    spent_ns, numbered = np.zeros((len(calls), rounds)), list(enumerate(calls))
-    for turn in range(rounds):
-        first = turn % len(calls)
-        for row, call in numbered[first:] + numbered[:first]:
-            before_ns = time.process_time_ns()
-            call()
-            spent_ns[row, turn] = time.process_time_ns() - before_ns
-    return spent_ns * 1e-3
-
-
 def raw_inference(
     artifact: Artifact, observation: Array, noise: Array, compiled_in: bool = False
 ) -> Callable[[], Array]:
@@ -79,7 +68,7 @@ def raw_inference(
     With `compiled_in` the weights are constants of the graph instead of inputs.
     """
     (graph,) = artifact.manifest.graphs
-    model = with_constants(graph, artifact) if compiled_in else artifact.graphs[graph.name]
+    model = with_constants(artifact) if compiled_in else artifact.graphs[graph.name]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -102,18 +91,6 @@ def raw_inference(
     for _ in range(20):
         infer()
     return infer
-
-
-def with_constants(graph: Graph, artifact: Artifact) -> bytes:
-    """Return the ONNX of `graph` with the tensors of `artifact` as constants."""
-    model = onnx.load_model_from_string(artifact.graphs[graph.name])
-    tensors = {item.name: artifact.tensors[item.tensor] for item in graph.inputs if item.tensor is not None}
-    model.graph.initializer.extend(onnx.numpy_helper.from_array(one, name) for name, one in tensors.items())
-    inputs = [item for item in model.graph.input if item.name not in tensors]
-    del model.graph.input[:]
-    model.graph.input.extend(inputs)
-    constant: bytes = model.SerializeToString()
-    return constant
 
 
 class TorchEager:

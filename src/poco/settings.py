@@ -151,19 +151,23 @@ class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 BackendName = Literal["onnxruntime-cpu", "onnxruntime-cuda", "tensorrt", "tensorrt-rtx"]
+WeightsChoice = Literal["measure", "inputs", "compiled"]
 
 
 class InferenceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What computes the policy: `backend`, on the CPU with so many `threads`; another one only if `fall_back` lets the CPU take its
     place where it is not there, or cannot open, run and warm up the policy before motion. `engines` is the folder of what TensorRT
     has built (empty: ~/.cache/poco/engines); with `build_engines` a run builds what is missing before it begins, else it is
-    refused."""
+    refused. `weights` says whether those of a generation that has become active are compiled in as constants: never (`inputs`),
+    always (`compiled`), or where that measures faster on this computer (`measure`; not in lockstep, where a run repeats bit for
+    bit)."""
 
     backend: BackendName
     threads: Annotated[int, msgspec.Meta(ge=1, le=64)]
     fall_back: bool
     engines: str
     build_engines: bool
+    weights: WeightsChoice
 
 
 class LinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import msgspec
@@ -17,7 +18,7 @@ from poco.errors import PocoError, UsageError
 from poco.limits import fr3_limits
 from poco.runtime.bench import main, run
 from poco.runtime.benchmarks import durable, link
-from poco.runtime.benchmarks.inference import interleaved, raw_inference
+from poco.runtime.benchmarks.inference import raw_inference
 from poco.runtime.benchmarks.loop import histogram
 from poco.runtime.benchmarks.native_loop import READY_RAD, STRIDE_RAD, WIDE_GUARDS, back_and_forth, measure, resting_arm
 from poco.runtime.benchmarks.observe_to_chunk import STAGES, Policy
@@ -30,6 +31,7 @@ from poco.runtime.benchmarks.outcome import (
     report_of,
 )
 from poco.runtime.session import Session
+from poco.runtime.weights_choice import interleaved
 from poco.trouble import Mode
 from programs import ARTIFACT, ROOT
 
@@ -132,7 +134,9 @@ def test_native_loop_runs_in_a_process_of_its_own() -> None:
 def test_pairs_alternate_who_comes_first() -> None:
     """Neither side always runs on the other's warm cache."""
     calls: list[str] = []
-    ours_us, theirs_us = interleaved([lambda: calls.append("ours"), lambda: calls.append("theirs")], 3)
+    ours_us, theirs_us = interleaved(
+        [lambda: calls.append("ours"), lambda: calls.append("theirs")], 3, time.process_time_ns
+    )
     assert calls == ["ours", "theirs", "theirs", "ours", "ours", "theirs"]
     assert ours_us.shape == theirs_us.shape == (3,)
 

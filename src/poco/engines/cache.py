@@ -10,8 +10,6 @@ An engine is code that runs: files that others could have written are refused, n
 
 from __future__ import annotations
 
-import os
-import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +19,8 @@ import msgspec
 from poco.artifact import sha256
 from poco.engines.build import ARITHMETIC, Library, build_engine, load_library
 from poco.engines.device import Device
-from poco.episodes import write_durably
 from poco.errors import ArtifactError
+from poco.owned import check_owner, write_owned
 
 DEFAULT_FOLDER = "~/.cache/poco/engines"
 
@@ -58,7 +56,7 @@ class EngineCache:
         """Make or open the folder; raises ArtifactError if it is not its owner's alone."""
         self.folder = Path(folder or DEFAULT_FOLDER).expanduser()
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _check_owner(self.folder)
+        check_owner(self.folder)
 
     def engine(
         self, graph: str, payload: bytes, target: Target, told: Callable[[str], None] | None = None
@@ -98,7 +96,7 @@ class EngineCache:
         )
         for file, content in ((plan_file, plan), (timing_file, timing), (facts_file, msgspec.json.encode(facts))):
             if content:
-                self._write(file, content)
+                write_owned(file, content)
         return plan, facts
 
     def _why_not(self, graph: str, digest: str, target: Target) -> str:
@@ -124,28 +122,10 @@ class EngineCache:
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ArtifactError(f"{file} does not name an engine ({error}): delete it") from error
 
-    def _write(self, file: Path, content: bytes) -> None:
-        old = os.umask(0o077)
-        try:
-            write_durably(file, content)
-        finally:
-            os.umask(old)
-        file.chmod(0o600)
-
 
 def _read(file: Path) -> bytes:
     """Return the content of `file`; raises ArtifactError unless it is its owner's alone."""
     if not file.is_file():
         raise ArtifactError(f"{file} is missing: delete what else is left of that engine, it is built again")
-    _check_owner(file)
+    check_owner(file)
     return file.read_bytes()
-
-
-def _check_owner(path: Path) -> None:
-    found = path.lstat()
-    mode = stat.S_IMODE(found.st_mode)
-    if stat.S_ISLNK(found.st_mode) or found.st_uid != os.getuid() or mode & 0o077:
-        raise ArtifactError(
-            f"{path} has the mode {mode:o} and the owner {found.st_uid}, engines are for their owner alone, since they are code: "
-            f"look who wrote it, then chmod {'700' if stat.S_ISDIR(found.st_mode) else '600'} or delete it"
-        )

@@ -185,6 +185,15 @@ def say_what_is_kept(side: int, most: int, console: Console) -> None:
         console.print(f"images have {pixels}: they are not kept there", highlight=False)
 
 
+def check_weights(options: RunOptions) -> None:
+    """Raise UsageError where weights are to be compiled in by all means and cannot be."""
+    if options.settings.inference.weights == "compiled" and not options.compiles:
+        raise UsageError(
+            "inference.weights is compiled, for runs that take new generations (--swap.trust) of a policy that is told no task in "
+            "words, under inference.backend onnxruntime-cpu: choose measure or inputs"
+        )
+
+
 def ask(words: Sequence[str]) -> int:
     """Leave the operator's request `veto` or `rollback` for the run that uses a store."""
     parser = Parser(f"poco-runtime {words[0]}", description=REQUESTS[words[0]], allow_abbrev=False)
@@ -228,6 +237,7 @@ def run(words: Sequence[str], console: Console) -> int:
         artifact = stock(ArtifactStore(options.store), artifact)
     if artifact is not None:
         check_cameras(artifact, options.settings, console)
+        check_weights(options)
         for one in (artifact, *contestants):
             build_missing(one, options.settings.inference, lambda line: console.print(line, highlight=False))
     if options.hands is not None and options.hands.cameras:

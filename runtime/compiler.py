@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import signal as signals
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,9 +31,9 @@ from poco.runtime.compiled import (
     folder_of,
     target_of,
 )
+from poco.runtime.process_arguments import process_arguments
 from poco.runtime.run_events import WeightsCompared
 from poco.runtime.run_folder import RunFolder
-from poco.runtime.run_options import RunOptions
 from poco.runtime.session import Session
 from poco.runtime.store import ArtifactStore
 from poco.runtime.swap import Weights
@@ -150,11 +149,7 @@ def watch(store: ArtifactStore, compiler: Compiler) -> None:
 
 def main() -> None:
     """Entry point of the compiler process; arguments come from the supervisor."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--options", required=True, type=Path, help="JSON file of RunOptions")
-    arguments = parser.parse_args()
-    signals.signal(signals.SIGINT, signals.SIG_IGN)
-    options = msgspec.json.decode(arguments.options.read_bytes(), type=RunOptions)
+    _, options = process_arguments(argparse.ArgumentParser(description=__doc__))
     os.nice(NICE)
     run = RunFolder.open(Path(options.folder))
 

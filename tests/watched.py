@@ -1,4 +1,4 @@
-"""A run in lockstep whose policy is replaced by what a test offers; all processes are real."""
+"""A run, in lockstep unless its flags say otherwise, whose policy is replaced by what a test offers; all processes are real."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Watched:
         self.workshop, folder = workshop, workshop.folder / "run"
         options = workshop.options.settings.swap
         where = ["--swap.trust", options.trust, "--swap.store", options.store, "--robot.host", host]
-        flags = (*flags, "--emulator.pacing", "lockstep", "--episodes", str(MANY))
+        flags = ("--emulator.pacing", "lockstep", *flags, "--episodes", str(MANY))
         policy = workshop.artifact.path
         self.program = Program("poco-runtime", "--policy", policy, "--out", folder, *where, *flags, folder=folder)
         self.path = folder

@@ -60,7 +60,9 @@ class Chooser:
         return self._session.run(observation, self._noise.sample(episode, number, self._session.noise_shape))
 
 
-def check_actions(chooser: Chooser, episodes: Sequence[Episode], chunks: Sequence[ChunkRecord]) -> tuple[int, int]:
+def check_actions(
+    chooser: Chooser, episodes: Sequence[Episode], chunks: Sequence[ChunkRecord], tolerance: float = ACTION_TOLERANCE
+) -> tuple[int, int]:
     """Choose every chunk again; return how many were, and by how many the generation before would have been found out.
 
     Raises PocoError if a step's action is not what the generation that it names chooses from what was observed, or if too few
@@ -83,22 +85,22 @@ def check_actions(chooser: Chooser, episodes: Sequence[Episode], chunks: Sequenc
             first = before.key.step + episode.specification.delay_steps
             done = {step.key.step - first: np.array(step.action_policy, np.float32) for step in after}
             moment = episode.end.episode, place, np.array(before.observation, np.float32)
-            if _differs(done, chooser.choose(chunk.generation, *moment)):
+            if _differs(done, chooser.choose(chunk.generation, *moment), tolerance):
                 raise PocoError(
                     f"chunk {chunk.chunk_id} of episode {episode.end.episode} is not what generation {chunk.generation} chooses: "
                     "this is a defect of poco, report it"
                 )
             checked += 1
-            told_apart += _differs(done, chooser.choose(chunk.generation - 1, *moment))
+            told_apart += _differs(done, chooser.choose(chunk.generation - 1, *moment), tolerance)
     if checked < CHECKED_MIN * recorded:
         raise PocoError(f"only {checked} of {recorded} chunks can be chosen again: repeat on an idle computer")
     return checked, told_apart
 
 
-def _differs(done: dict[int, Floats], chosen: Floats) -> bool:
+def _differs(done: dict[int, Floats], chosen: Floats, tolerance: float) -> bool:
     """Tell whether an action that was done (by its place in the chunk) is not the one that was chosen; periods may be missing."""
     return any(
-        not 0 <= place < len(chosen) or bool(np.abs(action - chosen[place]).max() > ACTION_TOLERANCE)
+        not 0 <= place < len(chosen) or bool(np.abs(action - chosen[place]).max() > tolerance)
         for place, action in done.items()
     )
 

@@ -158,7 +158,7 @@ def _alternate(
         "probation_episodes": 0,
     }
     flags = [word for key, value in settings.items() for word in (f"--swap.{key}", str(value))]
-    flags += ["--keep-minutes", str(KEEP_MINUTES), "--seed", str(SEED)]
+    flags += ["--inference.weights", "inputs", "--keep-minutes", str(KEEP_MINUTES), "--seed", str(SEED)]
     spans: list[tuple[bool, int, int]] = []
     with LiveRun(host, policy, folder, flags=flags) as live, _busy(busy):
         for pair in range(repeats):

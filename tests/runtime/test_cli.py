@@ -68,6 +68,7 @@ def own_runs() -> set[str]:
         ([*POLICY, "--robot.hots", "127.0.0.1"], UsageError, "did you mean --robot.host?"),
         ([*POLICY, "--robot.host"], UsageError, "--robot.host needs a value"),
         ([*POLICY, "stray"], UsageError, "unknown flag stray"),
+        ([*POLICY, "--inference.weights", "compiled"], UsageError, "--swap.trust"),
         ([*POLICY, "--episodes", "0"], UsageError, "--episodes is 0, must lie in 1 to 100000"),
         ([*POLICY, "--episodes", "many"], UsageError, "many"),
         ([*POLICY, "--speed", "1.5"], UsageError, "--speed is 1.5, must lie in 0.05 to 1"),

@@ -1,11 +1,12 @@
 """Weights that were compiled into their graph as constants: what the compiler process leaves in the store, and how it is opened.
 
 ```
-compiled/<generation>/facts.json     this module's CompiledFacts, written last
-compiled/<generation>/policy.onnx    the graph, optimised for this computer
-compiled/<generation>/constants.data its larger constants
+compiled/<generation>-<key>/facts.json       this module's CompiledFacts, written last
+compiled/<generation>-<key>/policy.onnx      the graph, optimised for this computer
+compiled/<generation>-<key>/constants.data   its larger constants
 ```
-They are for their owner alone: what computes is code.
+The key is made of what they depend on, so that another library, computer or setting finds nothing. They are for their owner
+alone: what computes is code.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from poco.errors import ArtifactError
 from poco.owned import check_owner
 from poco.runtime.backends.backend import Backend
 from poco.runtime.backends.choice import open_compiled_under
+from poco.runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from poco.runtime.run_folder import host_facts
 from poco.runtime.session import Session
-from poco.runtime.store import ArtifactStore
 from poco.runtime.swap import Bound
 from poco.runtime.weights import map_tensors
 from poco.settings import InferenceSettings
@@ -47,11 +48,6 @@ def target_of(backend: Backend) -> dict[str, str]:
     return {**backend.facts, "computer": platform.node(), "processor": host_facts().cpu}
 
 
-def folder_of(store: Path, generation: Path) -> Path:
-    """Return where the compiled weights of the generation in the folder `generation` of `store` lie, if they do."""
-    return store / FOLDER / generation.name
-
-
 def without_weights(manifest: Manifest) -> Graph:
     """Return the policy's graph, the last one of `manifest`, as it is once its weights are compiled in."""
     graph = manifest.graphs[-1]
@@ -61,7 +57,7 @@ def without_weights(manifest: Manifest) -> Graph:
 def compiled_artifact(manifest: Manifest, golden: Path, folder: Path) -> Artifact:
     """Return the policy of `manifest` with the compiled graph in `folder`, and golden vectors from the folder `golden`.
 
-    Raises ArtifactError where a file is missing, or another one than `facts.json` names. Compiler and policy process.
+    Raises ArtifactError where those cannot be read. Compiler and policy process.
     """
     vectors: Tensors = {}
     for item in manifest.tensors:
@@ -72,44 +68,63 @@ def compiled_artifact(manifest: Manifest, golden: Path, folder: Path) -> Artifac
     return Artifact(folder, compiled, {graph.name: (folder / GRAPH).read_bytes()}, {}, vectors)
 
 
-def open_compiled(store: Path, generation: Path, settings: InferenceSettings) -> Bound:
-    """Return the compiled weights of the generation in the folder `generation`, warmed up; raises ArtifactError.
+class CompiledFolder:
+    """Where the compiled weights of a store's generations lie, for one backend, computer and setting; both processes."""
 
-    They have been checked for owner, files, computer and golden vectors then. Takes as long as the weights are large, but leaves
-    Python's lock to others in the meantime.
-    """
-    folder = folder_of(store, generation)
-    backend = open_compiled_under(settings, folder)
-    manifest = parse_manifest((generation / MANIFEST).read_bytes(), str(generation))
-    facts = _facts(folder)
-    if facts.graph_hash != manifest.graph_hash or facts.target != target_of(backend):
-        raise ArtifactError(f"{folder} was compiled for another graph or computer: delete it, it is compiled again")
-    artifact = compiled_artifact(manifest, generation, folder)
-    session = Session(artifact, backend)
-    session.warm_up()
-    return Bound(session, session.prepare({}), artifact)
+    def __init__(self, store: Path, settings: InferenceSettings) -> None:
+        """Make the folder, for its owner alone; raises ArtifactError for a backend that cannot compile weights in."""
+        self.path, self._settings = store / FOLDER, settings
+        self.path.mkdir(mode=0o700, exist_ok=True)
+        self.target = target_of(self.backend(self.path))
+        self._key = sha256(msgspec.json.encode((self.target, settings.weights), order="sorted"))[:12]
 
+    def backend(self, constants: Path) -> OnnxRuntimeCpu:
+        """Return a backend of its own for graphs whose constants lie in `constants`."""
+        return open_compiled_under(self._settings, constants)
 
-def _facts(folder: Path) -> CompiledFacts:
-    """Return what `folder` holds, once its owner and every file have been looked at; raises ArtifactError."""
-    for path in (folder, folder / FACTS):
-        check_owner(path)
-    try:
-        facts = msgspec.json.decode((folder / FACTS).read_bytes(), type=CompiledFacts)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{folder / FACTS} is not readable ({error}): delete {folder}") from error
-    for name, digest in facts.files.items():
-        check_owner(folder / name)
-        if sha256((folder / name).read_bytes()) != digest:
-            raise ArtifactError(f"{folder / name} is damaged (its sha256 is another one): delete {folder}")
-    return facts
+    def of(self, generation: Path) -> Path:
+        """Return where the compiled weights of the generation in the folder `generation` lie, if they do."""
+        return self.path / f"{generation.name}-{self._key}"
+
+    def holds(self, generation: Path) -> bool:
+        """Tell whether they lie there; costs a look at the disk."""
+        return (self.of(generation) / FACTS).is_file()
+
+    def check(self, generation: Path, graph_hash: str) -> None:
+        """Raise ArtifactError unless they are whole, their owner's alone and of the graph with that hash."""
+        folder = self.of(generation)
+        for path in (folder, folder / FACTS):
+            check_owner(path)
+        try:
+            facts = msgspec.json.decode((folder / FACTS).read_bytes(), type=CompiledFacts)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise ArtifactError(f"{folder / FACTS} is not readable ({error}): delete {folder}") from error
+        if (facts.graph_hash, facts.target) != (graph_hash, self.target):
+            raise ArtifactError(f"{folder} was compiled for another graph or computer: delete it")
+        for name, digest in facts.files.items():
+            check_owner(folder / name)
+            if sha256((folder / name).read_bytes()) != digest:
+                raise ArtifactError(f"{folder / name} is damaged (its sha256 is another one): delete {folder}")
+
+    def open(self, generation: Path) -> Bound:
+        """Return the compiled weights of the generation in the folder `generation`, checked and warmed up; raises ArtifactError.
+
+        Takes as long as the weights are large, but leaves Python's lock to others in the meantime.
+        """
+        manifest = parse_manifest((generation / MANIFEST).read_bytes(), str(generation))
+        self.check(generation, manifest.graph_hash)
+        folder = self.of(generation)
+        artifact = compiled_artifact(manifest, generation, folder)
+        session = Session(artifact, self.backend(folder))
+        session.warm_up()
+        return Bound(session, session.prepare({}), artifact)
 
 
 class CompiledWeights:
     """Opens beside the inference, in a thread of low priority, what the compiler process leaves; policy process only."""
 
-    def __init__(self, store: ArtifactStore, settings: InferenceSettings) -> None:
-        self._store, self._settings = store.folder, settings
+    def __init__(self, folder: CompiledFolder) -> None:
+        self._folder = folder
         self._thread = ThreadPoolExecutor(1, "compiled", initializer=_lower_priority)
         self._generation = Path()
         self._opening: Future[Bound] | None = None
@@ -123,9 +138,9 @@ class CompiledWeights:
         if generation != self._generation:
             self._generation, self._opening, self._given = generation, None, False
         if self._opening is None:
-            if not self._given and (folder_of(self._store, generation) / FACTS).is_file():
+            if not self._given and self._folder.holds(generation):
                 self._given = True
-                self._opening = self._thread.submit(open_compiled, self._store, generation, self._settings)
+                self._opening = self._thread.submit(self._folder.open, generation)
             return None
         if not self._opening.done():
             return None

@@ -20,16 +20,13 @@ import onnx
 from poco.artifact import Artifact, read_artifact, sha256
 from poco.errors import ArtifactError, PocoError, exit_with
 from poco.owned import write_owned
-from poco.runtime.backends.choice import open_compiled_under
 from poco.runtime.compiled import (
     FACTS,
-    FOLDER,
     GRAPH,
     NICE,
     CompiledFacts,
+    CompiledFolder,
     compiled_artifact,
-    folder_of,
-    target_of,
 )
 from poco.runtime.process_arguments import process_arguments
 from poco.runtime.run_events import WeightsCompared
@@ -61,46 +58,56 @@ class Compiler:
 
     def __init__(
         self,
-        store: ArtifactStore,
+        folder: CompiledFolder,
         settings: InferenceSettings,
         told: Callable[[Comparison, dict[str, str]], None],
         clock_ns: Callable[[], int] | None = None,
     ) -> None:
-        """`told` hears what a run goes by; durations are taken from `clock_ns` (None: of the processor for one thread)."""
-        self._store, self._settings, self._told = store.folder, settings, told
+        """`told` hears what was found, once a graph; durations are those of `clock_ns` (None: of the processor for one thread)."""
+        self._folder, self._settings, self._told = folder, settings, told
         usual = time.process_time_ns if settings.threads == 1 else time.monotonic_ns
         self._clock_ns = clock_ns or usual
-        self._folder = store.folder / FOLDER
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        self._remembered = Remembered(self._folder)
+        self._remembered = Remembered(folder.path)
+        self._said = set[str]()
 
     def compile(self, generation: Path) -> Weights:
         """Compile the weights of the generation in that folder, unless they are to stay inputs; return which are to serve.
 
         Raises ArtifactError where they cannot be compiled or do not give the golden chunks: nothing is left of them then.
         """
-        final = folder_of(self._store, generation)
-        self._forget_others(final)
-        if (final / FACTS).is_file():
+        self._forget_others(generation)
+        artifact, final = read_artifact(generation), self._folder.of(generation)
+        if self._whole(generation, artifact):
             return "compiled"
         beside = final.with_name(final.name + ".part")
         beside.mkdir(mode=0o700)
         try:
-            chosen = self._compiled(read_artifact(generation), beside)
+            chosen = self._compiled(artifact, beside)
             if chosen == "compiled":
                 beside.rename(final)
             return chosen
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 
+    def _whole(self, generation: Path, artifact: Artifact) -> bool:
+        """Tell whether the weights were compiled in before; what is left of damaged ones is removed."""
+        if not self._folder.holds(generation):
+            return False
+        try:
+            self._folder.check(generation, artifact.manifest.graph_hash)
+        except ArtifactError:
+            shutil.rmtree(self._folder.of(generation))
+            return False
+        return True
+
     def _compiled(self, artifact: Artifact, folder: Path) -> Weights:
         """Compile the weights of `artifact` into `folder`, look whether they say the same and whether that is faster."""
-        graph_hash, backend = artifact.manifest.graph_hash, open_compiled_under(self._settings, folder)
-        target, measures = target_of(backend), self._settings.weights == "measure"
+        graph_hash, target = artifact.manifest.graph_hash, self._folder.target
+        measures = self._settings.weights == "measure"
         found = self._remembered.find(graph_hash, target) if measures else None
-        if found is not None and found.chosen == "inputs":
-            self._told(found, target)
+        if self._say(graph_hash, found) == "inputs":
             return "inputs"
+        backend = self._folder.backend(folder)
         write_owned(folder / GRAPH, backend.compile(with_constants(artifact), folder))
         for file in folder.iterdir():
             file.chmod(0o600)
@@ -108,28 +115,35 @@ class Compiler:
         if measures and found is None:
             found = self._compare(artifact, compiled)
             self._remembered.keep(graph_hash, target, found)
-        if found is not None:
-            self._told(found, target)
-            if found.chosen == "inputs":
+            if self._say(graph_hash, found) == "inputs":
                 return "inputs"
         files = {file.name: sha256(file.read_bytes()) for file in folder.iterdir()}
         facts = CompiledFacts(graph_hash=graph_hash, target=target, files=files)
         write_owned(folder / FACTS, msgspec.json.encode(facts))
         return "compiled"
 
+    def _say(self, graph_hash: str, found: Comparison | None) -> Weights | None:
+        """Tell what was found of a graph, unless it was told before; return which weights are to serve, None if that is open."""
+        if found is None:
+            return None
+        if graph_hash not in self._said:
+            self._said.add(graph_hash)
+            self._told(found, self._folder.target)
+        return found.chosen
+
     def _compare(self, artifact: Artifact, compiled: Session) -> Comparison:
         """Measure the policy of `artifact` with its weights as inputs against `compiled`, which is the same policy."""
-        inputs = Session(artifact, open_compiled_under(self._settings, self._folder))
+        inputs = Session(artifact, self._folder.backend(self._folder.path))
         observation = np.zeros(artifact.specification.observation_size, np.float32)
         noise = np.zeros(inputs.noise_shape, np.float32)
         for session in (inputs, compiled):
             session.warm_up()
         return compare(lambda: inputs.run(observation, noise), lambda: compiled.run(observation, noise), self._clock_ns)
 
-    def _forget_others(self, kept: Path) -> None:
-        """Remove what was compiled of other generations, and what a killed process left half done."""
-        for folder in self._folder.iterdir():
-            if folder.is_dir() and folder != kept:
+    def _forget_others(self, generation: Path) -> None:
+        """Remove what was compiled of other generations or otherwise, and what a killed process left half done."""
+        for folder in self._folder.path.iterdir():
+            if folder.is_dir() and folder != self._folder.of(generation):
                 shutil.rmtree(folder)
 
 
@@ -160,7 +174,8 @@ def main() -> None:
 
     try:
         store = ArtifactStore(options.store)
-        watch(store, Compiler(store, options.settings.inference, told))
+        inference = options.settings.inference
+        watch(store, Compiler(CompiledFolder(options.store, inference), inference, told))
     except PocoError as error:
         exit_with(error)
 

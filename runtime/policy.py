@@ -33,7 +33,7 @@ from poco.runtime.backends.choice import Chosen, open_under
 from poco.runtime.blind import BlindActor, blind_order
 from poco.runtime.chunk_record import Stamps, chunk_record
 from poco.runtime.chunk_session import Pixels
-from poco.runtime.compiled import CompiledWeights
+from poco.runtime.compiled import CompiledFolder, CompiledWeights
 from poco.runtime.demonstrated import Demonstrated
 from poco.runtime.episode_book import EpisodeBook
 from poco.runtime.eyes import Eyes, cameras_of
@@ -126,7 +126,9 @@ class PolicyProcess:
         options = self.options
         if options.swaps:
             store, swap = ArtifactStore(options.store), self.settings.swap
-            compiled = CompiledWeights(store, self.settings.inference) if options.compiles else None
+            compiled = (
+                CompiledWeights(CompiledFolder(options.store, self.settings.inference)) if options.compiles else None
+            )
             return SwappingActor(store, swap, options.seed, self._moved, options.task, backend, compiled)
         folders = (options.policy, *options.against)
         policies = [PolicyActor(read_artifact(Path(one)), options.seed, options.task, backend) for one in folders]

@@ -15,7 +15,7 @@ import pytest
 from poco.artifact import Tensors, read_artifact
 from poco.errors import ArtifactError
 from poco.noise import NoiseSource
-from poco.runtime.compiled import FACTS, FOLDER, CompiledWeights, folder_of
+from poco.runtime.compiled import FACTS, CompiledFolder, CompiledWeights
 from poco.runtime.compiler import Compiler
 from poco.runtime.session import Session
 from poco.runtime.swap import Moved, Swap
@@ -42,8 +42,9 @@ class Robot:
         self.found: list[Comparison] = []
         self.moves: list[Moved] = []
         swap = msgspec.structs.replace(settings.swap, baseline_episodes=0, shadow_chunks=3, probation_episodes=0)
-        compiled = CompiledWeights(self.store, self.inference)
-        self.actor = SwappingActor(self.store, swap, SEED, self.moves.append, compiled=compiled)
+        self.compiled = CompiledFolder(self.store.folder, self.inference)
+        weights_of = CompiledWeights(self.compiled)
+        self.actor = SwappingActor(self.store, swap, SEED, self.moves.append, compiled=weights_of)
         self.weights: dict[int, Tensors] = {self.actor.generation: dict(self.workshop.artifact.tensors)}
         self._alone, self._noise, self._chunks = Session(self.workshop.artifact), NoiseSource(SEED), count(1)
 
@@ -57,7 +58,7 @@ class Robot:
         return self.swap.active.folder
 
     def compiler(self, clock_ns: Callable[[], int] | None = None) -> Compiler:
-        return Compiler(self.store, self.inference, lambda found, _: self.found.append(found), clock_ns)
+        return Compiler(self.compiled, self.inference, lambda found, _: self.found.append(found), clock_ns)
 
     def drive(self) -> None:
         """Choose one chunk, which is what the weights of the generation that it names choose, and use the time after it."""
@@ -122,7 +123,7 @@ def test_a_newer_generation_goes_first(robot: Robot) -> None:
     robot.until(lambda: robot.actor.generation == second)
     assert not robot.compiled_serves
     robot.compiler().compile(robot.active)
-    assert not folder_of(robot.store.folder, first).exists()
+    assert not robot.compiled.of(first).exists()
     robot.until(lambda: robot.compiled_serves)
     assert robot.actor.generation == second
     third = second + 1
@@ -157,13 +158,12 @@ def test_what_is_not_what_it_should_be_stays_out(damage: str, robot: Robot) -> N
     """Damaged, open to others, made elsewhere or saying something else: refused with a reason, inputs go on."""
     if damage == "the weights":
         other = robot.workshop.offer(99)
-        robot.compiler().compile(robot.store.add(other.manifest, other.signature, other.files))
-        (robot.store.folder / FOLDER).joinpath(next(iter((robot.store.folder / FOLDER).iterdir())).name).rename(
-            folder_of(robot.store.folder, robot.active)
-        )
+        generation = robot.store.add(other.manifest, other.signature, other.files)
+        robot.compiler().compile(generation)
+        robot.compiled.of(generation).rename(robot.compiled.of(robot.active))
     else:
         robot.compiler().compile(robot.active)
-    folder = folder_of(robot.store.folder, robot.active)
+    folder = robot.compiled.of(robot.active)
     if damage == "a byte":
         constants = bytearray((folder / "constants.data").read_bytes())
         constants[1000] ^= 1
@@ -180,6 +180,37 @@ def test_what_is_not_what_it_should_be_stays_out(damage: str, robot: Robot) -> N
     for _ in range(3):
         robot.drive()
     assert not robot.compiled_serves
+
+
+def test_a_compiler_that_was_killed_or_fails_leaves_inputs_serving(robot: Robot) -> None:
+    """Half of a compilation is nothing, and is made anew; what would not give its golden chunks never comes to be."""
+    folder = robot.compiled.of(robot.active)
+    half = folder.with_name(folder.name + ".part")
+    half.mkdir()
+    (half / FACTS).write_bytes(b"{}")
+    for _ in range(3):
+        robot.drive()
+    assert robot.moves == []
+    trained = robot.workshop.trained(99)
+    wrong = robot.workshop.offer(99, trained=trained, golden=dict(robot.workshop.artifact.golden))
+    generation = robot.store.add(wrong.manifest, wrong.signature, wrong.files)
+    with pytest.raises(ArtifactError, match="golden"):
+        robot.compiler().compile(generation)
+    assert list(robot.compiled.path.iterdir()) == []
+    assert robot.compiler().compile(robot.active) == "compiled"
+    constants = folder / "constants.data"
+    constants.write_bytes(constants.read_bytes()[:-1])
+    assert robot.compiler().compile(robot.active) == "compiled"
+    robot.until(lambda: robot.compiled_serves)
+
+
+def test_another_setting_or_computer_finds_nothing(robot: Robot) -> None:
+    """What was compiled by all means does not count as measured, nor what was compiled for other threads."""
+    robot.compiler().compile(robot.active)
+    for change in ({"weights": "measure"}, {"threads": 2}):
+        other = CompiledFolder(robot.store.folder, msgspec.structs.replace(robot.inference, **change))
+        assert not other.holds(robot.active)
+    assert robot.compiled.holds(robot.active)
 
 
 def clock_of(inputs_us: Iterator[int], compiled_us: Iterator[int]) -> Callable[[], int]:
@@ -216,7 +247,7 @@ def test_the_choice_is_that_of_the_measurement(
     assert robot.compiler(clock).compile(robot.active) == chosen
     (found,) = robot.found
     assert (found.chosen, found.faster, found.pairs) == (chosen, faster, 100)
-    assert (folder_of(robot.store.folder, robot.active) / FACTS).is_file() == (chosen == "compiled")
+    assert robot.compiled.holds(robot.active) == (chosen == "compiled")
     robot.offer(robot.actor.generation + 1)
     robot.until(lambda: robot.actor.generation == robot.workshop.artifact.manifest.generation + 1)
 

@@ -15,6 +15,7 @@ included; as what they say has been on trial already, the flip makes them ACTIVE
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -239,11 +240,14 @@ class Swap:
         self.active, self.candidate = compiled, None
 
     def _settings_for(self, slot: Slot) -> SwapSettings:
-        """Return the bounds for `slot` in shadow: the same weights may say nothing that their golden chunks may not."""
+        """Return the bounds for `slot` in shadow: the same weights, compiled in, may differ by no more than golden chunks do.
+
+        Whether they are fast was measured before.
+        """
         if slot.inputs is None:
             return self.settings
         tolerance = slot.bound.artifact.manifest.golden_tolerance
-        return msgspec.structs.replace(self.settings, distance_max=tolerance)
+        return msgspec.structs.replace(self.settings, distance_max=tolerance, inference_max_s=math.inf)
 
     def _flip(self, slot: Slot) -> None:
         self.use(slot.bound)

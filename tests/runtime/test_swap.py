@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -37,6 +38,12 @@ class Token:
     """Stands for the weights of a generation where nothing is inferred."""
 
     generation: int
+    compiled: bool = False
+
+    @property
+    def artifact(self) -> SimpleNamespace:
+        """Its golden chunks are exact to 1e-4."""
+        return SimpleNamespace(manifest=SimpleNamespace(golden_tolerance=1e-4))
 
 
 class Bench:
@@ -50,6 +57,12 @@ class Bench:
 
     def slot(self, generation: int) -> Slot:
         return Slot(generation, Path(f"{generation:06d}"), Token(generation))  # type: ignore[arg-type]
+
+    def compiled(self) -> Slot:
+        """The active generation with its weights compiled in."""
+        active = self.swap.active
+        token = Token(active.generation, compiled=True)
+        return Slot(active.generation, active.folder, token, inputs=active)  # type: ignore[arg-type]
 
     def _use(self, bound: object) -> None:
         assert isinstance(bound, Token)
@@ -93,6 +106,38 @@ def test_a_good_generation_goes_all_the_way() -> None:
     assert bench.bound == Token(1)
     assert bench.swap.active.generation == 1
     assert not bench.swap.roll_back()
+
+
+def test_compiled_weights_need_no_probation_and_leave_the_way_back() -> None:
+    """However slow they seem beside a busy arm, alike they serve; the generation before stays the one to return to."""
+    bench = Bench()
+    bench.swap.load(bench.slot(2))
+    bench.through_shadow()
+    for _ in range(3):
+        bench.swap.episode(success=True, fault=False)
+    bench.swap.load(bench.compiled())
+    while bench.swap.wants_shadow:
+        bench.shadow(1e-5, seconds=0.5)
+    assert bench.bound == Token(2, compiled=True)
+    assert [(one.after.value, one.weights) for one in bench.moves[-5:]] == [
+        ("loaded", "compiled"),
+        ("shadow", "compiled"),
+        ("probation", "compiled"),
+        ("active", "compiled"),
+        ("retired", "inputs"),
+    ]
+    assert bench.swap.roll_back()
+    assert bench.bound == Token(1)
+
+
+def test_compiled_weights_that_say_something_else_stay_out() -> None:
+    """What a new generation might do, the same weights may not: further away than golden chunks may be, they are refused."""
+    bench = Bench()
+    bench.swap.load(bench.compiled())
+    while bench.swap.wants_shadow:
+        bench.shadow(1e-3)
+    assert bench.last.reason.startswith("distance")
+    assert bench.bound == Token(1)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +206,7 @@ def test_the_arm_is_given_to_nobody_before_it_is_known_what_is_usual() -> None:
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Offers, shadows, chunks, episodes, vetoes and rollbacks in any order."""
+    """Offers, compiled weights, shadows, chunks, failures, episodes, vetoes and rollbacks in any order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,6 +216,18 @@ class AnyOrder(RuleBasedStateMachine):
     def offer(self) -> None:
         self.newest += 1
         self.bench.swap.load(self.bench.slot(self.newest))
+
+    @rule()
+    def compile(self) -> None:
+        swap = self.bench.swap
+        if swap.candidate is None and swap.active.inputs is None:
+            swap.load(self.bench.compiled())
+
+    @rule()
+    def fail(self) -> None:
+        swap = self.bench.swap
+        had_another = swap.driver is not swap.active or swap.active.inputs is not None
+        assert swap.unusable("failed") == had_another
 
     @rule(change=st.sampled_from([0.0, 0.1, 0.9, float("nan")]), stretched=st.booleans())
     def shadow(self, change: float, stretched: bool) -> None:
@@ -195,11 +252,20 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def bound_is_the_driver(self) -> None:
-        assert self.bench.bound == Token(self.bench.swap.driver.generation)
+        driver = self.bench.swap.driver
+        assert self.bench.bound == Token(driver.generation, driver.inputs is not None)
+
+    @invariant()
+    def inputs_stay_bound(self) -> None:
+        swap = self.bench.swap
+        assert swap.active.plain.inputs is None
+        assert swap.previous is None or swap.previous.inputs is None
+        assert swap.candidate is None or swap.candidate.inputs in (None, swap.active)
 
     @invariant()
     def rejected_never_drives(self) -> None:
-        rejected = {move.generation for move in self.bench.moves if move.after == SlotState.REJECTED}
+        moves = [move for move in self.bench.moves if move.weights is None]
+        rejected = {move.generation for move in moves if move.after == SlotState.REJECTED}
         assert self.bench.swap.driver.generation not in rejected
 
     @invariant()

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from leading_hand import mode_of, pull, take_the_arm, tip_m
 from poco.episodes import Episode, read_episode
 from poco.hw.task_signals import EmulatorSignals
 from poco.learner.checkpoint import read_checkpoint
@@ -23,10 +24,12 @@ from poco.learner.sight import encoded
 from poco.observation import without_target
 from poco.runtime.contact_sheet import CONTACT_SHEET
 from poco.runtime.run_events import CameraFresh, CameraStale
-from poco.runtime.run_folder import EVENTS, RunFolder
+from poco.runtime.run_folder import EVENTS, EpisodeEnded, EpisodeStarted, RunFolder
 from poco.runtime.run_options import OPERATOR_SPECIFICATION
 from poco.specification import read_specification
+from poco.trouble import Mode
 from programs import ROOT, Program
+from terminal_session import seen, sitting
 
 TOLD, HIDDEN = without_target(read_specification(OPERATOR_SPECIFICATION))
 CAMERAS, SIDE, KEPT = ("wrist", "near"), 32, 2
@@ -103,8 +106,8 @@ def test_a_policy_that_sees_is_cloned(demonstrated: Demonstrated) -> None:
     assert made.specification.told == TOLD
     assert made.encoder is not None
     for episode in JournalFiles(demonstrated.folder / "journal-fr3").episodes(TOLD):
-        seen = encoded(Recorded.of(episode), made.encoder, made.specification)
-        assert seen.observations.shape == (len(episode.steps), made.specification.observation_size)
+        shown = encoded(Recorded.of(episode), made.encoder, made.specification)
+        assert shown.observations.shape == (len(episode.steps), made.specification.observation_size)
 
 
 @pytest.mark.proof
@@ -130,10 +133,40 @@ def test_a_frozen_camera_holds_the_recording(tmp_path: Path) -> None:
         assert (program.wait(), program.err) == (0, "")
     finally:
         program.end()
-    found = RunFolder.open(tmp_path / "run").events()
+    assert_nothing_untrusted_is_recorded(tmp_path)
+
+
+@pytest.mark.proof
+def test_a_frozen_camera_takes_a_led_arm_back(tmp_path: Path) -> None:
+    """It is held as long as a camera is not to be trusted, whatever the hand does, and is then in the hand again."""
+    host = "127.0.19.33"
+    flags = ["--robot", "sim", "--robot.host", host, "--task", "peg_in_hole", "--task.outcome", "none"]
+    flags += ["--hands", "guiding", "--robot.control", "joint_impedance", "--image-side", str(SIDE)]
+    with sitting(tmp_path) as start:
+        session = start("record", *flags)
+        memory = take_the_arm(session)
+        with EmulatorSignals(host) as hand:
+            goal_m = tip_m(memory) + np.array([0.0, 0.04, 0.02])
+            session.program.until(lambda: pull(hand, memory, goal_m))
+            session.type_until("", seen(EpisodeStarted, 1))
+            hand.spoil("near", "frozen", 3000)
+            session.type_until("", seen(CameraStale, 1))
+            session.program.until(lambda: mode_of(memory) == Mode.HOLDING)
+            session.type_until("", seen(CameraFresh, 1))
+            session.program.until(lambda: mode_of(memory) == Mode.LED)
+            session.program.until(lambda: pull(hand, memory, goal_m - np.array([0.0, 0.03, 0.0])))
+            session.type_until("y", seen(EpisodeEnded, 1))
+            session.type_until(" ", lambda events: session.program.process.poll() is not None)
+        assert (session.program.wait(), session.program.err) == (0, "")
+    assert_nothing_untrusted_is_recorded(tmp_path)
+
+
+def assert_nothing_untrusted_is_recorded(folder: Path) -> None:
+    """No step of the only episode begins while a camera was stale, and every step has its images."""
+    found = RunFolder.open(folder / "run").events()
     stale = [event for event in found if isinstance(event, CameraStale)]
     assert "near" in {event.camera for event in stale}
-    (episode,) = files(tmp_path)
+    (episode,) = files(folder)
     for event in stale:
         again = [one.tick for one in found if isinstance(one, CameraFresh) and one.camera == event.camera]
         untrusted = range(event.tick, min(tick for tick in again if tick > event.tick))

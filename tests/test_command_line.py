@@ -16,9 +16,17 @@ PROGRAMS = {
     "poco-trust": "from poco.trust_cli import main; main()",
 }
 
+WITHOUT_TORCH = """
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+sys.meta_path.insert(0, Without())
+"""
 
-def run(program: str, *words: str) -> subprocess.CompletedProcess[str]:
-    code = f"import sys; sys.argv = [{program!r}, *sys.argv[1:]]; {PROGRAMS[program]}"
+
+def run(program: str, *words: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    code = f"import sys\n{before}\nsys.argv = [{program!r}, *sys.argv[1:]]; {PROGRAMS[program]}"
     return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -40,6 +48,18 @@ def test_a_wrong_word_is_one_sentence(program: str, words: list[str], expected: 
     assert done.stderr.startswith("error: ")
     assert expected in done.stderr
     assert f"{program} --help" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [("poco-learner", ["clone", "--data", "x", "--out", "y"]), ("poco-export", ["policy", "x", "--out", "y"])],
+)
+def test_a_missing_package_is_one_sentence(program: str, words: list[str]) -> None:
+    """Where only the robot side is installed, the package is named and how to get it."""
+    done = run(program, *words, before=WITHOUT_TORCH)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert done.stderr.startswith("error: torch is not installed")
+    assert "make learner" in done.stderr
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -90,5 +90,13 @@ def guard(main: Callable[[], None]) -> None:
         exit_with(
             PocoError(f"{where} cannot be read or written ({error.strerror}): check its path, rights and free space")
         )
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "poco":
+            raise
+        exit_with(
+            PocoError(
+                f"{error.name} is not installed: install it, or the extra of poco-robot that needs it (torch: make learner)"
+            )
+        )
     except KeyboardInterrupt:
         raise SystemExit(130) from None

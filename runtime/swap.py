@@ -57,7 +57,7 @@ NEXT: dict[SlotState, frozenset[SlotState]] = {
     S.RETIRED: frozenset({S.ACTIVE}),
     S.REJECTED: frozenset(),
 }
-"""The only moves there are; RETIRED -> ACTIVE is the operator's rollback."""
+"""The only moves there are; RETIRED -> ACTIVE is the operator's rollback, or the return from one that cannot be run any more."""
 
 Weights = Literal["inputs", "compiled"]
 """How a graph has its weights: bound as inputs, or compiled in as constants."""
@@ -192,13 +192,16 @@ class Swap:
         self._reject(reason)
 
     def unusable(self, reason: str) -> bool:
-        """Take the arm away from a candidate or compiled weights, whose chunk cannot be used; False if nothing else is there."""
+        """Take the arm away from weights whose chunk cannot be used; False if nothing else is there.
+
+        From a candidate the active generation takes it, from compiled weights the same as inputs, from these the generation before.
+        """
         if self.driver is self.candidate:
             self._reject(reason)
             return True
         compiled, inputs = self.active, self.active.inputs
         if inputs is None:
-            return False
+            return self.roll_back(reason)
         self.active = inputs
         self.use(inputs.bound)
         self._move(compiled, SlotState.REJECTED, reason, "compiled")
@@ -210,14 +213,14 @@ class Swap:
         if self.candidate is not None:
             self._reject(reason)
 
-    def roll_back(self) -> bool:
-        """Return to the generation before the active one; the operator's act. False if there is none."""
+    def roll_back(self, reason: str = "rolled back by the operator") -> bool:
+        """Return to the generation before the active one, an operator's act but for other `reason`s; False if there is none."""
         if self.previous is None:
             return False
         self.veto("rolled back")
-        self._move(self.active, SlotState.REJECTED, "rolled back by the operator")
+        self._move(self.active, SlotState.REJECTED, reason)
         self.active, self.previous = self.previous, None
-        self._move(self.active, SlotState.ACTIVE, "rolled back by the operator")
+        self._move(self.active, SlotState.ACTIVE, reason)
         self.use(self.active.bound)
         return True
 

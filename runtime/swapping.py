@@ -114,7 +114,7 @@ class SwappingActor(Actor):
         self.swap.shadowed(actions, self._actions, seconds, stretched=stretched, live_stretched=live.stretched)
 
     def _chosen(self, moment: Moment) -> Actions:
-        """Return what the driver chooses; where a candidate on probation cannot, the active generation takes the arm back."""
+        """Return what the driver chooses; where it cannot, the generation before it takes the arm back."""
         try:
             actions = self._run(moment)
         except Exception as error:  # libraries raise what they like

@@ -1,4 +1,4 @@
-"""A candidate whose graph fails while it runs is rejected with the reason, in shadow and on probation; the live policy goes on."""
+"""A generation whose graph fails while it runs is rejected with the reason, whatever its trial; the one before it goes on."""
 
 from __future__ import annotations
 
@@ -99,10 +99,21 @@ def rehearse(actions: object) -> None:
     [
         ({"shadow_chunks": 3}, [SlotState.LOADED, SlotState.SHADOW, SlotState.REJECTED]),
         ({"shadow_chunks": 0, "probation_episodes": 5}, [SlotState.LOADED, SlotState.PROBATION, SlotState.REJECTED]),
+        (
+            {"shadow_chunks": 0, "probation_episodes": 0},
+            [
+                SlotState.LOADED,
+                SlotState.PROBATION,
+                SlotState.ACTIVE,
+                SlotState.RETIRED,
+                SlotState.REJECTED,
+                SlotState.ACTIVE,
+            ],
+        ),
     ],
 )
-def test_a_candidate_that_fails_is_rejected(trial: dict[str, int], states: list[SlotState], tmp_path: Path) -> None:
-    """What ONNX Runtime said is the reason, every chunk is the live policy's, and nothing is raised."""
+def test_one_that_fails_is_rejected(trial: dict[str, int], states: list[SlotState], tmp_path: Path) -> None:
+    """What ONNX Runtime said is the reason, every chunk is the first policy's, and nothing is raised, even without any trial."""
     robot = Robot(tmp_path, **trial)
     for chunk in range(3):
         robot.drive(chunk)

@@ -129,7 +129,8 @@ class PolicyProcess:
             compiled = (
                 CompiledWeights(CompiledFolder(options.store, self.settings.inference)) if options.compiles else None
             )
-            return SwappingActor(store, swap, options.seed, self._moved, options.task, backend, compiled)
+            silent_for = self.memory.policy_beat
+            return SwappingActor(store, swap, options.seed, self._moved, options.task, backend, compiled, silent_for)
         folders = (options.policy, *options.against)
         policies = [PolicyActor(read_artifact(Path(one)), options.seed, options.task, backend) for one in folders]
         if not options.against:

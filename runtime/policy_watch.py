@@ -44,7 +44,8 @@ class PolicyWatch:
     """The one policy process of a run, whichever start of it; supervisor only.
 
     `start` starts one with further arguments. It gives a sign of life whenever it looks at the arm, at least four times a
-    second; after `silence_s` without one it counts as lost, in its start-up after `start_limit_s`.
+    second; after `silence_s` without one, longer only where it has announced so, it counts as lost, in its start-up after
+    `start_limit_s`.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class PolicyWatch:
     def _begin(self, *arguments: str) -> None:
         self._started_ns = self._since_ns = monotonic_ns()
         self._beat_ns = self._looked_ns = 0
+        self._memory.forget_policy()
         self.child = self._start("policy", *arguments)
         self._starts += 1
         with suppress(OSError):
@@ -83,7 +85,8 @@ class PolicyWatch:
         """Record a stall that is over; return in words how the process was lost, "" while it lives."""
         if not self.child.running:
             return self.child.ending()
-        beat_ns, now_ns = int(self._memory.control()["policy_ns"]), monotonic_ns()
+        now_ns = monotonic_ns()
+        beat_ns = min(int(self._memory.control()["policy_ns"]), now_ns)  # ahead of now while a silence is announced
         if now_ns - self._looked_ns > STALL_S * 1e9:  # whoever watches stood still himself
             self._since_ns, self._beat_ns = now_ns, 0
         self._looked_ns = now_ns

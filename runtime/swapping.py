@@ -14,6 +14,7 @@ from poco.motion import Plan
 from poco.noise import NoiseSource
 from poco.observation import check_sources
 from poco.runtime.actors import Actions, Actor, ChunkFigures, Moment, Rehearse
+from poco.runtime.allowance import allowed_s, bytes_of
 from poco.runtime.backends.backend import Backend
 from poco.runtime.compiled import CompiledWeights
 from poco.runtime.encoder import Encoder, Images, encoder_of
@@ -23,6 +24,9 @@ from poco.runtime.swap import Bound, Moved, Slot, SlotState, Swap
 from poco.runtime.weights import map_generation
 from poco.settings import SwapSettings
 from poco.specification import Specification
+
+OPENING_S = 30.0
+"""How long opening another graph while the arm rests may take, for one without any weights."""
 
 
 class SwappingActor(Actor):
@@ -40,13 +44,16 @@ class SwappingActor(Actor):
         task: str = "",
         backend: Backend | None = None,
         compiled: CompiledWeights | None = None,
+        silent_for: Callable[[float], None] = lambda seconds: None,
     ) -> None:
+        """`moved` hears of every move, `silent_for` for how long (s) nothing may be heard from here, and that it is over (0)."""
         artifact = store.boot()
         if artifact is None:
             raise ArtifactError(f"the store {store.folder} holds no whole policy: give --policy ARTIFACT to begin with")
         check_sources(artifact.specification)
         self._store, self._tell, self._noise = store, moved, NoiseSource(seed)
         self._task, self._backend, self._compiled = task, backend, compiled
+        self._silent_for = silent_for
         self._encoder = encoder_of(artifact, backend)
         bound = self._bind(artifact)
         self._session = bound.session
@@ -182,7 +189,11 @@ class SwappingActor(Actor):
             tensors = map_generation(folder, manifest, active.artifact)
             bound = Bound(active.session, active.session.prepare(tensors), active.artifact)
         else:
-            bound = self._bind(read_artifact(folder))
+            self._silent_for(allowed_s(OPENING_S, bytes_of([folder])))
+            try:
+                bound = self._bind(read_artifact(folder))
+            finally:
+                self._silent_for(0.0)
         return Slot(manifest.generation, folder, bound)
 
     def _bind(self, artifact: Artifact) -> Bound:

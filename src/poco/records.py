@@ -186,8 +186,8 @@ CONTROL = _record(
 )
 """supervisor <-> servo: request, number of operator recoveries and heartbeat one way, life signs and counters the other way.
 
-policy_ns is the policy process' last sign of life, for the supervisor; until the tick led_until it lets a hand lead a held arm,
-with the fingers of the gripper led_width (m, NaN: as they are) apart.
+policy_ns is the policy process' last sign of life, for the supervisor, or until when it has announced to give none; until the tick
+led_until it lets a hand lead a held arm, with the fingers of the gripper led_width (m, NaN: as they are) apart.
 """
 
 

@@ -110,9 +110,13 @@ class RunMemory:
         """Renew the supervisor's heartbeat; after the first one the servo misses it when it is 2 s old."""
         self.native.beat(monotonic_ns())
 
-    def policy_beat(self) -> None:
-        """Give a sign of life; only the policy process."""
-        self.native.policy_beat(monotonic_ns())
+    def policy_beat(self, ahead_s: float = 0.0) -> None:
+        """Give a sign of life, and with `ahead_s` one for as long a silence to come; only the policy process."""
+        self.native.policy_beat(monotonic_ns() + int(ahead_s * 1e9))
+
+    def forget_policy(self) -> None:
+        """Forget the signs of life of a policy process that is gone, and what it announced; only the supervisor."""
+        self.native.policy_beat(0)
 
     def lead(self, until_tick: int, width_m: float = float("nan")) -> None:
         """Until `until_tick` let an arm that is held and driven by torques give way to a hand; 0 ends it. Only the policy process.

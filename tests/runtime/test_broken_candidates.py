@@ -16,10 +16,11 @@ from poco.artifact import Artifact, graph_hash, read_artifact, sha256
 from poco.noise import NoiseSource
 from poco.offer import Offer
 from poco.runtime import swapping
+from poco.runtime.allowance import allowed_s, bytes_of
 from poco.runtime.session import Session
 from poco.runtime.store import ArtifactStore
 from poco.runtime.swap import Moved, SlotState
-from poco.runtime.swapping import SwappingActor
+from poco.runtime.swapping import OPENING_S, SwappingActor
 from programs import ARTIFACT
 from workshop import Workshop, seen
 
@@ -136,3 +137,22 @@ def test_one_that_ends_the_process_while_it_loads_is_not_tried_again(
     robot.begin()
     robot.drive(0)
     assert robot.moves == []
+
+
+def test_another_graph_is_opened_at_rest_and_its_time_announced(tmp_path: Path) -> None:
+    """While the arm moves such a generation waits; before its graph is opened the process says how long that may take."""
+    workshop, other = Workshop(read_artifact(ARTIFACT), tmp_path), Workshop(breakable(), tmp_path / "other")
+    store, moves, silences = workshop.store, list[Moved](), list[float]()
+    store.activate(Robot.stored(store, workshop.first()))
+    settings = msgspec.structs.replace(workshop.options.settings.swap, shadow_chunks=3)
+    actor = SwappingActor(store, settings, SEED, moves.append, silent_for=silences.append)
+    sound = other.offer(2)
+    offered = Robot.stored(store, Offer(sound.manifest, sound.signature, {**other.graph_files(), **sound.files}))
+    store.point("offered", offered)
+    observation = np.zeros(actor.specification.observation_size, np.float32)
+    actor.choose(seen(1, 1, observation))
+    assert (moves, silences) == ([], [])
+    actor.choose(seen(2, 0, observation))
+    assert [moved.after for moved in moves] == [SlotState.LOADED, SlotState.SHADOW]
+    assert silences == [allowed_s(OPENING_S, bytes_of([offered])), 0.0]
+    assert silences[0] > OPENING_S

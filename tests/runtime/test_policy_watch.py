@@ -29,6 +29,23 @@ while True:
     memory.policy_beat()
     time.sleep(0.02)
 """
+ANNOUNCING = """
+import sys, time
+from poco.shm import RunMemory
+memory = RunMemory.attach(sys.argv[1])
+for silence_s, announced_s in ((1.5, 60.0), (600.0, 1.0)):
+    for _ in range(25):
+        memory.policy_beat()
+        time.sleep(0.02)
+    memory.policy_beat(announced_s)
+    time.sleep(silence_s)
+"""
+BUSY_TO_THE_END = """
+import sys
+from poco.shm import RunMemory
+RunMemory.attach(sys.argv[1]).policy_beat(600.0)
+sys.exit(1)
+"""
 MUTE = "import time; time.sleep(600)"
 SHORT_LIVED = "raise SystemExit(1)"
 SPEAKING = f"import sys; sys.exit(print('error: the graph is torn', file=sys.stderr) or {ArtifactError.exit_code})"
@@ -50,9 +67,13 @@ class Stage:
 
     def watch(self, program: str, silence_s: float, start_limit_s: float = FOREVER_S) -> PolicyWatch:
         """Start `program` and watch it."""
-        self._program.write_text(program)
+        self.program(program)
         status = Status(self.folder, 1, Console(file=io.StringIO()))
         return PolicyWatch(self._start, self.folder, self.memory, status, silence_s, start_limit_s)
+
+    def program(self, program: str) -> None:
+        """Let processes that start from now on be `program`."""
+        self._program.write_text(program)
 
     def _start(self, name: str, *arguments: str) -> Child:
         self.arguments.append(arguments)
@@ -130,6 +151,29 @@ def test_a_silence_too_long_is_the_end(stage: Stage) -> None:
     assert stage.arguments == [(), ("--first-episode", "1")]
     assert [(event.start, event.reason) for event in stage.restarts()] == [(2, reason)]
     assert look_until(watch, in_s(0.2)) == ""
+
+
+def test_a_silence_that_was_announced_is_waited_for(stage: Stage) -> None:
+    """One that says beforehand for how long it will be busy is no stall and not lost, until that and the patience are over."""
+    watch = stage.watch(ANNOUNCING, 1.2)
+    watch.go()
+    assert look_until(watch, stage.alive) == ""
+    began_s = time.monotonic()
+    assert "no sign of life" in look_until(watch)
+    assert time.monotonic() - began_s > 1.5 + 1.0 + 1.2
+    assert stage.stalls_s() == []
+
+
+def test_what_was_announced_is_forgotten_with_who_did(stage: Stage) -> None:
+    """After one that died while it was excused, its successor has to show that it lives within the patience of a start."""
+    watch = stage.watch(BUSY_TO_THE_END, 0.1, start_limit_s=1.0)
+    reason = look_until(watch)
+    assert "exit code 1" in reason
+    assert stage.alive()
+    stage.program(MUTE)
+    watch.restart(reason, stage.pauses_s.append)
+    assert not stage.alive()
+    assert "no sign of life" in look_until(watch)
 
 
 def test_starting_has_its_own_patience(stage: Stage) -> None:

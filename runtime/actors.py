@@ -88,6 +88,10 @@ class Actor(Protocol):
         """The images [cameras, 3, side, side] of which a policy that takes frames whole made the newest chunk, as it saw them."""
         return None
 
+    def images_of(self, frames: tuple[Pixels, ...]) -> Images | None:
+        """Return what a policy that takes frames whole would see where cameras show `frames` [H, W, 3]."""
+        return None
+
     @property
     def execute_steps(self) -> int:
         """How many actions of the newest chunk are to be executed before the next one attaches."""
@@ -169,6 +173,10 @@ class PolicyActor(Actor):
     def taken_in(self) -> Images | None:
         """Those of the session."""
         return self._session.taken_in
+
+    def images_of(self, frames: tuple[Pixels, ...]) -> Images | None:
+        """Return what the session would see."""
+        return self._session.images_of(frames)
 
     def choose(self, moment: Moment) -> Actions:
         """Run the policy on what is observed."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from poco.motion import Plan
 from poco.runtime.actors import Actions, Actor, ChunkFigures, Moment, PolicyActor, Rehearse
+from poco.runtime.chunk_session import Pixels
 from poco.runtime.encoder import Encoder, Images
 from poco.specification import Specification
 
@@ -54,6 +55,10 @@ class BlindActor(Actor):
     def taken_in(self) -> Images | None:
         """Those of the one that acted."""
         return self._acting.taken_in
+
+    def images_of(self, frames: tuple[Pixels, ...]) -> Images | None:
+        """Return what the one that acts would see."""
+        return self._acting.images_of(frames)
 
     @property
     def encoder(self) -> Encoder | None:

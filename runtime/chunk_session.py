@@ -26,6 +26,9 @@ class ChunkSession(Protocol):
     def taken_in(self) -> Pixels | None:
         """The images [cameras, 3, side, side] of which the newest chunk was made, as the model saw them; None if of none."""
 
+    def images_of(self, frames: Sequence[Pixels]) -> Pixels | None:
+        """Return the images [cameras, 3, side, side] that a chunk would be made of where cameras show `frames`; None if of none."""
+
     def prepare(self, tensors: Tensors) -> Binding:
         """Bind a set of tensors, ready for `rebind`; raises ArtifactError."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from poco.hw.devices.device import Reading
 from poco.motion import Plan
 from poco.runtime.actors import Actions, Actor, ChunkFigures, Moment, Rehearse
+from poco.runtime.chunk_session import Pixels
 from poco.runtime.encoder import Encoder, Images
 from poco.runtime.hands import HandsActor, moves
 from poco.specification import Specification
@@ -50,6 +51,10 @@ class InterveningActor(Actor):
     def taken_in(self) -> Images | None:
         """Those of the policy, none where the person chose."""
         return None if self._human else self._policy.taken_in
+
+    def images_of(self, frames: tuple[Pixels, ...]) -> Images | None:
+        """Return what the policy would see."""
+        return self._policy.images_of(frames)
 
     @property
     def execute_steps(self) -> int:

@@ -72,9 +72,16 @@ class JournalRecorder:
         if (record := noted(event, generation)) is not None:
             self._entrance.offer(record)
 
-    def saw(self, end: EpisodeEnd, steps: int, eyes: Eyes | None) -> None:
-        """Record what `eyes` saw last in an episode of so many `steps`; `end` comes after it."""
-        self._view(StepKey(end.robot, end.boot_epoch, end.episode, steps), end.tick, eyes)
+    def saw(self, end: EpisodeEnd, steps: int, eyes: Eyes | None, taken_in: Images | None = None) -> None:
+        """Record what `eyes` saw last in an episode of so many `steps`; `end` comes after it.
+
+        `taken_in` are the images that a policy that takes frames whole would have made its next chunk of.
+        """
+        key = StepKey(end.robot, end.boot_epoch, end.episode, steps)
+        if eyes is not None and taken_in is not None:
+            self._show(key, eyes.cameras, taken_in)
+        else:
+            self._view(key, end.tick, eyes)
 
     def end(self, end: EpisodeEnd) -> None:
         """Record the end of an episode."""

@@ -313,7 +313,7 @@ class PolicyProcess:
         self.chunk_id = sequence.last_chunk_id
         end = rollout.end(outcome)
         end = msgspec.structs.replace(end, labels=end.labels | self.actor.labels | self.person.labels)
-        self.journal.saw(end, len(steps), self.eyes)
+        self.journal.saw(end, len(steps), self.eyes, self.actor.images_of(self._frames))
         views = None if self.demonstrated is None else self.demonstrated.views(steps)
         self.book.close(steps, end, outcome, self.plant.tick - first_tick, views)
         failed = outcome != "success" and self.options.hands is not None and self.options.hands.only_successes

@@ -52,6 +52,10 @@ class Session:
         """None: it sees through an encoder, or nothing."""
         return None
 
+    def images_of(self, frames: Sequence[Pixels]) -> None:
+        """None, as `taken_in`."""
+        return None
+
     def prepare(self, tensors: Tensors) -> Binding:
         """Bind `tensors` (name to array, as they lie in an artifact) beside the buffers, ready for `rebind`.
 

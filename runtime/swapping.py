@@ -16,6 +16,7 @@ from poco.observation import check_sources
 from poco.runtime.actors import Actions, Actor, ChunkFigures, Moment, Rehearse
 from poco.runtime.allowance import allowed_s, bytes_of
 from poco.runtime.backends.backend import Backend
+from poco.runtime.chunk_session import Pixels
 from poco.runtime.compiled import CompiledWeights
 from poco.runtime.encoder import Encoder, Images, encoder_of
 from poco.runtime.opening import open_session
@@ -80,6 +81,10 @@ class SwappingActor(Actor):
     def taken_in(self) -> Images | None:
         """Those of the session."""
         return self._session.taken_in
+
+    def images_of(self, frames: tuple[Pixels, ...]) -> Images | None:
+        """Return what the session would see."""
+        return self._session.images_of(frames)
 
     @property
     def encoder(self) -> Encoder | None:

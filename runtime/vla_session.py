@@ -157,25 +157,38 @@ class VlaSession:
     @property
     def taken_in(self) -> Pixels | None:
         """The images [cameras, 3, side, side] of the newest chunk, black where one was not there; None if they are no squares."""
+        return self._levels(self._pixels)
+
+    def images_of(self, frames: Sequence[Pixels]) -> Pixels | None:
+        """Return the images that a chunk would be made of where cameras show `frames`; nothing of the next chunk changes."""
+        pixels = np.zeros_like(self._pixels)
+        self._fit(frames, pixels)
+        return self._levels(pixels)
+
+    def _levels(self, pixels: Floats) -> Pixels | None:
         if self._height != self._width:
             return None
         used = [index for index, camera in enumerate(self._vla.cameras) if camera.camera is not None]
-        images: Pixels = np.rint((self._pixels[used] + 1.0) * 127.5).astype(np.uint8)
+        images: Pixels = np.rint((pixels[used] + 1.0) * 127.5).astype(np.uint8)
         return images
 
     def _see(self, frames: Sequence[Pixels]) -> None:
-        """Write images and mask of `frames`; an image without a frame is black with its mask off."""
+        mask = self._fit(frames, self._pixels)
+        self._memories[PIXELS].write(self._pixels)
+        self._memories[IMAGE_MASK].write(mask)
+
+    def _fit(self, frames: Sequence[Pixels], pixels: Floats) -> Array:
+        """Write the images of `frames` to `pixels`, black where there is none, and return which are there."""
         shown = iter(frames)
         mask = np.zeros(len(self._vla.cameras), np.bool_)
         for index, camera in enumerate(self._vla.cameras):
             frame = MISSING if camera.camera is None else next(shown)
             mask[index] = frame.size > 0
             if mask[index]:
-                fit(np.ascontiguousarray(frame), camera, self._pixels[index])
+                fit(np.ascontiguousarray(frame), camera, pixels[index])
             else:
-                self._pixels[index] = -1.0
-        self._memories[PIXELS].write(self._pixels)
-        self._memories[IMAGE_MASK].write(mask)
+                pixels[index] = -1.0
+        return mask
 
     def _moved(self, noise: Floats) -> Floats:
         """Return what `noise` [T, W] becomes under the moving graph."""

@@ -100,6 +100,24 @@ def test_the_prefix_runs_only_for_what_enters_it(kind: PolicyType, artifacts: di
     assert runs == [before + 1]
 
 
+def test_images_are_told_without_taking_them_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the policy would see of other frames is what it sees once it chooses from them; until then nothing has changed."""
+    monkeypatch.setattr(toy_vla, "WIDE", toy_vla.HIGH)  # only squares are told
+    toy, others = Toy("pi0"), [FRAMES[0][::-1], MISSING]
+    session = VlaSession(toy.write(tmp_path / "artifact"), TASKS[0])
+    first = session.run(OBSERVATION, noise_of(toy), FRAMES)
+    before, told = session.taken_in, session.images_of(others)
+    assert before is not None
+    assert told is not None
+    np.testing.assert_array_equal(session.images_of(FRAMES), before)
+    np.testing.assert_array_equal(session.taken_in, before)
+    np.testing.assert_array_equal(session.run(OBSERVATION, noise_of(toy), FRAMES), first)
+    session.run(OBSERVATION, noise_of(toy), others)
+    np.testing.assert_array_equal(session.taken_in, told)
+    assert told[0].any()
+    assert not told[1].any()
+
+
 def test_a_prefix_that_failed_runs_again_for_the_same_frames(artifacts: dict[PolicyType, Artifact]) -> None:
     """What a graph did not get through is not taken for seen: the next chunk of the same frames is theirs."""
     toy, session = Toy("smolvla"), VlaSession(artifacts["smolvla"], TASKS[0])

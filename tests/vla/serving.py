@@ -133,6 +133,7 @@ class Loop:
         delay, execute = specification.delay_steps, specification.execute_steps
         marked = np.abs(episode.observations[:, : policy.eyes.size]).max(axis=1) > 0
         np.testing.assert_array_equal(np.flatnonzero(marked), np.arange(0, len(marked), execute))
+        assert np.abs(episode.end.final_observation[: policy.eyes.size]).max() > 0
         checked = 0
         for number, step in enumerate(range(0, len(marked) - delay - execute + 1, execute)):
             made = noise.sample(episode.end.episode, number, policy.noise_shape)

@@ -131,11 +131,12 @@ class ChunkCritic(nn.Module):
     def _one_by_one(self, state: Tensor, actions: Tensor) -> Tensor:
         """Return the same without gradient, one head after another: its features stay in the cache of a CPU."""
         values = torch.empty(self.architecture.heads, *actions.shape[:2], dtype=state.dtype)
+        read = torch.cat((state.unsqueeze(1).expand(-1, actions.shape[1], -1), actions), dim=-1).flatten(0, 1)
         first_norm, *norms = self.norms
         for head, valued in enumerate(values):
-            features = functional.linear(actions, self.action_layer.weight[head])
-            features += functional.linear(state, *_of_head(self.observation_layer, head)).unsqueeze(1)
-            features = _normed(functional.silu(features, inplace=True).flatten(0, 1), first_norm, head)
+            weight, bias = _of_head(self.observation_layer, head)
+            weight = torch.cat((weight, self.action_layer.weight[head]), dim=1)
+            features = _normed(linear_silu(read, weight, bias), first_norm, head)
             for layer, norm in zip(self.hidden_layers, norms, strict=True):
                 features = _normed(linear_silu(features, *_of_head(layer, head)), norm, head)
             valued.copy_(functional.linear(features, *_of_head(self.value_layer, head)).view_as(valued))

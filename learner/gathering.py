@@ -23,6 +23,10 @@ EPISODE_IMAGES_BYTES = 1 << 32
 Unfinished episodes of one robot hold no more together: it works on one at a time, so the oldest lose theirs first.
 """
 
+BOOTS_UNTIL_BROKEN_OFF = 2
+"""When so many policy processes have begun after its own an episode will not end any more; the last words of one process may come
+behind the first of the next."""
+
 Pixels = npt.NDArray[np.uint8]
 
 EpisodeKey = tuple[str, int, int]
@@ -78,6 +82,8 @@ class _Open:
     image_bytes: int = 0
     overfull: bool = False
     """Whether its images were given up for their size; it keeps its steps and takes no more images."""
+    boots_since: int = 0
+    """How many policy processes have begun in the same journal since the one that it belongs to."""
 
 
 class Gathering:
@@ -118,6 +124,7 @@ class Gathering:
             case Boot() as boot if boot.robot == robot:
                 ours = boot.specification_hash == self._specification_hash
                 self._boots.setdefault(robot, {}).setdefault(boot.boot_epoch, BootState(ours))
+                self._break_off(robot, journal, boot.boot_epoch)
             case Stepped(step=step) if step.key.robot == robot:
                 self._step(position, journal, step)
             case Viewed(key=key) as viewed if key.robot == robot:
@@ -128,6 +135,23 @@ class Gathering:
                 self.counts["of another robot"] += 1
             case _:
                 self.counts["events"] += 1
+
+    def _break_off(self, robot: str, journal: str, boot_epoch: int) -> None:
+        """The policy process `boot_epoch` has begun: forget what those before it began and will not end."""
+        for key, opened in list(self._open.items()):
+            if key[0] != robot or key[1] == boot_epoch or opened.journal != journal:
+                continue
+            opened.boots_since += 1
+            if opened.boots_since >= BOOTS_UNTIL_BROKEN_OFF:
+                self._close(key)
+                self.counts["episodes broken off"] += 1
+
+    def _close(self, key: EpisodeKey) -> _Open | None:
+        """Let an unfinished episode go, if there is one, and return it."""
+        opened = self._open.pop(key, None)
+        if opened is not None:
+            self._image_bytes[key[0]] -= opened.image_bytes
+        return opened
 
     def _known(self, robot: str, boot_epoch: int) -> BootState | None:
         state = self._boots.get(robot, {}).get(boot_epoch)
@@ -186,9 +210,7 @@ class Gathering:
         boot = self._known(end.robot, end.boot_epoch)
         if boot is None:
             return
-        opened = self._open.pop((end.robot, end.boot_epoch, end.episode), None)
-        if opened is not None:
-            self._image_bytes[end.robot] -= opened.image_bytes
+        opened = self._close((end.robot, end.boot_epoch, end.episode))
         if end.episode <= boot.ended:
             self.counts["labels"] += 1
             yield Finished(position, position, (), end)

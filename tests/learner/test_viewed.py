@@ -215,21 +215,21 @@ def test_episodes_that_do_not_end_do_not_fill_the_memory(
         number = next(taken)
         return list(gathering.take(number, "arm", "journal", Written("policy-1", number, 0, 0, record)))
 
-    def act(boot_epoch: int) -> None:
-        take(msgspec.structs.replace(boot, boot_epoch=boot_epoch))
+    def act(episode: int) -> None:
         for number in range(count):
-            key = StepKey("arm", boot_epoch, 0, number)
-            take(Viewed(key=key, camera="near", side=side, pixels=bytes([boot_epoch]) * (3 * side**2)))
+            key = StepKey("arm", seen.end.boot_epoch, episode, number)
+            take(Viewed(key=key, camera="near", side=side, pixels=bytes([episode]) * (3 * side**2)))
             take(Stepped(step=msgspec.structs.replace(step, key=key)))
 
-    def end(boot_epoch: int) -> Finished:
-        (finished,) = take(Ended(end=msgspec.structs.replace(seen.end, boot_epoch=boot_epoch, episode=0)))
+    def end(episode: int) -> Finished:
+        (finished,) = take(Ended(end=msgspec.structs.replace(seen.end, episode=episode)))
         assert len(finished.steps) == count
         return finished
 
+    take(boot)
     tracemalloc.start()
-    for boot_epoch in range(1, 9):
-        act(boot_epoch)
+    for episode in range(1, 9):
+        act(episode)
     assert count * 3 * side**2 < tracemalloc.get_traced_memory()[0] < 1.2 * limit
     tracemalloc.stop()
     assert gathering.counts["images too large together"] == 7
@@ -237,7 +237,7 @@ def test_episodes_that_do_not_end_do_not_fill_the_memory(
     newest = end(8).views
     assert newest is not None
     assert (newest.images[:-1] == 8).all()
-    for boot_epoch in range(9, 12):
-        act(boot_epoch)
-        assert end(boot_epoch).views is not None
+    for episode in range(9, 12):
+        act(episode)
+        assert end(episode).views is not None
     assert gathering.counts["images too large together"] == 7

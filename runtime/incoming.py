@@ -9,6 +9,9 @@ from poco.clock import monotonic_ns
 
 FOLDER = "incoming"
 SUFFIX = ".offer"
+PART = "offer.part"
+"""One name for all, so that what a full disk or a killed process has left of an offer is overwritten by the next."""
+
 _numbers = itertools.count()
 
 
@@ -17,7 +20,7 @@ def leave_offer(store: Path, packed: bytes) -> None:
     folder = store / FOLDER
     folder.mkdir(exist_ok=True)
     final = folder / f"{monotonic_ns():020d}-{next(_numbers):06d}{SUFFIX}"
-    beside = final.with_suffix(".part")
+    beside = folder / PART
     beside.write_bytes(packed)
     beside.rename(final)
 

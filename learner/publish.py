@@ -183,7 +183,8 @@ def golden_of(policy: TrainedPolicy, artifact: Artifact) -> dict[str, npt.NDArra
 
 def _check_golden(policy: TrainedPolicy, artifact: Artifact) -> None:
     made, tolerance = golden_of(policy, artifact), artifact.manifest.golden_tolerance
-    error = max(float(np.max(np.abs(one - artifact.golden[name].astype(np.float32)))) for name, one in made.items())
+    errors = [np.max(np.abs(one - artifact.golden[name].astype(np.float32))) for name, one in made.items()]
+    error = float(np.max(errors))
     if not error <= tolerance:
         raise ArtifactError(
             f"artifact {artifact.path}: the network built from it differs from its golden chunks by {error:.2e}, the tolerance "

@@ -227,7 +227,7 @@ class VlaSession:
         if not cases or any(name not in golden or golden[name].shape != (cases, *shapes[name]) for name in shapes):
             wanted = ", ".join(f"{name} {[cases, *shape]}" for name, shape in shapes.items())
             raise Refused(Reason.GOLDEN, f"artifact {path} lacks golden vectors {wanted}: export it again")
-        error = 0.0
+        errors = []
         for case, task in enumerate(tasks):
             there = golden["image_mask"][case]
             images = np.ascontiguousarray(golden["images"][case].transpose(0, 2, 3, 1).astype(np.uint8))
@@ -246,7 +246,8 @@ class VlaSession:
                     "version of tokenizers that constraints.txt names",
                 )
             for actual, name in ((chunk, "chunk"), (self._sample, "sample")):
-                error = max(error, float(np.max(np.abs(actual - golden[name][case].astype(np.float32)))))
+                errors.append(np.max(np.abs(actual - golden[name][case].astype(np.float32))))
+        error = float(np.max(errors))
         if not error <= tolerance:
             raise Refused(
                 Reason.GOLDEN,

@@ -190,7 +190,7 @@ def test_a_generation_with_another_prefix_is_refused(tmp_path: Path) -> None:
 
 
 def test_golden_vectors_guard_rules_and_weights(tmp_path: Path) -> None:
-    """Another expert, tokenizer rule, image rule, order of cameras or statistic is caught by the golden chunks."""
+    """Another expert, one without numbers, another tokenizer rule, image rule, camera order or statistic: golden chunks tell."""
     toy = Toy()
     artifact = toy.write(tmp_path / "artifact")
     vla = artifact.manifest.vla
@@ -200,6 +200,9 @@ def test_golden_vectors_guard_rules_and_weights(tmp_path: Path) -> None:
     schedule = msgspec.structs.replace(vla.schedule, steps=5)
     for changed in (
         replace(artifact, tensors=other_expert(toy)),
+        replace(
+            artifact, tensors={**artifact.tensors, "expert.out": np.full_like(artifact.tensors["expert.out"], np.nan)}
+        ),
         altered(artifact, cameras=(never, near, wrist)),
         altered(artifact, state=msgspec.structs.replace(vla.state, statistics=statistics)),
         altered(artifact, schedule=schedule),

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from poco.clock import monotonic_ns
-from poco.episodes import write_durably
+from poco.durable import write_durably
 from poco.link.keys import LEARNER, KeyFolder
 from poco.runtime.link import LinkReport
 from poco.runtime.run_folder import RunFacts, RunFolder, host_facts

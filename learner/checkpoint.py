@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from poco.episodes import write_durably
+from poco.durable import write_durably
 from poco.errors import ArtifactError
 from poco.learner.encoder import Encoder, with_features
 from poco.learner.image_policy import EncoderArchitecture, ImageEncoder

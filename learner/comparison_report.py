@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from poco.episodes import write_durably
+from poco.durable import write_durably
 from poco.learner.comparison import Candidate
 from poco.learner.metrics import EpisodeFigures, read_figures
 from poco.learner.rollouts import wilson

@@ -10,7 +10,7 @@ from typing import cast
 
 import msgspec
 
-from poco.episodes import write_durably
+from poco.durable import write_durably
 from poco.errors import ArtifactError, UsageError
 from poco.learner import assembly, training_state
 from poco.learner.acting import chunk_actor

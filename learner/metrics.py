@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from poco.episodes import write_durably
+from poco.durable import append_durably, write_durably
 from poco.errors import ArtifactError
 from poco.learner.agent_settings import Phase
 
@@ -55,10 +54,7 @@ def means(figures: Sequence[dict[str, float]]) -> dict[str, float]:
 
 def append_figures(folder: Path, figures: EpisodeFigures) -> None:
     """Write the line of one episode durably to the metrics of the run in `folder`, before a checkpoint counts the episode."""
-    with (folder / METRICS_FILE).open("ab") as stream:
-        stream.write(msgspec.json.encode(figures) + b"\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    append_durably(folder / METRICS_FILE, msgspec.json.encode(figures) + b"\n")
 
 
 def keep_figures(folder: Path, episodes: int) -> None:

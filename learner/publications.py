@@ -5,7 +5,6 @@ The newest generation is durable before any robot hears of it, so that a learner
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from poco.clock import monotonic_ns
-from poco.episodes import write_durably
+from poco.durable import append_durably, write_durably
 from poco.errors import ArtifactError
 from poco.learner.publish import Publisher, Tensors, Withheld
 from poco.learner.trained_policy import TrainedPolicy
@@ -131,10 +130,7 @@ class Publications:
             metrics=metrics,
         )
         try:
-            with (self._folder / PUBLICATIONS_FILE).open("ab") as stream:
-                stream.write(msgspec.json.encode(publication) + b"\n")
-                stream.flush()
-                os.fsync(stream.fileno())
+            append_durably(self._folder / PUBLICATIONS_FILE, msgspec.json.encode(publication) + b"\n")
             write_durably(self._folder / OFFER_FILE, packed)
         except OSError as error:
             raise ArtifactError(

@@ -16,7 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from poco.episodes import Episode, write_durably
+from poco.durable import write_durably
+from poco.episodes import Episode
 from poco.errors import ArtifactError
 from poco.learner.demonstrations import EpisodeColumns, Recorded
 from poco.learner.replay_checks import checked, name_of

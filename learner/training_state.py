@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from poco.episodes import write_durably
+from poco.durable import write_durably
 from poco.errors import ArtifactError, SettingsError
 from poco.learner.image_policy import EncoderArchitecture
 from poco.learner.networks import Architecture

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from poco.artifact import Artifact, read_artifact
-from poco.episodes import read_episode, write_durably
+from poco.durable import write_durably
+from poco.episodes import read_episode
 from poco.errors import ArtifactError, UsageError
 from poco.runtime import run_flags
 from poco.runtime.blind import LETTERS, POLICY_LABEL

@@ -14,7 +14,7 @@ import msgspec
 from rich.console import Console
 
 from poco.artifact import Artifact, read_artifact
-from poco.episodes import write_durably
+from poco.durable import write_durably
 from poco.errors import ArtifactError, PocoError, UsageError, guard
 from poco.journal.records import EVERY_STEP_SIDE_MAX, VIEWED_SIDE_MAX
 from poco.runtime import blind_evaluation, doctor, record, task_check

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from poco.command_line import run_command
-from poco.episodes import write_durably
+from poco.durable import write_durably
 from poco.errors import guard
 from poco.runtime.measures import Recording, Report, headline, measure
 from poco.runtime.run_folder import RunFolder

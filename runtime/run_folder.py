@@ -28,7 +28,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from poco.episodes import write_durably
+from poco.durable import write_durably
 from poco.errors import ArtifactError, UsageError
 from poco.records import SCHEMA_VERSION, TICK
 from poco.runtime.run_events import (

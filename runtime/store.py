@@ -25,7 +25,7 @@ from typing import Literal
 import msgspec
 
 from poco.artifact import MANIFEST, SIGNATURE, Artifact, Manifest, named_files, parse_manifest, read_artifact, sha256
-from poco.episodes import write_durably
+from poco.durable import sync_folder, write_durably
 from poco.errors import ArtifactError
 
 KEPT = 3
@@ -107,7 +107,7 @@ class ArtifactStore:
         write_durably(beside / MANIFEST, manifest)
         if not final.exists():
             beside.rename(final)
-            _sync(self._generations)
+            sync_folder(self._generations)
         return final
 
     def pointer(self, name: Pointer) -> Path | None:
@@ -221,11 +221,3 @@ def _replace(file: Path, text: str) -> None:
     beside = file.with_name(file.name + ".part")
     beside.write_text(text + "\n")
     beside.rename(file)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -21,7 +21,7 @@ import torch
 from safetensors.numpy import save
 
 from poco.artifact import Graph, TensorFile, sha256
-from poco.episodes import write_durably
+from poco.durable import write_durably
 from poco.errors import UsageError
 from poco.export.parity import SEED
 from poco.export.publish import TRAINED_FILE, check_folder

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save
 
-from poco.episodes import Episode, write_durably
+from poco.durable import write_durably
+from poco.episodes import Episode
 from poco.errors import ArtifactError
 from poco.specification import Field, Specification, unscale
 from poco.views import Shown, Views

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from poco.episodes import Episode, write_durably, write_episode
+from poco.durable import write_durably
+from poco.episodes import Episode, write_episode
 from poco.errors import ArtifactError
 from poco.learner.demonstrations import EPISODE_SUFFIX
 from poco.records import EpisodeEnd, Step, StepKey

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from poco.command_line import run_command
-from poco.episodes import write_durably
+from poco.durable import write_durably
 from poco.errors import guard
 from poco.runtime.demo_learn.figures import DemoReport, headline, measure
 from poco.runtime.demo_learn.records import Records

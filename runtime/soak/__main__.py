@@ -17,7 +17,7 @@ import msgspec
 from rich.console import Console
 
 from poco.command_line import run_command
-from poco.episodes import write_durably
+from poco.durable import write_durably
 from poco.errors import PocoError, UsageError, guard
 from poco.records import TICK
 from poco.runtime.run_folder import (

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from poco.episodes import write_durably
+from poco.durable import write_durably
 from poco.errors import ArtifactError
 from poco.refusal import Reason, Refused
 from poco.specification import Specification

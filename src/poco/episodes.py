@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from poco.durable import write_durably
 from poco.errors import ArtifactError
 from poco.records import SCHEMA_VERSION, EpisodeEnd, Step, StepKey
 from poco.specification import Specification
@@ -94,21 +94,6 @@ def write_episode(
             raise ArtifactError(f"{len(views.images)} views do not belong to {len(steps)} steps: it takes one more")
     payload = save(columns, metadata={_KEY: msgspec.json.encode(header).decode()})
     write_durably(path, payload)
-
-
-def write_durably(path: Path, payload: bytes) -> None:
-    """Write `payload` beside `path`, fsync it, rename it over `path` and fsync the folder."""
-    beside = path.with_name(path.name + ".part")
-    with beside.open("wb") as stream:
-        stream.write(payload)
-        stream.flush()
-        os.fsync(stream.fileno())
-    beside.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def read_episode(path: Path) -> Episode:

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from poco.episodes import write_durably
+from poco.durable import write_durably
 from poco.errors import ArtifactError
 
 

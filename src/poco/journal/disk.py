@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from poco.episodes import write_durably
+from poco.durable import sync_folder, write_durably
 from poco.errors import ArtifactError, PocoError, UsageError
 
 LOCK = "lock"
@@ -132,11 +132,7 @@ class FolderDisk(FolderFiles):
         """Remove a file, durably: of several removed one after the other no later one is gone while an earlier one is back."""
         self._close()
         (self.folder / name).unlink(missing_ok=True)
-        folder = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.folder)
 
     def close(self) -> None:
         """Close every file and give the folder back."""

@@ -17,7 +17,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from poco.episodes import write_durably
+from poco.durable import write_durably
 from poco.errors import SettingsError, UsageError
 
 OWN, PEERS = "own.json", "peers.json"

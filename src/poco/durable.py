@@ -1,0 +1,34 @@
+"""Files that outlive a power cut: what is written is on the disk when these return, whole or not at all. Any process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write_durably(path: Path, payload: bytes) -> None:
+    """Write `payload` beside `path`, fsync it, rename it over `path` and fsync the folder."""
+    beside = path.with_name(path.name + ".part")
+    with beside.open("wb") as stream:
+        stream.write(payload)
+        stream.flush()
+        os.fsync(stream.fileno())
+    beside.rename(path)
+    sync_folder(path.parent)
+
+
+def append_durably(path: Path, payload: bytes) -> None:
+    """Write `payload` to the end of `path`, which is made if it is not there, and fsync it; an error may leave a part of it."""
+    with path.open("ab") as stream:
+        stream.write(payload)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when what was made, renamed and removed in `folder` would survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -13,7 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Column, Table
 
-from poco.episodes import write_durably
+from poco.durable import write_durably
 from poco.errors import UsageError, guard
 from poco.runtime.benchmarks.outcome import (
     PERCENTILES,
@@ -148,13 +148,13 @@ def parser() -> argparse.ArgumentParser:
     command = _add(
         commands, "inference", _inference, "CPU time of an inference against raw ONNX Runtime and torch eager"
     )
-    command.add_argument("--policy", type=Path, required=True, metavar="PATH", help="artifact folder")
+    _add_artifact(command, "--policy", "artifact folder")
     command.add_argument("--pairs", type=int, default=500, metavar="N", help="interleaved pairs a repeat (default 500)")
     command.add_argument("--torch", type=Path, metavar="PROGRAM", help="bench/torch_eager.py: measure torch eager too")
 
     what = "stages of a vision-language-action policy from frames to actions, against LeRobot's eager call where it is asked for"
     command = _add(commands, "vla", _vla, what)
-    command.add_argument("--policy", type=Path, required=True, metavar="PATH", help="artifact folder")
+    _add_artifact(command, "--policy", "artifact folder")
     command.add_argument("--task", required=True, metavar="TEXT", help="what the policy is told")
     command.add_argument("--calls", type=int, default=50, metavar="N", help="calls a repeat (default 50)")
     command.add_argument(
@@ -194,33 +194,27 @@ def parser() -> argparse.ArgumentParser:
     )
 
     command = _add(commands, "franka", _franka, "state received to command sent against a bare pylibfranka loop")
-    command.add_argument("--host", default="127.0.0.9", metavar="ADDRESS", help="loopback address of the emulated arm")
-    command.add_argument("--block-s", type=float, default=10.0, metavar="S", help="length of one block (default 10 s)")
+    _add_blocks(command, 10)
     command.add_argument(
         "--config", type=Path, default=CONFIG, metavar="FILE", help="settings file (default: the packaged)"
     )
 
     what = "servo turnaround while processes of a run are killed, stopped and starved, against quiet blocks"
     command = _add(commands, "kills", _kills, what, repeats=10)
-    command.add_argument("--policy", type=Path, required=True, metavar="PATH", help="artifact folder")
-    command.add_argument("--host", default="127.0.0.9", metavar="ADDRESS", help="loopback address of the emulated arm")
+    _add_artifact(command, "--policy", "artifact folder")
     command.add_argument("--kinds", nargs="+", choices=KILLS, default=KILLS, metavar="KIND", help=", ".join(KILLS))
-    command.add_argument("--block-s", type=float, default=8.0, metavar="S", help="length of one block (default 8 s)")
+    _add_blocks(command, 8)
 
     what = "turnaround and chunk latency of runs of a policy that sees, against runs of one that is told"
     command = _add(commands, "seeing", _seeing, what)
-    command.add_argument("--seeing", type=Path, required=True, metavar="PATH", help="artifact folder of one that sees")
-    command.add_argument(
-        "--policy", type=Path, required=True, metavar="PATH", help="artifact folder of one that is told"
-    )
-    command.add_argument("--host", default="127.0.0.9", metavar="ADDRESS", help="loopback address of the emulated arm")
-    command.add_argument("--block-s", type=float, default=20.0, metavar="S", help="length of one block (default 20 s)")
+    _add_artifact(command, "--seeing", "artifact folder of one that sees")
+    _add_artifact(command, "--policy", "artifact folder of one that is told")
+    _add_blocks(command, 20)
 
     what = "the servo's turnaround while the policy is replaced again and again, against quiet blocks; rebinding against reopening"
     command = _add(commands, "swap", _swap, what, repeats=10)
-    command.add_argument("--policy", type=Path, required=True, metavar="PATH", help="artifact folder")
-    command.add_argument("--host", default="127.0.0.9", metavar="ADDRESS", help="loopback address of the emulated arm")
-    command.add_argument("--block-s", type=float, default=30.0, metavar="S", help="length of one block (default 30 s)")
+    _add_artifact(command, "--policy", "artifact folder")
+    _add_blocks(command, 30)
     command.add_argument("--shadow-chunks", type=int, default=0, metavar="N", help="chunks in shadow first (default 0)")
     command.add_argument("--busy", type=int, default=0, metavar="N", help="busy processes beside the run (default 0)")
     what = "artifacts whose rebinding is timed as well, such as those of bench/wide_policy.py"
@@ -247,6 +241,17 @@ def _add(
         "--budget", action="append", default=[], metavar="NAME=VALUE", help="exit 1 if a figure is above"
     )
     return command
+
+
+def _add_artifact(command: argparse.ArgumentParser, flag: str, what: str) -> None:
+    command.add_argument(flag, type=Path, required=True, metavar="PATH", help=what)
+
+
+def _add_blocks(command: argparse.ArgumentParser, block_s: int) -> None:
+    """Add where the emulated arm is, and how long each block of a run with it lasts unless told otherwise (s)."""
+    command.add_argument("--host", default="127.0.0.9", metavar="ADDRESS", help="loopback address of the emulated arm")
+    what = f"length of one block (default {block_s} s)"
+    command.add_argument("--block-s", type=float, default=float(block_s), metavar="S", help=what)
 
 
 def run(words: Sequence[str], console: Console) -> None:

@@ -50,22 +50,10 @@ def run(
     session.warm_up()
     warmed_s = time.monotonic() - before_s - built_s
     eager = None if library is None else EagerLibrary(library, policy, task, frame, inference.threads)
-    draw, noise = np.random.default_rng(0), NoiseSource(0)
+    turns = _Turns(session, artifact, frame, eager)
     samples: dict[str, list[Floats]] = {}
-    peak_memory_bytes = 0
     for repeat in range(repeats):
-        spent: dict[str, list[float]] = {}
-        for call in range(calls):
-            theirs = eager.call() if eager and call % 2 else None
-            made = noise.sample(repeat, call, session.noise_shape)
-            for name, duration_us in _stages(session, artifact, frame, draw, made).items():
-                spent.setdefault(name, []).append(duration_us)
-            theirs = eager.call() if eager and theirs is None else theirs
-            if theirs is not None:
-                spent.setdefault(LIBRARY, []).append(theirs.call_ns * 1e-3)
-                spent.setdefault(SAMPLE_ACTIONS, []).append(theirs.sample_actions_ns * 1e-3)
-                peak_memory_bytes = theirs.peak_memory_bytes
-        for name, values in spent.items():
+        for name, values in turns.repeat(repeat, calls).items():
             samples.setdefault(name, []).append(np.array(values))
     notes = [
         *_facts(artifact, chosen.sentence),
@@ -84,7 +72,7 @@ def run(
             f"{LIBRARY}: {versions}, eager, {inference.threads} thread(s), from frames to actions through its own processors; its "
             f"golden chunks are {eager.ready.difference:.1e} from ours in -1 ... 1; {SAMPLE_ACTIONS} is the model in it"
         )
-        more["library_peak_memory_mb"] = peak_memory_bytes / 1e6
+        more["library_peak_memory_mb"] = turns.library_peak_memory_bytes / 1e6
     return Outcome(
         "vla",
         f"one call of {policy.name}, {calls} calls with new frames of {frame[1]} x {frame[0]} from {len(artifact.cameras)} cameras",
@@ -95,24 +83,48 @@ def run(
     )
 
 
-def _stages(
-    session: VlaSession,
-    artifact: Artifact,
-    frame: tuple[int, int],
-    draw: np.random.Generator,
-    noise: npt.NDArray[np.float32],
-) -> dict[str, float]:
-    """Return how long (us) a call with new frames takes and each stage of it, and a call with the same ones."""
-    frames = [draw.integers(0, 256, (*frame, 3), np.uint8) for _ in artifact.cameras]
-    observation = draw.uniform(-1, 1, artifact.specification.observation_size).astype(np.float32)
-    spent: dict[str, float] = {}
-    for name in (END_TO_END, REUSED):
-        began_ns = time.monotonic_ns()
-        session.run(observation, noise, frames)
-        spent[name] = (time.monotonic_ns() - began_ns) * 1e-3
-        if name == END_TO_END:
-            spent |= {stage: stage_ns * 1e-3 for stage, stage_ns in session.stages_ns.items()}
-    return spent | {GRAPHS: spent["prefix"] + spent["steps"]}
+class _Turns:
+    """Calls of the session, in turns with those of the library where there is one."""
+
+    def __init__(
+        self, session: VlaSession, artifact: Artifact, frame: tuple[int, int], eager: EagerLibrary | None
+    ) -> None:
+        self._session, self._artifact, self._frame, self._eager = session, artifact, frame, eager
+        self._draw, self._noise = np.random.default_rng(0), NoiseSource(0)
+        self.library_peak_memory_bytes = 0
+
+    def repeat(self, number: int, calls: int) -> dict[str, list[float]]:
+        """Return the durations (us) of `calls` calls, by what was timed; each side goes first in every other call."""
+        spent: dict[str, list[float]] = {}
+        for call in range(calls):
+            ours_first = call % 2 == 0
+            for ours in (ours_first, not ours_first):
+                noise = self._noise.sample(number, call, self._session.noise_shape)
+                for name, duration_us in (self._stages(noise) if ours else self._library()).items():
+                    spent.setdefault(name, []).append(duration_us)
+        return spent
+
+    def _library(self) -> dict[str, float]:
+        """Return how long (us) a call of the library takes, and the model in it; nothing without a library."""
+        if self._eager is None:
+            return {}
+        theirs = self._eager.call()
+        self.library_peak_memory_bytes = theirs.peak_memory_bytes
+        return {LIBRARY: theirs.call_ns * 1e-3, SAMPLE_ACTIONS: theirs.sample_actions_ns * 1e-3}
+
+    def _stages(self, noise: npt.NDArray[np.float32]) -> dict[str, float]:
+        """Return how long (us) a call with new frames takes and each stage of it, and a call with the same ones."""
+        session, draw = self._session, self._draw
+        frames = [draw.integers(0, 256, (*self._frame, 3), np.uint8) for _ in self._artifact.cameras]
+        observation = draw.uniform(-1, 1, self._artifact.specification.observation_size).astype(np.float32)
+        spent: dict[str, float] = {}
+        for name in (END_TO_END, REUSED):
+            began_ns = time.monotonic_ns()
+            session.run(observation, noise, frames)
+            spent[name] = (time.monotonic_ns() - began_ns) * 1e-3
+            if name == END_TO_END:
+                spent |= {stage: stage_ns * 1e-3 for stage, stage_ns in session.stages_ns.items()}
+        return spent | {GRAPHS: spent["prefix"] + spent["steps"]}
 
 
 def _facts(artifact: Artifact, chosen: str) -> list[str]:

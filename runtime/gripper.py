@@ -118,7 +118,7 @@ class GripperProcess:
         """See whether the order under way has ended."""
         for line in self._mover.lines():
             ended, order = msgspec.json.decode(line, type=Ended), self._under_way
-            outcome = "stopped" if self._stopping and ended.outcome == "missed" else ended.outcome
+            outcome = "stopped" if self._stopping and ended.outcome != "done" else ended.outcome
             self._under_way, self._stopping = None, False
             if order is None:
                 continue

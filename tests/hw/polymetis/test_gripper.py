@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 
 import pytest
 
+from beside_hand import SECOND_NS, beside
 from poco.errors import GripperError
 from poco.gripping import Order
 from poco.hw.emulator.arm import SimulatedArm
@@ -24,9 +22,7 @@ from poco.settings import read_settings
 from programs import ROOT
 
 HOST, PORT = "127.0.5.23", 50052
-SECOND_NS = 1_000_000_000
 SETTINGS = read_settings(ROOT / "configs" / "fr3_peg_in_hole.yaml", {}).gripper
-Beside = Callable[[GripperCommand, GripperState], None]
 
 
 @pytest.fixture
@@ -35,30 +31,6 @@ def service() -> Iterator[GripperService]:
     service = GripperService(HOST, PORT)
     yield service
     service.close()
-
-
-@contextmanager
-def beside(service: GripperService, beside: Beside, version: str = "") -> Iterator[None]:
-    """Be the client beside a hand a hundred times a second: `beside` changes the state by the newest command."""
-    over = threading.Event()
-
-    def run() -> None:
-        command, state = GripperCommand(), GripperState(width=0.08)
-        while not over.wait(0.01):
-            beside(command, state)
-            told = GripperState()
-            told.CopyFrom(state)
-            told.timestamp.seconds, told.timestamp.nanos = divmod(time.time_ns(), SECOND_NS)
-            command = service.control_update(told)
-
-    service.init_client(GripperMetadata(hz=100, max_width=0.08, polymetis_version=version))
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def at_once(command: GripperCommand, state: GripperState) -> None:

@@ -8,10 +8,12 @@ from collections.abc import Callable
 import grpc
 import pytest
 
+from beside_hand import beside
 from gripper_stage import CLOSED_M, LEAD_MS, OPEN_M, PATIENCE_S, Stage
 from poco.errors import GripperError
+from poco.hw.emulator.polymetis.gripper_service import GripperService
 from poco.hw.polymetis.gripper import GRIPPER_PORT
-from poco.hw.polymetis.polymetis_pb2 import Empty, GripperCommand
+from poco.hw.polymetis.polymetis_pb2 import Empty, GripperCommand, GripperState
 from poco.runtime.companion import Companion
 from poco.runtime.run_events import GripperReady, GripperTold
 from poco.trouble import BY_NAME, Mode
@@ -89,3 +91,25 @@ def test_a_client_that_is_gone_is_named_and_the_next_one_taken(behind: Callable[
         time.sleep(0.02)
     run.ask(0.05)
     run.until(lambda: run.ends() == [("move", "done")])
+
+
+def test_an_order_that_was_not_taken_is_told_again(stage: Callable[..., Stage]) -> None:
+    """A command that is passed over is found out, recorded as failed, and told again as a new one."""
+    host, seen = "127.0.5.33", list[int]()
+
+    def hard_of_hearing(command: GripperCommand, state: GripperState) -> None:
+        nanos = command.timestamp.nanos
+        if nanos != 0 and nanos not in seen:
+            seen.append(nanos)
+        if len(seen) > 1:
+            state.width = command.width
+
+    service = GripperService(host, GRIPPER_PORT)
+    with beside(service, hard_of_hearing):
+        run = stage(host, robot__kind="polymetis")
+        run.ready()
+        run.ask(0.05)
+        run.until(lambda: run.ends() == [("move", "failed"), ("move", "done")])
+        assert run.orders() == ["move", "move"]
+        run.close()
+    service.close()

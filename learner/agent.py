@@ -74,7 +74,6 @@ class Agent:
 
     `threads` Python threads share the candidates out; torch itself should be set to one thread then. With several `ranks` each
     updates with its part of the batch, all of the same size, and all take the step of the whole batch.
-
     With `fixed_shapes` no shape depends on what is computed and no computation waits for the host, which is what a captured update
     needs (`captured_update`): weightless candidates then stay in the M-step.
 
@@ -94,8 +93,7 @@ class Agent:
     ) -> None:
         self.policy, self.critic, self.settings = policy, critic, settings
         self.target = copy.deepcopy(critic).requires_grad_(False)
-        self.refused = 0
-        self._threads, self.fixed_shapes = threads, fixed_shapes
+        self.refused, self._threads, self.fixed_shapes = 0, threads, fixed_shapes
         self.device = next(iter(policy.parameters())).device
         on_cpu = self.device.type == "cpu"
         self._block_rows, self._valued_rows = (BLOCK_ROWS, VALUED_ROWS) if on_cpu else (sys.maxsize, sys.maxsize)
@@ -104,7 +102,7 @@ class Agent:
         self._workers = ThreadPoolExecutor(threads) if threads > 1 else None
         self._delay, self._execute = specification.delay_steps, specification.execute_steps
         self._shape = (specification.chunk_steps, specification.action_size)
-        self._noise_shape = policy.noise_shape or self._shape
+        self._noise_shape, self._ranks = policy.noise_shape or self._shape, ranks
         groups: list[dict[str, Any]] = [
             {"params": list(policy.parameters()), "lr": settings.actor_learning_rate},
             {"params": list(critic.parameters()), "lr": settings.critic_learning_rate},
@@ -112,7 +110,6 @@ class Agent:
         self._actor_parameters, self._critic_parameters = (list(group["params"]) for group in groups)
         self._target_parameters: list[Tensor] = list(self.target.parameters())
         self.optimizer = torch.optim.Adam(groups, fused=True, capturable=not on_cpu)
-        self._ranks = ranks
         self._averaged = ranks.averaged(self.loss, [*self._actor_parameters, *self._critic_parameters])
 
     def update(self, batch: Batch, phase: Phase, generator: torch.Generator) -> dict[str, float]:

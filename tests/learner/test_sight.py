@@ -22,7 +22,7 @@ from poco.learner import environments, rollouts
 from poco.learner.acting import chunk_actor
 from poco.learner.checkpoint import Checkpoint, read_checkpoint
 from poco.learner.cloning_commands import clone
-from poco.learner.data_commands import export_data, make_data
+from poco.learner.data_commands import make_data
 from poco.learner.demonstrations import Demonstrations, read_demonstrations
 from poco.learner.encoder import with_features
 from poco.learner.environment_pool import EnvironmentPool
@@ -110,12 +110,6 @@ def test_a_policy_learns_to_see(folder: Path) -> None:
     assert [point["step"] for point in curve] == [0, STEPS]
     assert curve[-1]["pose"] < 0.7 * curve[0]["pose"]
     assert curve[-1]["flow"] < 0.95 * curve[0]["flow"]
-
-
-def test_an_export_says_that_it_has_no_images(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What `export-data` cannot write yet is named."""
-    export_data(data, tmp_path / "lerobot")
-    assert json.loads(capsys.readouterr().out)["left_out"] == ["images of near", "images of wrist"]
 
 
 def test_cloning_again_gives_the_same_policy(demonstrations: Demonstrations) -> None:

@@ -23,7 +23,7 @@ def test_address_in_use_is_exit_code_6_and_interrupt_130(start_emulator: StartEm
     first = start_emulator("127.0.1.41", "--task", "none")
     second = run("--host", "127.0.1.41", "--task", "none")
     assert second.returncode == 6
-    assert "--host 127.0.0.2" in second.stderr
+    assert "127.0.0.2 (poco-emulator --host" in second.stderr
     assert second.stderr.count("\n") == 1
     first.send_signal(signal.SIGINT)
     _, errors = first.communicate(timeout=10)

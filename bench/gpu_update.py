@@ -25,11 +25,12 @@ import torch
 from torch import Tensor
 
 from learner import ACTION, OBSERVATION, gigaflop, networks, random_batch, specification
-from poco.learner.agent import Agent, posterior_weights
+from poco.learner.agent import Agent
 from poco.learner.agent_settings import AgentSettings, Phase
 from poco.learner.captured_update import CapturedUpdate
 from poco.learner.demonstrations import Recorded
 from poco.learner.fast_flow import FastFlow
+from poco.learner.posterior import posterior_weights
 from poco.learner.replay import Replay
 from poco.learner.replay_mirror import ReplayMirror
 from poco.learner.windows import Batch

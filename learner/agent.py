@@ -12,9 +12,8 @@ from __future__ import annotations
 import copy
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,6 +23,8 @@ from poco.learner.agent_settings import AgentSettings, Phase
 from poco.learner.blockwise import blocks, mapped, summed
 from poco.learner.chunk_policy import ChunkPolicy
 from poco.learner.critic import ChunkCritic
+from poco.learner.fused import GRAIN, filled
+from poco.learner.posterior import Posterior, clipped_loss, posterior_weights
 from poco.learner.ranks import ALONE, Ranks
 from poco.learner.windows import Batch
 from poco.specification import Specification
@@ -43,30 +44,6 @@ VALUED_ROWS = 512
 
 CRITIC_NUMBERS = 32768
 """The critic learns from all states at once if one layer of a head has no more outputs for them than these; else from half."""
-
-
-@dataclass(frozen=True, slots=True)
-class Posterior:
-    """Result of the E-step for B states: candidate chunks [B, N, T, A], their values and weights [B, N]."""
-
-    chunks: Tensor
-    values: Tensor
-    weights: Tensor
-
-    @classmethod
-    def joined(cls, parts: Sequence[Posterior]) -> Posterior:
-        """Return the posteriors of parts of a batch as one."""
-        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in cls.__slots__))
-
-
-def posterior_weights(values: Tensor, eta: float) -> Tensor:
-    """Return w = softmax(Q / eta) over the candidates of each state, [B, N]."""
-    return torch.softmax(values / eta, dim=-1)
-
-
-def clipped_loss(losses: Tensor, weights: Tensor, clip: float) -> Tensor:
-    """Return sum_j w_j min(L_j, clip) for each state [B]; a candidate beyond the clip has no gradient."""
-    return (weights * losses.clamp(max=clip)).sum(-1)
 
 
 class Agent:
@@ -265,12 +242,14 @@ class Agent:
     def m_step(self, context: Tensor, posterior: Posterior, noise: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         """Return the clipped posterior term, mean over the states, and the loss of every candidate, 0 where it was left out.
 
-        `noise` [B, N, T, A] and `time` [B, N] are one draw for each candidate. Weightless candidates are left out; the first of
-        each state never is.
+        `noise` [B, N, T, A] and `time` [B, N] are one draw for each candidate. Weightless candidates are left out, but for those
+        that fill the last GRAIN rows; the first of each state never is.
         """
         weights = posterior.weights
-        everybody = torch.arange(weights.numel(), device=self.device)
-        rows = everybody if self.fixed_shapes else everybody[self._kept(weights).flatten()]
+        rows = torch.arange(weights.numel(), device=self.device)
+        if not self.fixed_shapes:
+            kept = self._kept(weights).flatten()
+            rows = kept.sort(descending=True, stable=True).indices[: filled(int(kept.sum()), len(rows))]
         chunks, noise, time = (one.flatten(0, 1)[rows] for one in (posterior.chunks, noise, time))
         weighed, whole = weights.flatten()[rows], chunks.new_ones(chunks.shape[:2])
 
@@ -278,7 +257,7 @@ class Agent:
             losses = self.policy.loss(near, chunks[part], noise[part], time[part], whole[part])
             return clipped_loss(losses, weighed[part], self.settings.clip) / len(weights), losses.detach()
 
-        parts = blocks(len(rows), self._block_rows, self._threads)
+        parts = blocks(len(rows), self._block_rows, self._threads, GRAIN)
         parameters = [parameter for parameter in self._actor_parameters if parameter.requires_grad]
         loss, found = summed(term, context[rows // weights.shape[1]], parameters, parts, self._workers)
         losses = weights.new_zeros(weights.numel()).index_put((rows,), torch.cat(found))

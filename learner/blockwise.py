@@ -14,10 +14,15 @@ from torch import Tensor
 Rest = TypeVar("Rest")
 
 
-def blocks(count: int, size: int, threads: int) -> list[slice]:
-    """Cut `count` states into equal blocks of at most `size`, at least one for each thread if there are so many states."""
-    number = min(count, max(threads, math.ceil(count / size)))
-    ends = [count * block // number for block in range(number + 1)]
+def blocks(count: int, size: int, threads: int, grain: int = 1) -> list[slice]:
+    """Cut `count` states into blocks of at most `size`, at least one for each thread if there are so many states.
+
+    They are as equal as they can be in multiples of `grain`, if `count` is one.
+    """
+    unit = grain if count % grain == 0 and size >= grain else 1
+    units = count // unit
+    number = min(units, max(threads, math.ceil(units / (size // unit))))
+    ends = [unit * (units * block // number) for block in range(number + 1)]
     return [slice(*pair) for pair in pairwise(ends)]
 
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poco.learner.fused import linear_silu
-from poco.learner.networks import Architecture, FlowPolicy
+from poco.learner.fused import linear, linear_silu
+from poco.learner.networks import Architecture, FlowPolicy, flow_loss
 
 BLOCK_BYTES = 1 << 19
 """Features of one layer and block; two of them and the weights fit a second-level cache of 1 to 2 MiB."""
@@ -49,11 +49,19 @@ class FastFlow:
 
     def loss(self, context: Tensor, chunk: Tensor, noise: Tensor, time: Tensor, valid: Tensor) -> Tensor:
         """Return the flow-matching loss [B] of `chunk` [B, T, A]; see FlowPolicy."""
-        return self.policy.loss(context, chunk, noise, time, valid)
+        return flow_loss(self._velocity, context, chunk, noise, time, valid)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Return the parameters of the policy."""
         return self.policy.parameters()
+
+    def _velocity(self, context: Tensor, point: Tensor, time: Tensor) -> Tensor:
+        policy = self.policy
+        inputs = torch.cat((point, time), dim=-1)
+        features = functional.silu(context + linear(inputs, policy.chunk_layer.weight))
+        for layer in policy.hidden_layers:
+            features = functional.silu(linear(features, *layer.parameters()))
+        return linear(features, *policy.velocity_layer.parameters())
 
     @torch.no_grad()
     def sample(self, context: Tensor, noise: Tensor) -> Tensor:

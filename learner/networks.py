@@ -7,6 +7,7 @@ sum of an observation half and a chunk half, so that the observation half is com
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import msgspec
@@ -101,10 +102,7 @@ class FlowPolicy(nn.Module):
 
         `chunk` and `noise` are [B, T, A], `time` is [B] in 0 to 1.
         """
-        time = time.unsqueeze(-1)
-        start, end = noise.flatten(1), chunk.flatten(1)
-        error = self.velocity(context, torch.lerp(start, end, time), time) - (end - start)
-        return (error.square().view_as(chunk) * valid.unsqueeze(-1)).flatten(1).mean(-1)
+        return flow_loss(self.velocity, context, chunk, noise, time, valid)
 
     def sample(self, context: Tensor, noise: Tensor) -> Tensor:
         """Return chunks [B, T, A] clamped to [-1, 1]: Euler integration of the flow from `noise` [B, T, A]."""
@@ -118,3 +116,18 @@ class FlowPolicy(nn.Module):
     def forward(self, observation: Tensor, noise: Tensor) -> Tensor:
         """Return the chunks [B, T, A] for `observation` [B, O] and `noise` [B, T, A]."""
         return self.sample(self.encode(observation), noise)
+
+
+def flow_loss(
+    velocity: Callable[[Tensor, Tensor, Tensor], Tensor],
+    context: Tensor,
+    chunk: Tensor,
+    noise: Tensor,
+    time: Tensor,
+    valid: Tensor,
+) -> Tensor:
+    """Return the loss [B] of a `velocity` field of (context, point [B, T * A], time [B, 1]); see FlowPolicy.loss."""
+    time = time.unsqueeze(-1)
+    start, end = noise.flatten(1), chunk.flatten(1)
+    error = velocity(context, torch.lerp(start, end, time), time) - (end - start)
+    return (error.square().view_as(chunk) * valid.unsqueeze(-1)).flatten(1).mean(-1)

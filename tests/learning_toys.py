@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from poco.learner.agent import Agent, Figures, Posterior
+from poco.learner.agent import Agent, Figures
 from poco.learner.agent_settings import AgentSettings
 from poco.learner.critic import ChunkCritic, CriticArchitecture
 from poco.learner.networks import Architecture, FlowPolicy
+from poco.learner.posterior import Posterior
 from poco.learner.ranks import ALONE, Ranks
 from poco.learner.windows import Batch
 from poco.specification import Specification

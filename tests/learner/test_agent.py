@@ -15,10 +15,11 @@ from torch import Tensor
 from learning_toys import SMALL, GaussianPolicy, LinearCritic, critic_architecture, e_step, m_step, small_agent
 from poco.episodes import Episode
 from poco.errors import SettingsError
-from poco.learner.agent import Agent, Figures, Posterior, clipped_loss, posterior_weights
+from poco.learner.agent import Agent, Figures
 from poco.learner.agent_settings import AgentSettings, Method
 from poco.learner.chunk_policy import ChunkPolicy
 from poco.learner.networks import Architecture, FlowPolicy
+from poco.learner.posterior import Posterior, clipped_loss, posterior_weights
 from poco.learner.replay import Replay
 from poco.learner.windows import Batch
 from poco.specification import Specification

@@ -43,6 +43,24 @@ def test_sample_is_that_of_the_plain_policy(
     assert not chunks.requires_grad
 
 
+@pytest.mark.parametrize(("precision", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
+@pytest.mark.parametrize("rows", [70, 128])
+def test_loss_is_that_of_the_plain_policy(
+    specification: Specification, precision: torch.dtype, tolerance: float, rows: int
+) -> None:
+    """So are its gradients in context and weights, whether oneDNN takes the products or not."""
+    policy = flow(specification).to(precision)
+    context = policy.encode(torch.randn(rows, 6, dtype=precision)).detach().requires_grad_()
+    chunk, noise = torch.randn(2, rows, 5, 4, dtype=precision)
+    time, valid = torch.rand(rows, dtype=precision), (torch.rand(rows, 5) < 0.7).to(precision)
+    layers = [one for name, one in policy.named_parameters() if not name.startswith("observation_layer")]
+    found, expected = (one.loss(context, chunk, noise, time, valid) for one in (FastFlow(policy), policy))
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+    gradients = (torch.autograd.grad(one.mean(), [context, *layers]) for one in (found, expected))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+
+
 def test_bf16_moves_candidates_a_little_and_small_batches_not_at_all(specification: Specification) -> None:
     """Mean distance below 1e-3 of a range of 2, whatever the number of rows; few rows are drawn in float32."""
     policy = flow(specification)

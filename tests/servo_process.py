@@ -31,6 +31,10 @@ PATIENCE_S = 120.0
 SWING_RAD = np.array([0.12, 0.0, 0.0, 0.0, 0.1, 0.0, 0.2])
 
 
+class ArmStopped(AssertionError):
+    """The arm stopped by itself where it was expected to be held or to move on."""
+
+
 class ServoProcess:
     """One run of `python -m poco.runtime.servo` on an arm that is there; keeps its ticks and everything it prints."""
 
@@ -105,6 +109,11 @@ class ServoProcess:
         code = int(self.state["fault"])
         return TROUBLES[code].name if code else ""
 
+    @property
+    def stops(self) -> list[str]:
+        """What the servo has said so far of each time that the arm stopped by itself."""
+        return [line for line in self.printed.splitlines() if line.startswith("stopped")]
+
     def beat(self) -> None:
         """Be the supervisor for a moment: heartbeat, ticks, what was printed."""
         self.memory.beat()
@@ -125,10 +134,16 @@ class ServoProcess:
             time.sleep(0.001)
         self.beat()
 
+    def unstopped_until(self, condition: Callable[[], bool]) -> None:
+        """As `until`, in a motion that is expected to last: raises ArmStopped as soon as a fault is latched."""
+        self.until(lambda: condition() or bool(self.fault))
+        if self.fault:
+            raise ArmStopped(f"the arm stopped by itself ({self.fault}): {'; '.join(self.stops)}")
+
     def pass_ticks(self, count: int) -> None:
-        """Beat until the servo has answered `count` more ticks."""
+        """Beat until the servo has answered `count` more ticks; raises ArmStopped."""
         last = int(self.state["tick"]) + count
-        self.until(lambda: int(self.state["tick"]) >= last)
+        self.unstopped_until(lambda: int(self.state["tick"]) >= last)
 
     def arm(self, silence_s: float) -> None:
         """Begin the motion, armed, with a watchdog of `silence_s`; returns when the arm is held."""
@@ -150,9 +165,9 @@ class ServoProcess:
         return self._chunk_id
 
     def follow(self) -> int:
-        """Publish a motion and return its chunk id once the arm is well inside it."""
+        """Publish a motion and return its chunk id once the arm is well inside it; raises ArmStopped."""
         chunk_id = self.move()
-        self.until(lambda: int(self.state["chunk_id"]) == chunk_id)
+        self.unstopped_until(lambda: int(self.state["chunk_id"]) == chunk_id)
         self.pass_ticks(100)
         return chunk_id
 

@@ -24,6 +24,7 @@ from poco.runtime.console import terminal_keys
 from poco.runtime.contact_sheet import show_demonstrations
 from poco.runtime.eyes import check_frames
 from poco.runtime.prompt import check_task
+from poco.runtime.recordable import check_recordable
 from poco.runtime.report import print_summary, write_report
 from poco.runtime.run_flags import (
     PACKAGED_CONFIG,
@@ -240,6 +241,8 @@ def run(words: Sequence[str], console: Console) -> int:
         check_weights(options)
         for one in (artifact, *contestants):
             build_missing(one, options.settings.inference, lambda line: console.print(line, highlight=False))
+    specification = artifact.specification if artifact else options.specification()
+    check_recordable(specification, options.settings.robot.name)
     if options.hands is not None and options.hands.cameras:
         say_what_is_kept(options.hands.image_side, EVERY_STEP_SIDE_MAX, console)
     judged = options.hands is not None or bool(options.against)

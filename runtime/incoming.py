@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
-
-from poco.clock import monotonic_ns
 
 FOLDER = "incoming"
 SUFFIX = ".offer"
 PART = "offer.part"
 """One name for all, so that what a full disk or a killed process has left of an offer is overwritten by the next."""
 
-_numbers = itertools.count()
-
 
 def leave_offer(store: Path, packed: bytes) -> None:
-    """Leave an offer for the gate; the link process calls it. It need not survive a loss of power: the publisher repeats it."""
+    """Leave an offer for the gate; the link process calls it. It need not survive a loss of power: the publisher repeats it.
+
+    Its number follows the highest that waits, whichever process, before whichever start of this computer, has left that.
+    """
     folder = store / FOLDER
     folder.mkdir(exist_ok=True)
-    final = folder / f"{monotonic_ns():020d}-{next(_numbers):06d}{SUFFIX}"
+    number = max(map(_number, _waiting(folder)), default=0) + 1
     beside = folder / PART
     beside.write_bytes(packed)
-    beside.rename(final)
+    beside.rename(folder / f"{number:020d}{SUFFIX}")
 
 
 def newest_offer(store: Path, bytes_max: int) -> bytes | None:
     """Take the newest offer away and return it, or its first `bytes_max` + 1 bytes; None without one. Older ones are dropped."""
-    files = sorted((store / FOLDER).glob(f"*{SUFFIX}"))
+    files = sorted(_waiting(store / FOLDER), key=_number)
     if not files:
         return None
     with files[-1].open("rb") as stream:
@@ -35,3 +33,13 @@ def newest_offer(store: Path, bytes_max: int) -> bytes | None:
     for file in files:
         file.unlink()
     return packed
+
+
+def _waiting(folder: Path) -> list[Path]:
+    return list(folder.glob(f"*{SUFFIX}"))
+
+
+def _number(file: Path) -> int:
+    """Return the number of an offer, -1 where the name is none of ours."""
+    number = file.name.removesuffix(SUFFIX)
+    return int(number) if number.isdecimal() else -1

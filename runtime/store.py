@@ -128,7 +128,7 @@ class ArtifactStore:
         self.point("current", folder)
 
     def want(self, folder: Path) -> None:
-        """Ask the gate process to make `folder` current; the policy process calls it and waits for no disk."""
+        """Ask the gate process to make `folder` current; the policy process calls it and waits for no disk. Raises OSError."""
         _replace(self.folder / "wanted", folder.name)
 
     def fulfil(self) -> None:
@@ -143,7 +143,10 @@ class ArtifactStore:
         return folder if folder is not None and generation_of(folder.name) > tried else None
 
     def trying(self, folder: Path) -> None:
-        """Remember that `folder` is being loaded, so that nothing is tried twice, not even one that ends the process."""
+        """Remember that `folder` is being loaded, so that nothing is tried twice, not even one that ends the process.
+
+        Raises OSError where the disk refuses, as `want` does.
+        """
         _replace(self.folder / "tried", folder.name)
 
     def ask(self, request: Request) -> None:
@@ -167,6 +170,7 @@ class ArtifactStore:
         signature = artifact.path / SIGNATURE
         folder = self.add(manifest, signature.read_bytes() if signature.is_file() else b"", files)
         self.raise_floor(artifact.manifest.generation, 0)
+        self.point("wanted", folder)  # or the gate would make current again what was made active before
         self.activate(folder)
 
     def boot(self) -> Artifact | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +57,8 @@ class SwappingActor(Actor):
         self._store, self._tell, self._noise = store, moved, NoiseSource(seed)
         self._task, self._backend, self._compiled = task, backend, compiled
         self._silent_for = silent_for
+        self._not_wanted: Path | None = None
+        self._given_up = -1
         self._encoder = encoder_of(artifact, backend)
         bound = self._bind(artifact)
         self._session = bound.session
@@ -148,8 +152,10 @@ class SwappingActor(Actor):
                 self.swap.veto()
             case "rollback":
                 self.swap.roll_back()
+        if self._not_wanted is not None:
+            self._want(self._not_wanted)
         folder = self._store.newer()
-        if folder is None:
+        if folder is None or generation_of(folder.name) <= self._given_up:
             self._take_compiled()
             return
         if self.swap.candidate and self.swap.candidate.state == SlotState.PROBATION:
@@ -157,13 +163,27 @@ class SwappingActor(Actor):
         try:
             slot = self._load(folder, resting)
         except Exception as error:  # libraries raise what they like
-            self._store.trying(folder)
-            self._tell(
-                Moved(generation_of(folder.name), SlotState.VERIFIED, SlotState.REJECTED, f"not loaded: {error}")
-            )
+            self._give_up(folder, error)
             return
         if slot is not None:
             self.swap.load(slot)
+
+    def _give_up(self, folder: Path, error: Exception) -> None:
+        """Reject what could not be loaded; where the disk cannot remember that, at least this process does not try it again."""
+        self._given_up = generation_of(folder.name)
+        with suppress(OSError):
+            self._store.trying(folder)
+        self._tell(Moved(self._given_up, SlotState.VERIFIED, SlotState.REJECTED, f"not loaded: {error}"))
+
+    def _want(self, folder: Path) -> str:
+        """Ask that the robot start with the generation in `folder` from now on; where the disk refuses, say why and do it later."""
+        try:
+            self._store.want(folder)
+        except OSError as error:
+            self._not_wanted = folder
+            return f"not yet what the robot starts with ({error.strerror}): free space in {self._store.folder}"
+        self._not_wanted = None
+        return ""
 
     def _take_compiled(self) -> None:
         """Try out the compiled weights of the active generation, if they are open; whatever is newer goes before them."""
@@ -213,7 +233,9 @@ class SwappingActor(Actor):
 
     def _moved(self, moved: Moved) -> None:
         if moved.after == SlotState.ACTIVE and moved.weights is None:
-            self._store.want(self.swap.active.folder if self.swap.candidate is None else self.swap.candidate.folder)
+            slot = self.swap.active if self.swap.candidate is None else self.swap.candidate
+            reasons = filter(None, (moved.reason, self._want(slot.folder)))
+            moved = replace(moved, reason="; ".join(reasons))
         self._tell(moved)
 
     def chunk(self, figures: ChunkFigures) -> None:

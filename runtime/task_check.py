@@ -21,6 +21,7 @@ from poco.runtime.doctor import show
 from poco.runtime.eyes import cameras_of
 from poco.runtime.findings import Finding, judged
 from poco.runtime.record import add_image_flags, seen_through, specification_file
+from poco.runtime.recordable import check_recordable
 from poco.settings import RENDERED, Settings, read_settings
 from poco.specification import Field, Specification, read_specification
 
@@ -71,7 +72,7 @@ def examine(settings: Settings, specification: Specification, names: Sequence[st
     `names` are the cameras through which demonstrations of it are recorded.
     """
     yield _timing(specification)
-    yield _sources(specification)
+    yield _sources(specification, settings.robot.name)
     yield from _start(settings, specification)
     yield _motion(settings, specification)
     yield from _signals(settings, specification)
@@ -89,9 +90,10 @@ def _timing(specification: Specification) -> Finding:
     return judged("task", specification.delay_steps > 0, seen, remedy)
 
 
-def _sources(specification: Specification) -> Finding:
+def _sources(specification: Specification, robot: str) -> Finding:
     try:
         check_sources(specification)
+        check_recordable(specification, robot)
     except PocoError as error:
         return Finding(what="observation", grade="fail", seen=str(error), remedy="correct the field's source or size")
     names = ", ".join(field.name for field in specification.observation)

@@ -87,7 +87,7 @@ struct FrameHead {
 // What servo and supervisor tell each other; every field has one writer except wake_tick (any waiter lowers it).
 struct Control {
   std::atomic<int64_t> request, recoveries, supervisor_ns;                  // supervisor -> servo
-  std::atomic<int64_t> policy_ns;                                           // policy -> supervisor
+  std::atomic<int64_t> policy_ns;                                           // policy -> supervisor, servo
   std::atomic<int64_t> led_until;                                           // policy -> servo
   std::atomic<double> led_width;                                            // policy -> gripper
   std::atomic<int64_t> servo_pid, servo_ns, tick, finished, ticks_dropped;  // servo -> all

@@ -186,8 +186,9 @@ CONTROL = _record(
 )
 """supervisor <-> servo: request, number of operator recoveries and heartbeat one way, life signs and counters the other way.
 
-policy_ns is the policy process' last sign of life, for the supervisor, or until when it has announced to give none; until the tick
-led_until it lets a hand lead a held arm, with the fingers of the gripper led_width (m, NaN: as they are) apart.
+policy_ns is the policy process' last sign of life, or until when it has announced to give none, for the supervisor and for the
+servo, whose patience with a hold begins then; until the tick led_until it lets a hand lead a held arm, with the fingers of the
+gripper led_width (m, NaN: as they are) apart.
 """
 
 
@@ -219,7 +220,8 @@ class StepKey(msgspec.Struct, frozen=True, array_like=True):
 DISCARDED = "discarded"
 """Outcome of an episode that a person has thrown away: it stays in the journal and belongs into no replay and no data set."""
 
-Vector = Annotated[list[float], msgspec.Meta(max_length=4096)]
+VECTOR_MAX = 4096
+Vector = Annotated[list[float], msgspec.Meta(max_length=VECTOR_MAX)]
 """Bounded, as all that strangers may send is: they could fill the memory with a list otherwise."""
 
 Labels = Annotated[dict[str, str], msgspec.Meta(max_length=64)]

@@ -111,7 +111,10 @@ class RunMemory:
         self.native.beat(monotonic_ns())
 
     def policy_beat(self, ahead_s: float = 0.0) -> None:
-        """Give a sign of life, and with `ahead_s` one for as long a silence to come; only the policy process."""
+        """Give a sign of life, and with `ahead_s` one for as long a silence to come, in which a hold of the arm does not time out.
+
+        Only the policy process.
+        """
         self.native.policy_beat(monotonic_ns() + int(ahead_s * 1e9))
 
     def forget_policy(self) -> None:

@@ -93,6 +93,19 @@ def test_a_generation_on_trial_outlives_newer_ones(workshop: Workshop) -> None:
     assert started(store) == 2
 
 
+def test_what_the_operator_adopts_stays_current(workshop: Workshop) -> None:
+    """What a policy process had made active before its store was damaged does not take the place of the operator's policy."""
+    store = workshop.store
+    damaged = take(workshop, 1)
+    offer = workshop.offer(2)
+    store.want(store.add(offer.manifest, offer.signature, offer.files))
+    (damaged / "manifest.json").write_bytes(b"{")
+    assert store.boot() is None
+    store.adopt(workshop.artifact)
+    store.fulfil()
+    assert started(store) == workshop.artifact.manifest.generation == 1
+
+
 def test_a_millionth_generation_is_newer(workshop: Workshop) -> None:
     """Generations are compared as numbers: one more digit makes a name that sorts before the others."""
     store = workshop.store

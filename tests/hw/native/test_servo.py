@@ -21,8 +21,10 @@ REST = np.zeros(7)
 class Loop:
     """What the servo process does each tick, with an arm that follows perfectly."""
 
-    def __init__(self, run: RunMemory, orphan_hold_s: float = 60.0) -> None:
-        self.servo = _core.Servo(run.native, wide_limits(), orphan_hold_s=orphan_hold_s)
+    def __init__(self, run: RunMemory, orphan_hold_s: float = 60.0, hold_timeout_ticks: int = 60_000) -> None:
+        limits = wide_limits()
+        limits["hold_timeout_ticks"] = hold_timeout_ticks
+        self.servo = _core.Servo(run.native, limits, orphan_hold_s=orphan_hold_s)
         self.q, self.tick = list(READY_RAD), 100
         self.dq = self.ddq = [0.0] * 7
 
@@ -109,6 +111,24 @@ def test_a_lost_supervisor_means_hold_and_in_the_end_finish(run: RunMemory, hold
     run.beat()
     loop.step()
     assert loop.servo.mode == Mode.HOLDING
+
+
+def test_a_hold_does_not_time_out_in_a_silence_that_was_announced(run: RunMemory) -> None:
+    """Held for longer than the timeout while the policy opens a graph: no fault; patience begins anew when the silence is over."""
+    loop = Loop(run, hold_timeout_ticks=50)
+    run.set_request(Request.ARMED)
+    loop.step()
+    publish_chunk(run, loop)
+    loop.step(420)
+    assert loop.servo.mode == Mode.HOLDING
+    run.policy_beat(600.0)
+    loop.step(500)
+    assert loop.servo.mode == Mode.HOLDING
+    run.policy_beat()
+    loop.step(49)
+    assert loop.servo.mode == Mode.HOLDING
+    loop.step()
+    assert (loop.servo.mode, loop.servo.fault) == (Mode.FAULT, BY_NAME["hold_timeout"].code)
 
 
 def test_a_failed_arm_latches_until_recovery_and_starts_from_its_new_pose(run: RunMemory) -> None:

@@ -1,50 +1,30 @@
-"""Puts the streams of many robots together to finished episodes: whole, in order, each once, or not at all and counted."""
+"""Puts the streams of many robots together to finished episodes: whole, in order, each once, or not at all and counted.
+
+It remembers where an episode lies and how many steps of it came, never what is in them: that is read again when the episode is over
+(`episode_assembly`), so what waits and what never ends takes no memory.
+"""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from poco.journal.records import Boot, Ended, Missing, Stepped, Viewed, Written
-from poco.records import EpisodeEnd, Step
-from poco.views import Views
-
-CAMERAS_MAX = 8
-
-EPISODE_IMAGES_BYTES = 1 << 32
-"""An episode whose images would take more has none, however little of them was sent.
-
-Unfinished episodes of one robot hold no more together: it works on one at a time, so the oldest lose theirs first.
-"""
+from poco.learner.episode_assembly import Arrival, EpisodeKey
+from poco.records import EpisodeEnd, Step, StepKey
 
 BOOTS_UNTIL_BROKEN_OFF = 2
 """When so many policy processes have begun after its own an episode will not end any more; the last words of one process may come
 behind the first of the next."""
 
-Pixels = npt.NDArray[np.uint8]
+OPEN_MAX = 16
+"""A robot works on one episode at a time; of more that have not ended the oldest are given up, so that they hold no room."""
 
-EpisodeKey = tuple[str, int, int]
-"""Robot, boot epoch, episode."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """An episode that begins at `first_position` of the inbox and ends at `position`; without steps it is only labelled anew.
-
-    `views` are the images of all its observations where the robot sent them, without a target: nobody told it where one was.
-    """
-
-    first_position: int
-    position: int
-    steps: tuple[Step, ...]
-    end: EpisodeEnd
-    views: Views | None = field(default=None, compare=False)
+BOOTS_MAX = 64
+"""Of so many policy processes of a robot it is known what they had done; of those before nothing more is taken."""
 
 
 class BootState(msgspec.Struct):
@@ -62,26 +42,11 @@ class GatheringState(msgspec.Struct):
 
 
 @dataclass
-class _Picture:
-    """What came of one image so far, strips [3, rows, side] from the top on."""
-
-    camera: str
-    side: int
-    strips: list[Pixels]
-    rows: int
-
-
-@dataclass
 class _Open:
     position: int
     journal: str
-    steps: list[Step] = field(default_factory=list)
+    steps: int = 0
     whole: bool = True
-    shown: list[list[_Picture]] = field(default_factory=lambda: [[]])
-    """Of every observation so far, and of the one whose step is still to come."""
-    image_bytes: int = 0
-    overfull: bool = False
-    """Whether its images were given up for their size; it keeps its steps and takes no more images."""
     boots_since: int = 0
     """How many policy processes have begun in the same journal since the one that it belongs to."""
 
@@ -89,11 +54,9 @@ class _Open:
 class Gathering:
     """Fed with the entries of an inbox in order; the same entries give the same episodes."""
 
-    def __init__(self, specification_hash: str, once_a_chunk: bool = False) -> None:
-        """With `once_a_chunk` robots send images where a chunk was chosen, and the others stay black; else with every step."""
-        self._specification_hash, self._once_a_chunk = specification_hash, once_a_chunk
+    def __init__(self, specification_hash: str) -> None:
+        self._specification_hash = specification_hash
         self._open: dict[EpisodeKey, _Open] = {}
-        self._image_bytes: Counter[str] = Counter()
         self._boots: dict[str, dict[int, BootState]] = {}
         self.counts: Counter[str] = Counter()
 
@@ -112,7 +75,7 @@ class Gathering:
         """Position of the first step of the oldest unfinished episode."""
         return min((episode.position for episode in self._open.values()), default=None)
 
-    def take(self, position: int, robot: str, journal: str, written: Written | None) -> Iterator[Finished]:
+    def take(self, position: int, robot: str, journal: str, written: Written | None) -> Iterator[Arrival]:
         """Take the entry at `position` that `robot` sent from `journal`; None is one that no longer decodes."""
         match written and written.record:
             case None:
@@ -123,12 +86,15 @@ class Gathering:
                 self._spoil(robot, journal, missing)
             case Boot() as boot if boot.robot == robot:
                 ours = boot.specification_hash == self._specification_hash
-                self._boots.setdefault(robot, {}).setdefault(boot.boot_epoch, BootState(ours))
+                boots = self._boots.setdefault(robot, {})
+                boots.setdefault(boot.boot_epoch, BootState(ours))
+                while len(boots) > BOOTS_MAX:
+                    del boots[next(iter(boots))]
                 self._break_off(robot, journal, boot.boot_epoch)
             case Stepped(step=step) if step.key.robot == robot:
                 self._step(position, journal, step)
-            case Viewed(key=key) as viewed if key.robot == robot:
-                self._view(position, journal, viewed)
+            case Viewed(key=key) if key.robot == robot:
+                self._view(position, journal, key)
             case Ended(end=end) if end.robot == robot:
                 yield from self._end(position, end)
             case Boot() | Stepped() | Viewed() | Ended():
@@ -143,15 +109,18 @@ class Gathering:
                 continue
             opened.boots_since += 1
             if opened.boots_since >= BOOTS_UNTIL_BROKEN_OFF:
-                self._close(key)
+                del self._open[key]
                 self.counts["episodes broken off"] += 1
 
-    def _close(self, key: EpisodeKey) -> _Open | None:
-        """Let an unfinished episode go, if there is one, and return it."""
-        opened = self._open.pop(key, None)
-        if opened is not None:
-            self._image_bytes[key[0]] -= opened.image_bytes
-        return opened
+    def _opened(self, key: EpisodeKey, position: int, journal: str) -> _Open:
+        """Return the unfinished episode `key`, which begins at `position` if it is not there yet."""
+        if key not in self._open:
+            others = [other for other in self._open if other[0] == key[0]]
+            if len(others) >= OPEN_MAX:
+                del self._open[others[0]]
+                self.counts["episodes broken off"] += 1
+            self._open[key] = _Open(position, journal)
+        return self._open[key]
 
     def _known(self, robot: str, boot_epoch: int) -> BootState | None:
         state = self._boots.get(robot, {}).get(boot_epoch)
@@ -161,85 +130,45 @@ class Gathering:
         return state
 
     def _step(self, position: int, journal: str, step: Step) -> None:
-        robot, boot_epoch, episode, number = step.key.robot, step.key.boot_epoch, step.key.episode, step.key.step
-        boot = self._known(robot, boot_epoch)
+        key, number = step.key, step.key.step
+        boot = self._known(key.robot, key.boot_epoch)
         if boot is None:
             return
-        if episode <= boot.ended:
+        if key.episode <= boot.ended:
             self.counts["steps again"] += 1
             return
-        opened = self._open.setdefault((robot, boot_epoch, episode), _Open(position, journal))
+        opened = self._opened((key.robot, key.boot_epoch, key.episode), position, journal)
         opened.journal = journal
-        if number < len(opened.steps):
+        if number < opened.steps:
             self.counts["steps again"] += 1
-        elif number > len(opened.steps):
+        elif number > opened.steps:
             opened.whole = False
         else:
-            opened.steps.append(step)
-            opened.shown.append([])
+            opened.steps += 1
             self.counts["steps"] += 1
 
-    def _view(self, position: int, journal: str, viewed: Viewed) -> None:
-        key = viewed.key
+    def _view(self, position: int, journal: str, key: StepKey) -> None:
         boot = self._known(key.robot, key.boot_epoch)
-        if boot is None or key.episode <= boot.ended:
-            return
-        opened = self._open.setdefault((key.robot, key.boot_epoch, key.episode), _Open(position, journal))
-        if opened.overfull:
-            self.counts["images of an episode that has too many"] += 1
-        elif key.step == len(opened.steps) and _put(opened.shown[-1], viewed):
+        if boot is not None and key.episode > boot.ended:
+            self._opened((key.robot, key.boot_epoch, key.episode), position, journal)
             self.counts["images"] += 1
-            opened.image_bytes += len(viewed.pixels)
-            self._image_bytes[key.robot] += len(viewed.pixels)
-            self._limit(key.robot)
-        else:
-            self.counts["images out of place"] += 1
 
-    def _limit(self, robot: str) -> None:
-        """Let the oldest unfinished episodes of `robot` give up their images until the others' are few enough."""
-        for (owner, _, _), opened in self._open.items():
-            if self._image_bytes[robot] <= EPISODE_IMAGES_BYTES:
-                return
-            if owner == robot and opened.image_bytes:
-                self.counts["images too large together"] += 1
-                self._image_bytes[robot] -= opened.image_bytes
-                opened.shown = [[] for _ in opened.shown]
-                opened.image_bytes, opened.overfull = 0, True
-
-    def _end(self, position: int, end: EpisodeEnd) -> Iterator[Finished]:
+    def _end(self, position: int, end: EpisodeEnd) -> Iterator[Arrival]:
         boot = self._known(end.robot, end.boot_epoch)
         if boot is None:
             return
-        opened = self._close((end.robot, end.boot_epoch, end.episode))
+        key = end.robot, end.boot_epoch, end.episode
+        opened = self._open.pop(key, None)
         if end.episode <= boot.ended:
             self.counts["labels"] += 1
-            yield Finished(position, position, (), end)
+            yield Arrival(key, position, position, end.revision)
             return
         boot.ended = end.episode
         if opened is not None and opened.whole and opened.steps:
             self.counts["episodes"] += 1
-            yield Finished(opened.position, position, tuple(opened.steps), end, self._views(opened.shown))
+            yield Arrival(key, opened.position, position, end.revision)
         else:
             self.counts["episodes not whole"] += 1
-
-    def _views(self, shown: Sequence[Sequence[_Picture]]) -> Views | None:
-        """Return the images of all observations; None unless each that has to has those of the same cameras in the same size."""
-        first = [(picture.camera, picture.side) for picture in shown[0]]
-        sides = {side for _, side in first}
-        if len(sides) != 1 or any(picture.rows < picture.side for row in shown for picture in row):
-            return None
-        (side,) = sides
-        shape = (len(shown), len(first), 3, side, side)
-        if math.prod(shape) > EPISODE_IMAGES_BYTES:
-            self.counts["images too large together"] += 1
-            return None
-        images = np.zeros(shape, np.uint8)
-        for into, row in zip(images, shown, strict=True):
-            if [(picture.camera, picture.side) for picture in row] == first:
-                into[:] = [np.concatenate(picture.strips, axis=1) for picture in row]
-            elif row or not self._once_a_chunk:
-                return None
-        return Views(tuple(camera for camera, _ in first), images, np.zeros((len(shown), 0), np.float32))
 
     def spoil_all(self) -> None:
         """An entry of the inbox itself no longer checks: no open episode is known to be whole."""
@@ -254,20 +183,3 @@ class Gathering:
             other = missing is not None and (missing.boot_epoch, missing.episode) != (boot_epoch, episode)
             if owner == robot and opened.journal == journal and not (named and other):
                 opened.whole = False
-
-
-def _put(pictures: list[_Picture], viewed: Viewed) -> bool:
-    """Add `viewed`, a whole image or the next strip of the last one, to `pictures`; return whether it belongs there."""
-    rows, rest = divmod(len(viewed.pixels), 3 * viewed.side)
-    if rest or viewed.first_row + rows > viewed.side:
-        return False
-    strip = np.frombuffer(viewed.pixels, np.uint8).reshape(3, rows, viewed.side)
-    last = pictures[-1] if pictures else None
-    if viewed.first_row == 0 and len(pictures) < CAMERAS_MAX and (last is None or last.rows == last.side):
-        pictures.append(_Picture(viewed.camera, viewed.side, [strip], rows))
-        return True
-    if last is None or (last.camera, last.side, last.rows) != (viewed.camera, viewed.side, viewed.first_row):
-        return False
-    last.strips.append(strip)
-    last.rows += rows
-    return True

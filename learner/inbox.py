@@ -1,23 +1,29 @@
 """The learner's inbox: what robots sent, in one durable log, with the watermark of every robot's journal in the same entries.
 
 An entry and the watermark it moves are one frame of one segment, so no crash can part them. Episodes come out in the order in which
-they ended here; the position of that end is what replay and checkpoint remember.
+they ended here; the position of that end is what replay and checkpoint remember. Whatever nobody has asked for yet lies on the disk
+alone, be it a day of images.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Literal, TypeAlias
 
 import msgspec
 
+from poco.errors import ArtifactError
 from poco.journal.disk import Disk
-from poco.journal.log import SEGMENT_BYTES, Log
-from poco.journal.records import UNREADABLE, decode, encode
+from poco.journal.log import SEGMENT_BYTES, Log, LogReader
+from poco.journal.records import UNREADABLE, Written, decode, encode
 from poco.journal.segments import Entry
-from poco.learner.gathering import Finished, Gathering, GatheringState
+from poco.learner.episode_assembly import Arrival, Finished, assembled
+from poco.learner.gathering import Gathering, GatheringState
+
+JOURNALS_MAX = 16
+"""Of so many journals of a robot, the newest, it is known how much of them is here: one begins where another was lost."""
 
 
 class Received(msgspec.Struct, frozen=True, array_like=True, tag="received"):
@@ -61,21 +67,23 @@ def read_kept(payload: bytes) -> Kept | None:
 
 
 class LogInbox:
-    """The inbox on one disk; only the thread that serves the robots uses it."""
+    """The inbox on one disk; the thread that serves the robots uses it, and one other may call `next_finished`."""
 
     def __init__(
         self, disk: Disk, specification_hash: str, segment_bytes: int = SEGMENT_BYTES, once_a_chunk: bool = False
     ) -> None:
         """Open or begin the inbox; raises OSError. Episodes that are still kept come out again, in the same order.
 
-        `once_a_chunk` says how often robots send images, see `Gathering`.
+        `once_a_chunk` says how often robots send images, see `assembled`.
         """
+        self._disk, self._once_a_chunk = disk, once_a_chunk
         self._taken: dict[tuple[str, str], int] = {}
         self._durable: dict[tuple[str, str], int] = {}
         self.generations: dict[str, int] = {}
-        self.finished: deque[Finished] = deque()
-        self._spans: deque[tuple[int, int]] = deque()
-        self.gathering = Gathering(specification_hash, once_a_chunk)
+        self._arrivals: deque[Arrival] = deque()
+        self._untrimmed: deque[Arrival] = deque()
+        self._reader: tuple[int, LogReader] | None = None
+        self.gathering = Gathering(specification_hash)
         self._log = Log(disk, self._head, segment_bytes)
         self._recover()
 
@@ -148,16 +156,55 @@ class LogInbox:
             if isinstance(kept, Met):
                 self.generations[kept.robot] = max(kept.generation, self.generations.get(kept.robot, -1))
                 continue
-            self._durable[kept.robot, kept.journal] = kept.sequence + kept.span - 1
-            for finished in self.gathering.take(entry.sequence, kept.robot, kept.journal, decode(kept.payload)):
-                self.finished.append(finished)
-                self._spans.append((finished.first_position, finished.position))
+            self._follow(kept)
+            for arrival in self.gathering.take(entry.sequence, kept.robot, kept.journal, decode(kept.payload)):
+                self._untrimmed.append(arrival)
+                self._arrivals.append(arrival)
+
+    def _follow(self, received: Received) -> None:
+        """Move the watermark that `received` stands for; of the robot's journals the oldest are forgotten."""
+        name = received.robot, received.journal
+        if name not in self._durable:
+            others = [other for other in self._durable if other[0] == received.robot]
+            for other in others[: len(others) - JOURNALS_MAX + 1]:
+                del self._durable[other]
+                self._taken.pop(other, None)
+        self._durable[name] = received.sequence + received.span - 1
+
+    def next_finished(self, after: int = 0) -> Finished | None:
+        """Return the next episode that has ended behind position `after`, None if there is none; those before are passed over.
+
+        Raises OSError, and ArtifactError if what was whole when it came no longer is.
+        """
+        while self._arrivals:
+            arrival = self._arrivals[0]
+            finished = (
+                None if arrival.position <= after else assembled(arrival, self._read(arrival), self._once_a_chunk)
+            )
+            if finished is None and arrival.position > after:
+                raise ArtifactError(
+                    f"episode {arrival.key[2]} of {arrival.key[0]} can no longer be read from the inbox: its disk loses what it "
+                    "held, replace it; started again the learner goes on without the episode"
+                )
+            self._arrivals.popleft()
+            if finished is not None:
+                return finished
+        return None
+
+    def _read(self, arrival: Arrival) -> Iterator[tuple[int, Written | None]]:
+        """Yield positions and entries of the robot from the first of `arrival` to the last."""
+        if self._reader is None or self._reader[0] < arrival.position:
+            self._reader = self.position, LogReader(self._disk)
+        for entry in self._reader[1].between(arrival.first_position, arrival.position):
+            kept = read_kept(entry.payload)
+            if isinstance(kept, Received) and kept.robot == arrival.key[0]:
+                yield entry.sequence, decode(kept.payload)
 
     def trim(self, position: int) -> None:
         """Give up segments of which nothing after `position` is needed: the replay and its checkpoint are durable up to there."""
-        while self._spans and self._spans[0][1] <= position:
-            self._spans.popleft()
-        needed = [position + 1, *(first for first, _ in self._spans)]
+        while self._untrimmed and self._untrimmed[0].position <= position:
+            self._untrimmed.popleft()
+        needed = [position + 1, *(arrival.first_position for arrival in self._untrimmed)]
         if self.gathering.oldest_open is not None:
             needed.append(self.gathering.oldest_open)
         while self._log.remove_oldest(min(needed)):

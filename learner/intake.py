@@ -7,7 +7,7 @@ import msgspec
 from poco.episodes import Episode
 from poco.errors import ArtifactError
 from poco.learner.demonstrations import EpisodeColumns, Recorded
-from poco.learner.gathering import Finished
+from poco.learner.episode_assembly import Finished
 from poco.learner.replay import Replay
 from poco.learner.sight import encoded
 from poco.learner.vla.eyes import Eyes

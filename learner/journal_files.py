@@ -13,8 +13,8 @@ from poco.journal.disk import FolderFiles
 from poco.journal.log import LogReader
 from poco.journal.records import Boot, JournalHead, Written, decode
 from poco.journal.segments import Entry
+from poco.learner.episode_assembly import Arrival, EpisodeKey, Finished, assembled
 from poco.learner.gathering import Gathering
-from poco.records import EpisodeEnd
 from poco.specification import Specification
 
 EpisodeName = tuple[int, int]
@@ -56,20 +56,22 @@ class JournalFiles:
 
     def episodes(self, specification: Specification) -> Iterator[Episode]:
         """Yield the whole episodes of `specification` in the order in which they ended, with their newest labels."""
-        ends: dict[EpisodeName, EpisodeEnd] = {}
-        for end in self._ends(specification):
-            known = ends.get((end.boot_epoch, end.episode))
-            if known is None or end.revision > known.revision:
-                ends[end.boot_epoch, end.episode] = end
         gathering = Gathering(specification.digest())
-        for entry, written in self.all():
-            for finished in gathering.take(entry.sequence, self.head.robot, self.head.journal, written):
-                if finished.steps:
-                    newest = ends[finished.end.boot_epoch, finished.end.episode]
-                    yield Episode(specification, finished.steps, newest, finished.views)
+        arrivals = [
+            arrival
+            for entry, written in self.all()
+            for arrival in gathering.take(entry.sequence, self.head.robot, self.head.journal, written)
+        ]
+        labels: dict[EpisodeKey, Arrival] = {}
+        for arrival in arrivals:
+            if arrival.revision > labels.setdefault(arrival.key, arrival).revision:
+                labels[arrival.key] = arrival
+        for arrival in arrivals:
+            finished, label = self._assembled(arrival), labels[arrival.key]
+            if finished is not None and finished.steps:
+                labelled = finished if label is arrival else self._assembled(label)
+                yield Episode(specification, finished.steps, (labelled or finished).end, finished.views)
 
-    def _ends(self, specification: Specification) -> Iterator[EpisodeEnd]:
-        gathering = Gathering(specification.digest())
-        for entry, written in self.all():
-            for finished in gathering.take(entry.sequence, self.head.robot, self.head.journal, written):
-                yield finished.end
+    def _assembled(self, arrival: Arrival) -> Finished | None:
+        entries = self.log.between(arrival.first_position, arrival.position)
+        return assembled(arrival, ((entry.sequence, decode(entry.payload)) for entry in entries))

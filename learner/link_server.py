@@ -11,7 +11,7 @@ import msgspec
 from poco.clock import monotonic_ns
 from poco.errors import PocoError
 from poco.journal.disk import FolderDisk
-from poco.learner.gathering import Finished
+from poco.learner.episode_assembly import Finished
 from poco.learner.inbox import LogInbox
 from poco.link.keys import KeyFolder
 from poco.link.learner_side import LearnerSide, Outgoing
@@ -47,7 +47,7 @@ class LinkServer:
     ) -> None:
         """Open the inbox in `folder` and bind `address`; raises PocoError before anything is served.
 
-        `once_a_chunk` says how often robots send images, see `Gathering`.
+        `once_a_chunk` says how often robots send images, see `assembled`.
         """
         with ExitStack() as opened:
             self._disk = FolderDisk(folder)
@@ -79,11 +79,19 @@ class LinkServer:
         """Where robots connect to."""
         return self._server.address
 
-    def next_finished(self) -> Finished | None:
-        """Return the next finished episode, None if there is none; raises PocoError if the link has ended by a fault."""
+    def next_finished(self, after: int = 0) -> Finished | None:
+        """Return the next episode that has ended behind position `after` of the inbox, read from there; None if there is none.
+
+        Raises PocoError if the link has ended by a fault or the inbox cannot be read.
+        """
         if self._failure is not None:
             raise PocoError(f"the link has ended ({self._failure!r}): start the learner again") from self._failure
-        return self._inbox.finished.popleft() if self._inbox.finished else None
+        try:
+            return self._inbox.next_finished(after)
+        except OSError as error:
+            raise PocoError(
+                f"the inbox {self._disk.folder} cannot be read ({error.strerror or error}): repair the disk and start again"
+            ) from error
 
     def publish(self, generation: int, content: bytes) -> None:
         """Offer `content` to all robots as `generation`, in place of what was offered before."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from poco.errors import ArtifactError
 from poco.learner import intake, training_state
-from poco.learner.gathering import Finished
+from poco.learner.episode_assembly import Finished
 from poco.learner.intake import Admitted
 from poco.learner.learning import Learning
 from poco.learner.link_server import LinkServer
@@ -93,7 +93,7 @@ class Service:
 
     def _take_in(self) -> bool:
         for taken in range(EPISODES_A_TURN):
-            finished = self.server.next_finished()
+            finished = self.server.next_finished(self.learning.position)
             if finished is None:
                 return taken > 0
             self._admit(finished)
@@ -102,8 +102,6 @@ class Service:
     def _admit(self, finished: Finished) -> None:
         """Admit an episode and conclude it with the updates taken since the one before; its own updates are owed from now on."""
         learning, end = self.learning, finished.end
-        if finished.position <= learning.position:
-            return
         eyes = learning.run.eyes
         changed = intake.admit(finished, learning.replay, self.admitted, eyes if isinstance(eyes, Eyes) else None)
         learning.position = finished.position

@@ -13,7 +13,7 @@ from armless_robot import CONFIG, ArmlessRobot, free_address, make_keys
 
 import synthetic_run
 from poco.journal.records import Boot, Ended, Record, Stepped
-from poco.learner.gathering import Finished
+from poco.learner.episode_assembly import Finished
 from poco.learner.link_server import LinkServer
 from poco.records import EpisodeEnd, Step, StepKey
 from poco.runtime.entrance import Entrance

@@ -283,8 +283,8 @@ class Learner:
             except OSError:
                 return
             self._send(self.side.committed())
-        while self.inbox.finished:
-            admit(self.inbox.finished.popleft(), self.replay, self.admitted)
+        while (finished := self.inbox.next_finished()) is not None:
+            admit(finished, self.replay, self.admitted)
         if self.world.surroundings.random.random() < 0.02:
             self._checkpoint = self.replay.watermark
             with suppress(OSError):

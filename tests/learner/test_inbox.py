@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 
+import pytest
+
 from lossy_disk import LossyDisk
+from poco.errors import ArtifactError
 from poco.journal.records import Boot, Ended, Record, Stepped, Written, encode
 from poco.journal.segments import Entry
-from poco.learner.inbox import LogInbox
+from poco.learner.gathering import BOOTS_MAX
+from poco.learner.inbox import JOURNALS_MAX, LogInbox
 from poco.records import EpisodeEnd, Step, StepKey
 from synthetic_run import specification
 
@@ -74,19 +79,21 @@ class Stream:
             assert self.inbox.commit()
 
     def finished(self) -> list[tuple[int, int, int]]:
-        """Boot epoch, number and steps of the episodes that came out."""
-        return [(one.end.boot_epoch, one.end.episode, len(one.steps)) for one in self.inbox.finished]
+        """Boot epoch, number and steps of the episodes that come out."""
+        out = iter(self.inbox.next_finished, None)
+        return [(one.end.boot_epoch, one.end.episode, len(one.steps)) for one in out if one is not None]
 
 
 def test_episodes_that_were_broken_off_keep_no_segment() -> None:
     """Every run ends in the middle of an episode: the inbox holds no more than the two last runs, also where it is opened anew."""
     stream, runs = Stream(), 8
-    used_bytes = []
+    used_bytes, finished = [], []
     for epoch in range(1, runs + 1):
         stream.send(boot(epoch), *steps(epoch, 0, range(9)), ended(epoch, 0), *steps(epoch, 1, range(5)))
+        finished += stream.finished()
         stream.inbox.trim(stream.inbox.position)
         used_bytes.append(stream.inbox.used_bytes)
-    assert stream.finished() == [(epoch, 0, 9) for epoch in range(1, runs + 1)]
+    assert finished == [(epoch, 0, 9) for epoch in range(1, runs + 1)]
     assert max(used_bytes) < 2 * used_bytes[1]
     again = stream.opened()
     assert again.gathering.oldest_open == stream.inbox.gathering.oldest_open
@@ -98,3 +105,61 @@ def test_the_last_words_of_a_process_may_come_behind_those_of_the_next() -> None
     stream = Stream()
     stream.send(boot(1), *steps(1, 0, range(3)), boot(2), *steps(1, 0, range(3, 6)), ended(1, 0))
     assert stream.finished() == [(1, 0, 6)]
+
+
+def test_what_waits_lies_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An inbox opened anew has none of its episodes in memory: each is read when it is asked for, those before not at all."""
+    stream, count = Stream(), 40
+    stream.send(boot(1))
+    positions = []
+    for episode in range(count):
+        stream.send(*steps(1, episode, range(9)), ended(1, episode))
+        positions.append(stream.inbox.position)
+    read, disk_read = list[str](), stream.disk.read
+
+    def noted(name: str) -> bytes:
+        read.append(name)
+        return disk_read(name)
+
+    monkeypatch.setattr(stream.disk, "read", noted)
+    tracemalloc.start()
+    again = stream.opened()
+    assert tracemalloc.get_traced_memory()[0] < 60 * SEGMENT_BYTES < stream.inbox.used_bytes
+    tracemalloc.stop()
+    read.clear()
+    last = again.next_finished(after=positions[-2])
+    assert last is not None
+    assert (last.end.episode, len(last.steps), last.position) == (count - 1, 9, positions[-1])
+    assert len(read) < 4
+    assert again.next_finished() is None
+    every = stream.opened()
+    read.clear()
+    assert [one.end.episode for one in iter(every.next_finished, None) if one is not None] == list(range(count))
+    assert len(read) < 2 * len(stream.disk.names())
+
+
+def test_an_episode_that_the_disk_has_lost_since_ends_the_learner_with_a_sentence() -> None:
+    """What was whole when it came and is not when it is read is said, not learned from."""
+    stream = Stream()
+    stream.send(boot(1), *steps(1, 0, range(3)), ended(1, 0))
+    name = stream.disk.names()[-1]
+    stream.disk.truncate(name, stream.disk.size(name) - 1)
+    with pytest.raises(ArtifactError, match="episode 0 of arm can no longer be read"):
+        stream.inbox.next_finished()
+
+
+def test_the_past_of_a_robot_does_not_fill_the_head() -> None:
+    """After hundreds of policy processes and journals a segment's head is no larger, and what comes now is taken as ever."""
+    stream = Stream()
+    for epoch in range(1, 10 * BOOTS_MAX):
+        stream.send(boot(epoch))
+    for number in range(5 * JOURNALS_MAX):
+        stream.inbox.take(ROBOT, f"journal {number}", [Entry(1, 1, encode(Written("policy", 1, 0, 0, boot(1))))])
+        assert stream.inbox.commit()
+    state = stream.inbox.gathering.state
+    assert len(state.boots[ROBOT]) == BOOTS_MAX
+    assert stream.inbox.durable(ROBOT, f"journal {5 * JOURNALS_MAX - 1}") == 1
+    assert stream.inbox.durable(ROBOT, JOURNAL) == 0
+    epoch = 10 * BOOTS_MAX
+    stream.send(boot(epoch), *steps(epoch, 0, range(3)), ended(epoch, 0))
+    assert stream.finished() == [(epoch, 0, 3)]

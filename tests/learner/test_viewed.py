@@ -26,7 +26,8 @@ from poco.journal.records import (
     encode,
     viewed,
 )
-from poco.learner.gathering import CAMERAS_MAX, EPISODE_IMAGES_BYTES, Finished, Gathering
+from poco.learner.episode_assembly import CAMERAS_MAX, EPISODE_IMAGES_BYTES, Arrival, Finished, assembled
+from poco.learner.gathering import OPEN_MAX, Gathering
 from poco.learner.intake import Admitted, admit
 from poco.learner.journal_files import JournalFiles
 from poco.learner.replay import Replay
@@ -77,13 +78,11 @@ def gathered(
     specification: Specification, records: Sequence[Record], once_a_chunk: bool = False
 ) -> tuple[list[Finished], Gathering]:
     """What becomes of `records`, one entry each."""
-    gathering = Gathering(specification.digest(), once_a_chunk)
-    finished = [
-        one
-        for position, record in enumerate(records, 1)
-        for one in gathering.take(position, "arm", "journal", Written("policy-1", position, 0, 0, record))
-    ]
-    return finished, gathering
+    gathering = Gathering(specification.digest())
+    entries = [(position, Written("policy-1", position, 0, 0, record)) for position, record in enumerate(records, 1)]
+    arrivals = [one for position, entry in entries for one in gathering.take(position, "arm", "journal", entry)]
+    finished = [assembled(one, entries[one.first_position - 1 : one.position], once_a_chunk) for one in arrivals]
+    return [one for one in finished if one is not None], gathering
 
 
 def test_images_come_out_as_they_went_in(specification: Specification, seen: Episode, tmp_path: Path) -> None:
@@ -120,17 +119,19 @@ def test_an_image_too_few_means_none(specification: Specification, seen: Episode
 
 
 def test_images_of_strangers_stay_out(specification: Specification, seen: Episode, tmp_path: Path) -> None:
-    """Too many, in another order of steps, of another size than they say, of other episodes: counted, never kept."""
+    """Too many, in another order of steps, of another size than they say, of other episodes: never kept."""
     records = told(seen)
     first = records[1]
     assert isinstance(first, Viewed)
     ahead = msgspec.structs.replace(first, key=StepKey("arm", 1, seen.end.episode, 9))
     short = msgspec.structs.replace(first, pixels=first.pixels[1:])
     crowd: list[Record] = [first] * (CAMERAS_MAX + 5)
-    finished, gathering = gathered(specification, [records[0], ahead, short, *crowd])
-    assert finished == []
-    assert gathering.counts["images"] == CAMERAS_MAX
-    assert gathering.counts["images out of place"] == 7
+    assert gathered(specification, [records[0], ahead, short, *crowd])[0] == []
+    ((crowded,), _) = gathered(specification, [records[0], ahead, short, *crowd, *records[3:]], once_a_chunk=True)
+    assert crowded.views is None
+    ((alone,), _) = gathered(specification, [records[0], *crowd, records[3], records[-1]], once_a_chunk=True)
+    assert alone.views is not None
+    assert len(alone.views.cameras) == CAMERAS_MAX
     other = msgspec.structs.replace(first, key=StepKey("somebody", 1, 0, 0))
     assert gathered(specification, [records[0], other])[1].counts["of another robot"] == 1
     ((done,), _) = gathered(specification, [records[0], ahead, *records[1:]])
@@ -165,10 +166,8 @@ def test_large_images_come_once_a_chunk_in_strips(specification: Specification, 
     sent[1:1] = strips[0]
 
     def views(records: Sequence[Record], once_a_chunk: bool = True) -> Views | None:
-        gathering = Gathering(specification.digest(), once_a_chunk)
-        entries = (Written("policy-1", position, 0, 0, record) for position, record in enumerate(records, 1))
-        taken = [one for entry in entries for one in gathering.take(entry.number, "arm", "journal", entry)]
-        return taken[0].views
+        ((one,), _) = gathered(specification, records, once_a_chunk)
+        return one.views
 
     found = views(sent)
     assert found is not None
@@ -178,6 +177,10 @@ def test_large_images_come_once_a_chunk_in_strips(specification: Specification, 
     assert views(sent, once_a_chunk=False) is None
     for lost in (1, 2, 4):
         assert views([*sent[:lost], *sent[lost + 1 :]]) is None
+    later = views([sent[0], *sent[5:]])
+    assert later is not None
+    assert not later.images[:2].any()
+    np.testing.assert_array_equal(later.images[2], image)
 
 
 def test_few_large_images_of_a_long_episode_do_not_fill_the_memory(specification: Specification, seen: Episode) -> None:
@@ -189,55 +192,37 @@ def test_few_large_images_of_a_long_episode_do_not_fill_the_memory(specification
     )
     strips = list(viewed(msgspec.structs.replace(step.key, step=0), "near", image))
 
-    def finished(steps: int) -> tuple[Finished, Gathering]:
+    def finished(steps: int) -> Finished:
         keys = [msgspec.structs.replace(step.key, step=number) for number in range(steps)]
         records = [boot, *strips, *(Stepped(step=msgspec.structs.replace(step, key=key)) for key in keys), ending]
-        (one,), gathering = gathered(specification, records, once_a_chunk=True)
-        return one, gathering
+        ((one,), _) = gathered(specification, records, once_a_chunk=True)
+        return one
 
-    long, gathering = finished(count)
-    assert (len(long.steps), long.views, gathering.counts["images too large together"]) == (count, None, 1)
-    short, gathering = finished(8)
-    assert short.views is not None
-    assert not gathering.counts["images too large together"]
+    long = finished(count)
+    assert (len(long.steps), long.views) == (count, None)
+    assert finished(8).views is not None
 
 
-def test_episodes_that_do_not_end_do_not_fill_the_memory(
-    specification: Specification, seen: Episode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Beyond a limit the oldest unfinished episode gives up its images and keeps its steps; later ones have theirs."""
-    (boot, *_), step, side = told(seen), seen.steps[0], EVERY_STEP_SIDE_MAX
-    limit, count, taken = 10 * 3 * side**2, 7, itertools.count(1)
-    monkeypatch.setattr("poco.learner.gathering.EPISODE_IMAGES_BYTES", limit)
-    gathering = Gathering(specification.digest(), once_a_chunk=True)
+def test_episodes_that_do_not_end_take_no_memory(specification: Specification, seen: Episode) -> None:
+    """However many images of unfinished episodes come, they wait on the disk; of too many episodes the oldest are given up."""
+    (boot, *_), step, side, count = told(seen), seen.steps[0], EVERY_STEP_SIDE_MAX, 7
+    gathering, taken = Gathering(specification.digest()), itertools.count(1)
+    pixels = bytes(3 * side**2)
 
-    def take(record: Record) -> list[Finished]:
+    def take(record: Record) -> list[Arrival]:
         number = next(taken)
         return list(gathering.take(number, "arm", "journal", Written("policy-1", number, 0, 0, record)))
 
-    def act(episode: int) -> None:
-        for number in range(count):
-            key = StepKey("arm", seen.end.boot_epoch, episode, number)
-            take(Viewed(key=key, camera="near", side=side, pixels=bytes([episode]) * (3 * side**2)))
-            take(Stepped(step=msgspec.structs.replace(step, key=key)))
-
-    def end(episode: int) -> Finished:
-        (finished,) = take(Ended(end=msgspec.structs.replace(seen.end, episode=episode)))
-        assert len(finished.steps) == count
-        return finished
-
     take(boot)
     tracemalloc.start()
-    for episode in range(1, 9):
-        act(episode)
-    assert count * 3 * side**2 < tracemalloc.get_traced_memory()[0] < 1.2 * limit
+    for episode in range(1, OPEN_MAX + 3):
+        for number in range(count):
+            key = StepKey("arm", seen.end.boot_epoch, episode, number)
+            take(Viewed(key=key, camera="near", side=side, pixels=pixels))
+            take(Stepped(step=msgspec.structs.replace(step, key=key)))
+    assert tracemalloc.get_traced_memory()[0] < len(pixels)
     tracemalloc.stop()
-    assert gathering.counts["images too large together"] == 7
-    assert end(1).views is None
-    newest = end(8).views
-    assert newest is not None
-    assert (newest.images[:-1] == 8).all()
-    for episode in range(9, 12):
-        act(episode)
-        assert end(episode).views is not None
-    assert gathering.counts["images too large together"] == 7
+    assert (gathering.counts["episodes broken off"], gathering.oldest_open) == (2, 2 * 2 * count + 2)
+    assert not take(Ended(end=msgspec.structs.replace(seen.end, episode=2)))
+    (arrival,) = take(Ended(end=msgspec.structs.replace(seen.end, episode=3)))
+    assert arrival.first_position == 2 * 2 * count + 2

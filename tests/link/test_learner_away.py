@@ -11,7 +11,7 @@ import pytest
 from link_run import LearnerProcess, LinkRun, finished, free_address, keys_for, steps_of, until
 from poco.journal.disk import FolderFiles
 from poco.journal.records import Missing, Noted, Record, Stepped
-from poco.learner.gathering import Finished
+from poco.learner.episode_assembly import Finished
 from poco.learner.journal_audit import Audit, compare_with_inbox
 from poco.learner.journal_files import JournalFiles
 from poco.learner.link_server import LinkServer

@@ -81,6 +81,16 @@ class LogReader:
         for start in self.starts:
             yield from self.entries(start)
 
+    def between(self, first: int, last: int) -> Iterator[Entry]:
+        """Yield the entries from the one that covers sequence number `first` on, up to the one that begins at `last`."""
+        number = max(bisect_right(self._starts, first) - 1, 0)
+        for start in self.starts[number:]:
+            for entry in self.entries(start):
+                if entry.sequence > last:
+                    return
+                if entry.following > first:
+                    yield entry
+
 
 class Log(LogReader):
     """The one writer of a log."""

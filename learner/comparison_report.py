@@ -22,8 +22,6 @@ WINDOW = 20
 """Training episodes in one average of the success."""
 
 GRID = 200
-STUDENT_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
-"""Two-sided 95 % quantiles of Student's t for 1 to 9 degrees of freedom; beyond them the last is used."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -124,37 +122,36 @@ def draw(candidates: Sequence[Candidate], found: Sequence[Row], path: Path) -> N
         runs = [read_figures(one.folder) for one in candidates if one.label == label]
         _curve(curves, runs, label, f"C{number}")
     curves.set(ylim=(-0.02, 1.02), xlabel="control steps", ylabel=f"success, mean of {WINDOW} training episodes")
-    curves.set_title("While learning: mean and 95 % band over seeds; dots are evaluations, one plain sample")
+    curves.set_title(
+        "While learning: mean over seeds, 95 % interval of its episodes; dots are evaluations, one plain sample"
+    )
     curves.grid(alpha=0.3)
     curves.legend(fontsize=8)
     _bars(bars, found, labels)
     figure.savefig(path, dpi=110)
 
 
-def running_success(figures: Sequence[EpisodeFigures]) -> tuple[Floats, Floats]:
-    """Return control steps and mean success of the last WINDOW episodes after each episode."""
+def running_success(figures: Sequence[EpisodeFigures]) -> tuple[Floats, Floats, Floats]:
+    """Return control steps, mean success of the last WINDOW episodes and how many there were, after each episode."""
     outcomes = np.array([one.success for one in figures], np.float64)
     sums = np.concatenate([[0.0], np.cumsum(outcomes)])
     ends = np.arange(1, len(outcomes) + 1)
     starts = np.maximum(0, ends - WINDOW)
-    return np.array([one.steps for one in figures], np.float64), (sums[ends] - sums[starts]) / (ends - starts)
+    counts = (ends - starts).astype(np.float64)
+    return np.array([one.steps for one in figures], np.float64), (sums[ends] - sums[starts]) / counts, counts
 
 
 def band(runs: Sequence[Sequence[EpisodeFigures]]) -> tuple[Floats, Floats, Floats, Floats]:
     """Return a grid of control steps that all `runs` reached, mean success there and its 95 % bounds.
 
-    Several runs: Student's t over the seeds. One run: the Wilson interval of its WINDOW episodes.
+    The bounds are the Wilson interval of the last WINDOW episodes of all runs together, as for the fresh episodes.
     """
     curves = [running_success(figures) for figures in runs]
-    grid = np.linspace(max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves), GRID)
-    values = np.array([np.interp(grid, steps, success) for steps, success in curves])
-    mean = values.mean(0)
-    if len(values) == 1:
-        bounds = [wilson(round(rate * WINDOW), WINDOW) for rate in mean]
-        return grid, mean, np.array([one.low for one in bounds]), np.array([one.high for one in bounds])
-    quantile = STUDENT_95[min(len(values) - 1, len(STUDENT_95)) - 1]
-    half = quantile * values.std(0, ddof=1) / np.sqrt(len(values))
-    return grid, mean, np.clip(mean - half, 0.0, 1.0), np.clip(mean + half, 0.0, 1.0)
+    grid = np.linspace(max(steps[0] for steps, *_ in curves), min(steps[-1] for steps, *_ in curves), GRID)
+    mean = np.mean([np.interp(grid, steps, success) for steps, success, _ in curves], axis=0)
+    counts = np.sum([np.interp(grid, steps, count) for steps, _, count in curves], axis=0)
+    bounds = [wilson(round(rate * count), round(count)) for rate, count in zip(mean, counts, strict=True)]
+    return grid, mean, np.array([one.low for one in bounds]), np.array([one.high for one in bounds])
 
 
 def _curve(axes: Axes, runs: Sequence[Sequence[EpisodeFigures]], label: str, color: str) -> None:

@@ -15,6 +15,7 @@ from poco.learner.comparison import Candidate, Measure, missing
 from poco.learner.comparison_report import WINDOW, band, running_success
 from poco.learner.metrics import EpisodeFigures, read_figures
 from poco.learner.training_commands import compare, train
+from poco.statistics import wilson_interval
 from recipes import reach_recipe
 
 TESTS = Path(__file__).parents[1]
@@ -87,15 +88,18 @@ def figures(successes: list[bool], steps_per_episode: int) -> list[EpisodeFigure
 
 
 def test_curves_over_seeds() -> None:
-    """Means over the last episodes; the band is Student's t over seeds as far as all runs go, and one seed has one too."""
-    steps, success = running_success(figures([False] * WINDOW + [True] * WINDOW, 10))
+    """Means over the last episodes; the band is the interval of the episodes of all seeds, as far as all runs go."""
+    steps, success, counts = running_success(figures([False] * WINDOW + [True] * WINDOW, 10))
     assert steps[-1] == 20 * WINDOW
     assert success[[0, WINDOW - 1, WINDOW + 4, -1]].tolist() == [0.0, 0.0, 5 / WINDOW, 1.0]
+    assert counts[[0, WINDOW - 1, -1]].tolist() == [1, WINDOW, WINDOW]
     runs = [figures([True] * 30, 10), figures([False] * 50, 10)]
     grid, mean, low, high = band(runs)
     assert (grid[0], grid[-1]) == (10.0, 300.0)
     assert np.all(mean == 0.5)
-    assert (low.max(), high.min()) == (0.0, 1.0)
+    assert (low[-1], high[-1]) == wilson_interval(WINDOW, 2 * WINDOW)
+    assert low[0] < low[-1]
     _, mean, low, high = band(runs[:1])
     assert np.all(mean == 1.0)
-    assert np.all((low > 0.8) & (low < high))
+    assert low[-1] == wilson_interval(WINDOW, WINDOW)[0]
+    assert np.all((low > 0.2) & (low < high))

@@ -65,12 +65,62 @@ class _Ending(torch.nn.Module):
         return self.left <= 0
 
 
+class _Counting(torch.nn.Module):
+    """Gives a torque and adds to it how many more updates have begun than ended; an update takes some milliseconds."""
+
+    def __init__(self, torque_nm: float) -> None:
+        super().__init__()
+        self.torque_nm = torque_nm
+        self.begun = 0
+        self.ended = 0
+
+    def forward(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the torques."""
+        return {"joint_torques": torch.full((7,), self.torque_nm + float(self.begun - self.ended))}
+
+    @torch.jit.export
+    def update(self, told: dict[str, torch.Tensor]) -> None:
+        """Count at the beginning and at the end."""
+        self.begun += 1
+        work = torch.ones(64, 64)
+        for _ in range(200):
+            work = torch.tanh(torch.matmul(work, work))
+        self.ended += int(work.numel() > 0)
+
+    @torch.jit.export
+    def is_terminated(self) -> bool:
+        """Go on."""
+        return False
+
+
+class _NothingTold(torch.nn.Module):
+    """An update without parameters."""
+
+    def forward(self) -> dict[str, torch.Tensor]:
+        """Tell nothing."""
+        return {"nothing": torch.zeros(1)}
+
+
 def ending_controller(calls: int) -> bytes:
     """A saved controller that ends by itself after so many calls."""
+    return _saved(_Ending(calls))
+
+
+def counting_controller(torque_nm: float = 0.0) -> bytes:
+    """A saved controller whose torque (N m) is another one in the middle of an update."""
+    return _saved(_Counting(torque_nm))
+
+
+def nothing_told() -> bytes:
+    """A saved update that counts and tells nothing."""
+    return _saved(_NothingTold())
+
+
+def _saved(module: torch.nn.Module) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.save(torch.jit.script(_Ending(calls)), buffer)
+        torch.jit.save(torch.jit.script(module), buffer)
     return buffer.getvalue()
 
 

@@ -111,6 +111,7 @@ def test_a_policy_that_sees_is_cloned(demonstrated: Demonstrated) -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.timeout(3600)
 def test_they_teach_as_much_as_the_operator(tmp_path: Path) -> None:
     """Policies that see, cloned from recorded demonstrations and the environment's operator's, on the same fresh episodes: that
     of the recorded ones is at most ten points worse (`bench/demonstrations.py` judges, and prints the figures)."""

@@ -1,7 +1,7 @@
 """The robot client beside the arm: asks the server for torques once a tick, keeps its own safety bounds, recovers by itself.
 
-Bounds are those that Polymetis' client for the Franka arm is set to; where its joint bounds are a Panda's, those of the
-simulated FR3 take their place. Its soft springs inside the bounds are not imitated. Time is robot time.
+Bounds, and the springs that begin inside them, are those that Polymetis' client for the Franka arm is set to; where its joint
+bounds are a Panda's, those of the simulated FR3 take their place. Time is robot time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,12 @@ REST_RAD = (-0.139, -0.0205, -0.052, -2.069, 0.0506, 2.003, -0.917)
 
 BOX_MIN_M, BOX_MAX_M = np.array([0.1, -0.4, -0.05]), np.array([1.0, 0.4, 1.0])
 JOINT_MARGIN_RAD = 0.1
+Q_MIN_RAD, Q_MAX_RAD = POSITION_MIN_RAD + JOINT_MARGIN_RAD, POSITION_MAX_RAD - JOINT_MARGIN_RAD
 SPEED_MAX_RAD_S = np.array([2.075] * 4 + [2.51] * 3)
+SPRING_M, SPRING_RAD, SPRING_RAD_S = 0.05, 0.2, 0.5
+"""So far inside box, joint bounds and speed bounds the springs begin."""
+
+SPRING_N_M, SPRING_NM_RAD, SPRING_NM_S_RAD = 200.0, 50.0, 20.0
 TORQUE_CLAMP_NM = np.array([86.0] * 4 + [11.5] * 3)
 COLLISION_THRESHOLD = 40.0
 TORQUE_RATE_NM = 1.0
@@ -42,6 +47,11 @@ TORQUE_RATE_NM = 1.0
 LOW_PASS_HZ = 100.0
 ABORT_TICKS = 1000
 """So long the client waits before it asks for recovery."""
+
+
+def inwards(values: Floats, low: Floats, high: Floats, margin: float) -> Floats:
+    """Return how far each value is beyond `margin` inside its bounds, positive where the way back is upwards."""
+    return np.maximum(low + margin - values, 0.0) - np.maximum(values - (high - margin), 0.0)
 
 
 def metadata() -> RobotClientMetadata:
@@ -78,7 +88,8 @@ class RobotClient:
         self._away_until = 0
         self._hold_q = arm.q.copy()
         self._filter = TICK_S / (TICK_S + 1.0 / (2.0 * math.pi * LOW_PASS_HZ))
-        self._torque, self._computed, self._filtered = np.zeros(JOINTS), np.zeros(JOINTS), np.zeros(JOINTS)
+        self._torque, self._computed = np.zeros(JOINTS), np.zeros(JOINTS)
+        self._safened, self._filtered = np.zeros(JOINTS), np.zeros(JOINTS)
 
     @property
     def away(self) -> bool:
@@ -112,16 +123,27 @@ class RobotClient:
 
     def _follow(self, computed: Floats) -> None:
         self._computed = computed
-        self._filtered += self._filter * (np.clip(computed, -TORQUE_CLAMP_NM, TORQUE_CLAMP_NM) - self._filtered)
+        self._safened = np.clip(computed + self._springs(), -TORQUE_CLAMP_NM, TORQUE_CLAMP_NM)
+        self._filtered += self._filter * (self._safened - self._filtered)
         self._torque += np.clip(self._filtered - self._torque, -TORQUE_RATE_NM, TORQUE_RATE_NM)
         self.arm.advance_by_torque(self._torque)
+
+    def _springs(self) -> Floats:
+        """Return the torques [7] (N m) that push back where the arm comes near one of its bounds."""
+        arm, position = self.arm, self._tool.O_T_EE[:3, 3]
+        torque = SPRING_NM_RAD * inwards(arm.q, Q_MIN_RAD, Q_MAX_RAD, SPRING_RAD)
+        torque += SPRING_NM_S_RAD * inwards(arm.dq, -SPEED_MAX_RAD_S, SPEED_MAX_RAD_S, SPRING_RAD_S)
+        force = SPRING_N_M * inwards(position, BOX_MIN_M, BOX_MAX_M, SPRING_M)
+        if force.any():
+            torque += force @ arm.translation_jacobian(position)
+        return torque
 
     def _crossed(self) -> str:
         """Return which bound the arm has crossed, empty for none."""
         position, q = self._tool.O_T_EE[:3, 3], self.arm.q
         if np.any((position < BOX_MIN_M) | (position > BOX_MAX_M)):
             return f"end effector at {position.round(3).tolist()} m, outside the box"
-        if np.any((q < POSITION_MIN_RAD + JOINT_MARGIN_RAD) | (q > POSITION_MAX_RAD - JOINT_MARGIN_RAD)):
+        if np.any((q < Q_MIN_RAD) | (q > Q_MAX_RAD)):
             return f"joints at {q.round(3).tolist()} rad, outside their bounds"
         if np.any(np.abs(self.arm.dq) > SPEED_MAX_RAD_S):
             return f"joints at {self.arm.dq.round(3).tolist()} rad/s, faster than they may be"
@@ -136,7 +158,7 @@ class RobotClient:
             joint_positions=arm.q.tolist(),
             joint_velocities=arm.dq.tolist(),
             prev_joint_torques_computed=self._computed.tolist(),
-            prev_joint_torques_computed_safened=self._torque.tolist(),
+            prev_joint_torques_computed_safened=self._safened.tolist(),
             motor_torques_measured=arm.tau.tolist(),
             motor_torques_external=arm.tau_ext.tolist(),
             motor_torques_desired=self._torque.tolist(),

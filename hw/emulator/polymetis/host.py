@@ -1,18 +1,16 @@
 """What runs in the controller server: the default hold or one uploaded controller, the log of states, the traps. No sockets.
 
-Called by the arm's loop (`control_update`) and by the threads of the server; a lock keeps swaps and control steps apart. Time
-is robot time, also where the real server looks at the wall clock, so that an arm in lockstep may wait.
+Called by the arm's loop (`control_update`) and by the threads of the server; one lock lets a client's call wait until another's
+is answered, one keeps swaps and control steps apart. Time is robot time, also where the real server looks at the wall clock,
+so that an arm in lockstep may wait.
 """
 
 from __future__ import annotations
 
 import io
 import threading
-import time
 import warnings
-from collections import deque
 from enum import Enum
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,8 @@ import torch
 
 from poco.hw.polymetis.polymetis_pb2 import LogInterval, RobotClientMetadata, RobotState
 from poco.limits import JOINTS
+
+from .states import StateRing
 
 Floats = npt.NDArray[np.float64]
 
@@ -31,7 +31,6 @@ STALE_TICKS = 1000
 """So long without a robot client the server calls it gone, and ends what ran."""
 
 WARM_UPS = 5
-STATES_MAX = 300_000
 INPUTS = ("joint_positions", "joint_velocities", "motor_torques_measured", "motor_torques_external")
 
 
@@ -58,6 +57,7 @@ class ControllerHost:
 
     def __init__(self) -> None:
         self.metadata: RobotClientMetadata | None = None
+        self.states = StateRing()
         self.phase = Phase.NONE
         self.now_tick = 0
         self.updates = 0
@@ -66,12 +66,11 @@ class ControllerHost:
         self._custom: Any = None
         self._hold_q: Floats | None = None
         self._service, self._control = threading.Lock(), threading.Lock()
+        self._ended = threading.Event()
         self._arrays = {name: np.zeros(JOINTS, np.float32) for name in INPUTS}
         self._stamp = np.zeros(2, np.int32)
         self._input = {name: torch.from_numpy(array) for name, array in self._arrays.items()}
         self._input["timestamp"] = torch.from_numpy(self._stamp)
-        self._log: deque[bytes] = deque(maxlen=STATES_MAX)
-        self.logged = 0
 
     @property
     def running(self) -> bool:
@@ -95,25 +94,22 @@ class ControllerHost:
 
     def control_update(self, state: RobotState, tick: int) -> Floats:
         """One control step of the robot client: log the state and return the torques [7] (N m), without gravity."""
-        assert self.metadata is not None
-        if tick - self._heard_tick > STALE_TICKS and self.phase in (Phase.READY, Phase.RUNNING):
-            self.phase = Phase.TERMINATING
         for name, array in self._arrays.items():
             array[:] = getattr(state, name)
         self._stamp[:] = state.timestamp.seconds, state.timestamp.nanos
         with self._control:
-            ours = self.phase in (Phase.READY, Phase.RUNNING)
-            torques = self._custom_torques() if ours else self._holding_torques()
-        del state.joint_torques_computed[:]
-        state.joint_torques_computed.extend(torques.tolist())
-        self._log.append(state.SerializeToString())
-        self.logged += 1
-        if self.phase is Phase.READY:
-            self._begin, self.phase = self.logged - 1, Phase.RUNNING
-        if self.running and self._custom.is_terminated():
-            self.phase = Phase.TERMINATING
-        if self.phase is Phase.TERMINATING:
-            self._hold_q, self._end, self.phase = None, self.logged - 1, Phase.TERMINATED
+            if tick - self._heard_tick > STALE_TICKS and self.phase in (Phase.READY, Phase.RUNNING):
+                self.phase = Phase.TERMINATING
+            if self.phase is Phase.READY:
+                self._begin, self.phase = self.states.count, Phase.RUNNING
+            elif self.phase is Phase.TERMINATING:
+                self._end, self.phase, self._hold_q = self.states.count - 1, Phase.TERMINATED, None
+            torques = self._custom_torques() if self.running else self._holding_torques()
+            del state.joint_torques_computed[:]
+            state.joint_torques_computed.extend(torques.tolist())
+            self.states.append(state.SerializeToString())
+            if self.running and self._custom.is_terminated():
+                self.phase = Phase.TERMINATING
         self._heard_tick = tick
         return torques.astype(np.float64)
 
@@ -123,8 +119,7 @@ class ControllerHost:
             loaded = self._load(module)
             with self._control:
                 self._custom, self.phase, self._begin, self._end = loaded, Phase.READY, -1, -1
-            while self.phase is Phase.READY:
-                time.sleep(POLL_S)
+            self._wait_while(Phase.READY)
             return self.interval()
 
     def update_controller(self, module: bytes) -> LogInterval:
@@ -146,25 +141,24 @@ class ControllerHost:
     def terminate(self) -> LogInterval:
         """End the running controller and wait until the default one has taken over."""
         with self._service:
-            if not self.running:
-                raise Refusal("Tried to terminate controller with no controller running.")
-            self.phase = Phase.TERMINATING
-            while self.phase is Phase.TERMINATING:
-                time.sleep(POLL_S)
+            with self._control:
+                if not self.running:
+                    raise Refusal("Tried to terminate controller with no controller running.")
+                self.phase = Phase.TERMINATING
+            self._wait_while(Phase.TERMINATING)
             return self.interval()
 
     def interval(self) -> LogInterval:
-        """Return where in the log the last controller began and ended, -1 for not (yet)."""
+        """Return the numbers of the first and the last state that the last controller made torques of, -1 for not (yet)."""
         return LogInterval(start=self._begin, end=self._end)
 
-    def newest(self) -> bytes:
-        """Return the newest state as it goes over the wire; an empty one before the first."""
-        return self._log[-1] if self._log else b""
+    def end(self) -> None:
+        """The server ends: no call waits for a control step any more."""
+        self._ended.set()
 
-    def since(self, count: int) -> list[bytes]:
-        """Return the states from number `count` on that are still in the log."""
-        missing = min(self.logged - count, len(self._log))
-        return list(islice(self._log, len(self._log) - missing, None)) if missing > 0 else []
+    def _wait_while(self, phase: Phase) -> None:
+        while self.phase is phase and not self._ended.wait(POLL_S):
+            pass
 
     def _load(self, module: bytes) -> Any:
         try:

@@ -33,6 +33,7 @@ class ControllerService:
 
     def close(self) -> None:
         """Break every connection, as a process that is gone does."""
+        self._host.end()
         self._server.stop(None)
 
     def _handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
@@ -59,15 +60,14 @@ class ControllerService:
 
     def _state(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         self._asked()
-        return self._host.newest()
+        return self._host.states.newest()
 
     def _states(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         """Wakes every 20 ms and sends what has come since."""
-        count = self._host.logged
+        number = self._host.states.count
         while context.is_active() and not self.crashed.is_set():
             time.sleep(POLL_S)
-            states = self._host.since(count)
-            count += len(states)
+            states, number = self._host.states.since(number)
             yield from states
 
     def _with_module(self, act: Callable[[bytes], LogInterval]) -> grpc.RpcMethodHandler[Any, Any]:

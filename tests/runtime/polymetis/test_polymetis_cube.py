@@ -41,6 +41,7 @@ def test_a_cube_is_grasped_carried_and_set_down(start: StartProgram, tmp_path: P
 
 
 @pytest.mark.proof
+@pytest.mark.timeout(1800)
 def test_the_operator_places_nine_of_ten_cubes(start: StartProgram, tmp_path: Path) -> None:
     """Of twenty cubes anywhere in their region at least eighteen end on their square."""
     run = place(start, tmp_path / "run", "127.0.5.26", 20)

@@ -68,8 +68,8 @@ class Board:
         origin, recent = figures.origin, self._service.recent
         outcome = "success" if figures.success else "no success"
         self.note(
-            f"episode {figures.episode} ({origin.robot}, generation {origin.generation}): {outcome} after {origin.steps} steps, "
-            f"{sum(recent)} of the last {len(recent)} succeeded"
+            f"episode {origin.episode} of {origin.robot} (generation {origin.generation}): {outcome} after {origin.steps} steps; "
+            f"{figures.episode} episodes, {sum(recent)} of the last {len(recent)} succeeded"
         )
 
     def published(self, publication: Publication) -> None:

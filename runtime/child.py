@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from poco.errors import PocoError
@@ -41,6 +42,11 @@ class Child:
         assert self.process.stdout is not None
         os.set_blocking(self.process.stdout.fileno(), False)
         self._pending = b""
+
+    def goes_before(self, score: int) -> None:
+        """When memory runs out let the kernel end this process before those of a lower `score` (oom_score_adj; it never falls)."""
+        with suppress(OSError):
+            Path(f"/proc/{self.process.pid}/oom_score_adj").write_text(str(score))
 
     @property
     def running(self) -> bool:

@@ -23,6 +23,7 @@ from poco.runtime.blind_evaluation import check_alike, contestants_of, show_eval
 from poco.runtime.console import terminal_keys
 from poco.runtime.contact_sheet import show_demonstrations
 from poco.runtime.eyes import check_frames
+from poco.runtime.hands import check_device
 from poco.runtime.prompt import check_task
 from poco.runtime.recordable import check_recordable
 from poco.runtime.report import print_summary, write_report
@@ -245,6 +246,8 @@ def run(words: Sequence[str], console: Console) -> int:
     check_recordable(specification, options.settings.robot.name)
     if options.hands is not None and options.hands.cameras:
         say_what_is_kept(options.hands.image_side, EVERY_STEP_SIDE_MAX, console)
+    if options.hands is not None:
+        check_device(options.hands.device)
     judged = options.hands is not None or bool(options.against)
     keys = terminal_keys(None if options.hands is None else options.hands.device) if judged else None
     sweep()

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from poco.runtime.child import Child
 
 PAUSE_S, PAUSE_MAX_S = 0.5, 10.0
+NEXT_TO_GO = 250
+"""When memory runs out these follow the policy process, before servo and supervisor, whatever those inherit."""
 
 
 class Companion:
@@ -15,7 +17,7 @@ class Companion:
 
     def __init__(self, start: Callable[[], Child], note: Callable[[str], None], missing: str) -> None:
         self._start, self._note, self._missing = start, note, missing
-        self.child = start()
+        self._begin()
         self._pause_s, self._again_s = PAUSE_S, 0.0
 
     def look(self) -> None:
@@ -31,4 +33,8 @@ class Companion:
             self._again_s = now_s + self._pause_s
         elif now_s >= self._again_s:
             self._pause_s, self._again_s = min(2.0 * self._pause_s, PAUSE_MAX_S), 0.0
-            self.child = self._start()
+            self._begin()
+
+    def _begin(self) -> None:
+        self.child = self._start()
+        self.child.goes_before(NEXT_TO_GO)

@@ -22,11 +22,20 @@ from poco.observation import check_sources
 from poco.runtime.actors import Actions, Actor, ChunkFigures, Lookout, Moment
 from poco.runtime.hand_chunks import HandChunks
 from poco.runtime.person import Person
-from poco.runtime.run_options import HandsOptions
+from poco.runtime.run_options import DeviceName, HandsOptions
 from poco.specification import Specification
 
 MOVING = 0.02
 """A deflection beyond this is meant."""
+
+
+def check_device(name: DeviceName) -> None:
+    """Open a gamepad or SpaceMouse and give it back, before a run starts the process that reads it; raises UsageError."""
+    match name:
+        case "gamepad":
+            Gamepad().close()
+        case "spacemouse":
+            SpaceMouse().close()
 
 
 class HandsActor(Actor):

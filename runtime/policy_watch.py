@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from poco.clock import monotonic_ns
@@ -24,8 +23,8 @@ START_LIMIT_S = 120.0
 
 KILL_LIMIT_S = 3.0
 MAX_RESTARTS = 3
-FIRST_TO_GO = "500"
-"""oom_score_adj: when memory runs out the kernel rather ends the one process that can be started again."""
+FIRST_TO_GO = 500
+"""When memory runs out the kernel rather ends the largest of the processes that can be started again."""
 
 PAUSE_S = 0.5
 
@@ -68,8 +67,7 @@ class PolicyWatch:
         self._memory.forget_policy()
         self.child = self._start("policy", *arguments)
         self._starts += 1
-        with suppress(OSError):
-            Path(f"/proc/{self.child.process.pid}/oom_score_adj").write_text(FIRST_TO_GO)
+        self.child.goes_before(FIRST_TO_GO)
 
     @property
     def done(self) -> bool:

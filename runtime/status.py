@@ -46,7 +46,7 @@ class Status:
         self._answered = 0
         self._events: Counter[str] = Counter()
         self._outcomes: dict[int, str] = {}
-        self._running = False
+        self._running: int | None = None
         self._dilation: Dilation | None = None
         self._generations: dict[int, str] = {}
         self._next_s = 0.0
@@ -85,13 +85,13 @@ class Status:
             if isinstance(event, Dilation):
                 self._dilation = event
             elif isinstance(event, EpisodeStarted):
-                self._running = True
+                self._running = event.episode
             elif isinstance(event, HandsLost):
                 self.note(f"{event.reason}: the arm comes to rest; plug it in and start the run again")
             elif isinstance(event, EpisodeLabelled):
                 self._label(event)
             elif isinstance(event, EpisodeEnded):
-                self._running = False
+                self._running = None
                 self._outcomes[event.episode] = event.outcome
                 if not self._live:
                     self._console.print(self._line(event), highlight=False)
@@ -122,7 +122,7 @@ class Status:
 
     def _line(self, event: EpisodeEnded) -> str:
         return (
-            f"episode {event.episode + 1}/{self._episodes}: {event.outcome} after {event.ticks / 1000:.1f} s, "
+            f"episode {event.episode} ({self._finished} of {self._episodes}): {event.outcome} after {event.ticks / 1000:.1f} s, "
             f"{self._successes} successes so far, turnaround p99 {self._turnaround(99):.0f} us"
         )
 
@@ -131,7 +131,7 @@ class Status:
             self._outcomes.pop(event.episode, None)
         else:
             self._outcomes[event.episode] = event.outcome
-        self.note(f"episode {event.episode + 1}: {event.outcome}, says the person")
+        self.note(f"episode {event.episode}: {event.outcome}, says the person")
 
     @property
     def _finished(self) -> int:
@@ -155,10 +155,9 @@ class Status:
     def _table(self, memory: RunMemory) -> Table:
         state = memory.read_state()
         table = Table(title="poco-runtime  (Ctrl-C brakes and stops)", show_header=False)
-        succeeded = f"{self._successes} of {self._finished} succeeded"
-        table.add_row("episode", f"{self._finished + 1} of {self._episodes}, {succeeded}")
+        table.add_row("episodes", f"{self._finished} of {self._episodes} ended, {self._successes} succeeded")
+        table.add_row("now", "between episodes" if self._running is None else f"episode {self._running} runs")
         if self._keys:
-            table.add_row("now", "an episode runs" if self._running else "between episodes")
             table.add_row("keys", self._keys)
         if state is not None:
             mode = Mode(int(state["mode"])).name.lower()

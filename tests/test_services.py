@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from poco.runtime.servo import NEVER
 from poco.service_manager import SHARE_OF_WATCHDOG, ServiceManager
 from programs import ARTIFACT, ROOT, Program
 
@@ -78,6 +79,15 @@ def test_systemd_takes_the_unit(unit: Path, tmp_path: Path) -> None:
     found = subprocess.run([check, "verify", "--man=no", str(copy)], capture_output=True, text=True, check=False)
     ours = [line for line in found.stderr.splitlines() if unit.name in line]
     assert (found.returncode, ours) == (0, []), found.stderr
+
+
+def test_the_robots_unit_spares_the_servo_and_sets_no_limit_on_memory() -> None:
+    """It grants what the servo asks for, goes on without a process that the kernel has ended, and nothing waits for memory."""
+    text = (ROOT / "services" / "poco-runtime.service").read_text()
+    settings = dict(line.split("=", 1) for line in text.splitlines() if re.match(r"[A-Z]\w+=", line))
+    assert settings["OOMScoreAdjust"] == NEVER
+    assert settings["OOMPolicy"] == "continue"
+    assert not settings.keys() & {"MemoryMax", "MemoryHigh"}
 
 
 def test_what_a_manager_hears(tmp_path: Path) -> None:

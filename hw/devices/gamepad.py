@@ -6,7 +6,9 @@ SDL, through pygame, knows where the sticks of the common pads are, so one layou
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,12 @@ FINE = 0.25
 
 STICKS = ("LEFTY", "LEFTX", "RIGHTY", "RIGHTX")
 """SDL's names of the axes that move along x, y, z and turn; pushed away or to the left they are negative."""
+
+INPUT_DEVICES, INPUT_FILES = Path("/proc/bus/input/devices"), Path("/dev/input")
+"""What the kernel says is plugged in, and where it can be read."""
+
+READ_RULE = 'KERNEL=="event*", ENV{ID_INPUT_JOYSTICK}=="1", MODE="0660", GROUP="plugdev"'
+"""Of udev: whoever is in that group may read every gamepad."""
 
 SHOULDERS = ("LEFTSHOULDER", "RIGHTSHOULDER")
 PRESSED: dict[str, Command] = {
@@ -39,6 +47,24 @@ def deflection_of(sticks: Mapping[str, int], fine: bool) -> Floats:
     """Return the deflection [4] of the axes `sticks` (-32768 to 32767), of a quarter the size if `fine`."""
     pushed = np.clip(np.array([-sticks[name] for name in STICKS]) / FULL, -1.0, 1.0)
     return beyond(pushed, DEAD) * (FINE if fine else 1.0)
+
+
+def missing_pad(input_devices: str) -> UsageError:
+    """Return why SDL sees no pad where the kernel lists `input_devices`: none is there, may be read, or is known to SDL."""
+    for entry in input_devices.split("\n\n"):
+        name, files = re.search(r'^N: Name="(.*)"$', entry, re.M), re.search(r"^H: Handlers=(.*js\d.*)$", entry, re.M)
+        event = re.search(r"\bevent\d+\b", files[1]) if files else None
+        if name is None or event is None:
+            continue
+        file = INPUT_FILES / event[0]
+        if not os.access(file, os.R_OK):
+            return UsageError(
+                f"the gamepad {name[1]} may not be read ({file}): let your user, by a rule of udev such as {READ_RULE}"
+            )
+        return UsageError(
+            f"the gamepad {name[1]} is none that SDL knows: describe it in SDL_GAMECONTROLLERCONFIG, or choose another"
+        )
+    return UsageError("no gamepad is plugged in: plug one in, or choose other --hands")
 
 
 class Gamepad(Device):
@@ -60,8 +86,9 @@ class Gamepad(Device):
         controller.init()
         known = [number for number in range(controller.get_count()) if controller.is_controller(number)]
         if not known:
-            raise UsageError("no gamepad is plugged in that SDL knows: plug one in, or choose other --hands")
+            raise missing_pad(INPUT_DEVICES.read_text() if INPUT_DEVICES.is_file() else "")
         self._pad: Any = controller.Controller(known[0])
+        self._controller = controller
         self._held: set[str] = set()
 
     def read(self) -> Reading:
@@ -77,6 +104,12 @@ class Gamepad(Device):
         fresh, self._held = held - self._held, held
         commands = tuple(command for name, command in PRESSED.items() if name in fresh)
         return Reading(deflection_of(sticks, fine=bool(held.intersection(SHOULDERS))), commands)
+
+    def close(self) -> None:
+        """Give it back, so that another process can have it."""
+        self._pad.quit()
+        self._controller.quit()
+        self._pygame.display.quit()
 
     def _holds(self, button: str) -> bool:
         return bool(self._pad.get_button(getattr(self._pygame, f"CONTROLLER_BUTTON_{button}")))

@@ -6,7 +6,9 @@ buttons; 16-bit signed, little-endian, about 350 at full deflection; x to the ri
 
 from __future__ import annotations
 
+import os
 import struct
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,6 +37,9 @@ class HidDevice(Protocol):
 
     def read(self, max_length: int) -> list[int]:
         """Return the bytes of the next report, none if there is none; raises OSError when the device is gone."""
+
+    def close(self) -> None:
+        """Give the device back."""
 
 
 class Reports:
@@ -94,6 +99,19 @@ class SpaceMouse(Device):
             return Reading(at_rest(), lost=self._lost)
         return Reading(self._reports.deflection, self._reports.commands())
 
+    def close(self) -> None:
+        """Give it back, so that another process can have it."""
+        self._device.close()
+
+
+def unreadable(listed: Mapping[str, Any], error: OSError) -> UsageError:
+    """Return what to do about a SpaceMouse that hidapi has `listed` and may not open."""
+    rule = f'KERNEL=="hidraw*", ATTRS{{idVendor}}=="{listed["vendor_id"]:04x}", MODE="0660", GROUP="plugdev"'
+    return UsageError(
+        f"the SpaceMouse {listed['product_string']} may not be read ({os.fsdecode(listed['path'])}: {error}): let your user, by a "
+        f"rule of udev such as {rule}"
+    )
+
 
 def _open() -> HidDevice:
     try:
@@ -108,9 +126,6 @@ def _open() -> HidDevice:
         device.open_path(found[0]["path"])
         device.set_nonblocking(1)
     except OSError as error:
-        raise UsageError(
-            f"the SpaceMouse {found[0]['product_string']} may not be read ({error}): give its hidraw device to your user, by a "
-            "rule of udev"
-        ) from error
+        raise unreadable(found[0], error) from error
     opened: HidDevice = device
     return opened

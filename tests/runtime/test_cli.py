@@ -82,6 +82,7 @@ def own_runs() -> set[str]:
         ([*POLICY, "--servo.hold_timeout_s", "-1"], SettingsError, "hold_timeout_s"),
         ([*POLICY, "--servo.hold_timeout_s", "[1"], SettingsError, "is not YAML"),
         (["--policy", "absent"], ArtifactError, "absent"),
+        ([*POLICY, "--hands", "spacemouse"], UsageError, "SpaceMouse"),
         (
             [*POLICY, "--swap.trust", "nowhere"],
             ArtifactError,
@@ -142,6 +143,8 @@ def test_help_of_record(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         (["--task", "peg_in_hole", "--gain", "0"], UsageError, "--gain is 0"),
         (["--task", "peg_in_hole", "--episode-s", "-1"], UsageError, "--episode-s is -1"),
         (["--task", "peg_in_hole", "--hands", "keyboard"], UsageError, "start it in a terminal"),
+        (["--task", "peg_in_hole", "--hands", "gamepad"], UsageError, "gamepad"),
+        (["--task", "peg_in_hole", "--hands", "spacemouse"], UsageError, "SpaceMouse"),
         (["--task", "peg_in_hole", "--see", "near"], UsageError, "--image-side is missing"),
         (["--task", "peg_in_hole", "--image-side", "4"], UsageError, "must lie in 8 to 512"),
         (["--task", "peg_in_hole", "--image-side", "64", "--see", "near", "near"], UsageError, "each once"),

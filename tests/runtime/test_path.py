@@ -65,7 +65,7 @@ def run(folder: Path, *arguments: str) -> Run:
     """Run the committed policy and look at the processes once the first episode is over."""
     program = Program("poco-runtime", "--policy", ARTIFACT, "--out", folder, *arguments, folder=folder)
     try:
-        program.until(lambda: "episode 1/" in program.out)
+        program.until(lambda: "episode 0 (1 of " in program.out)
         processes = program.children() | {"supervisor": program.process.pid}
         mapped = {name: libraries(process) for name, process in processes.items()}
         exit_code = program.wait()

@@ -51,7 +51,7 @@ def see(start: StartProgram, folder: Path, host: str, *arguments: str) -> Progra
 def test_it_sees_and_succeeds(start: StartProgram, tmp_path: Path) -> None:
     """Two episodes end in success, never with a stale image, in processes without torch; the same seed sends the same commands."""
     program = see(start, tmp_path / "a", "127.0.2.51")
-    program.until(lambda: "episode 1/" in program.out)
+    program.until(lambda: "episode 0 (1 of " in program.out)
     maps = {name: Path(f"/proc/{process}/maps").read_text() for name, process in program.children().items()}
     assert (program.wait(), program.err) == (0, "")
     assert not any("libtorch" in text for text in maps.values())
@@ -146,7 +146,7 @@ def test_images_reach_the_replay_of_a_learner(start: StartProgram, tmp_path: Pat
     learner.until(lambda: "serving robots" in learner.err)
     robot = see(start, tmp_path / "run", "127.0.2.61", "--link", address)
     assert (robot.wait(), robot.err) == (0, "")
-    learner.until(lambda: f"episode {EPISODES} " in learner.err)
+    learner.until(lambda: f"; {EPISODES} episodes, " in learner.err)
     learner.process.send_signal(signal.SIGTERM)
     assert learner.wait() == 0
     successes = own_successes(served)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from poco.runtime.run_folder import EVENTS, EpisodeEnded, EpisodeStarted, RunFolder
+from poco.runtime.run_folder import EVENTS, EpisodeEnded, EpisodeLabelled, EpisodeStarted, RunFolder
 from poco.runtime.status import Status
 from poco.shm import RunMemory
 from synthetic_run import facts
@@ -32,10 +32,26 @@ def test_a_torn_record_ends_no_run(memory: RunMemory, tmp_path: Path) -> None:
     folder.append_event(EpisodeStarted(tick=1, episode=0, seed=0))
     folder.append_event(EpisodeEnded(tick=2, episode=0, outcome="success", steps=1, ticks=1))
     status.close(memory)
-    assert said.getvalue().startswith("episode 1/2: success")
+    assert said.getvalue().startswith("episode 0 (1 of 2): success")
     with (folder.path / EVENTS).open("ab") as stream:
         stream.write(b'{"kind":"episode_st')
     folder.append_event(EpisodeStarted(tick=3, episode=1, seed=1))
     for _ in range(3):
         status.close(memory)
     assert said.getvalue().count("is not readable") == 1
+
+
+def test_episodes_have_the_numbers_of_their_files(memory: RunMemory, tmp_path: Path) -> None:
+    """Ended, labelled or running, an episode is called by what its file and other commands call it."""
+    folder = RunFolder.create(tmp_path / "run", facts())
+    said = io.StringIO()
+    console = Console(file=said, width=200, force_terminal=True, color_system=None)
+    status = Status(folder, 5, console)
+    for episode in (0, 1):
+        folder.append_event(EpisodeStarted(tick=1, episode=episode, seed=0))
+        folder.append_event(EpisodeEnded(tick=2, episode=episode, outcome="success", steps=1, ticks=1))
+    folder.append_event(EpisodeLabelled(tick=2, episode=1, outcome="discarded"))
+    folder.append_event(EpisodeStarted(tick=3, episode=2, seed=0))
+    status.close(memory)
+    for words in ("episode 1: discarded, says the person", "1 of 5 ended, 1 succeeded", "episode 2 runs"):
+        assert words in said.getvalue()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from poco.errors import UsageError
-from poco.hw.devices.spacemouse import LEFT, REPORTS_MAX, RIGHT, Reports, SpaceMouse
+from poco.hw.devices.spacemouse import LEFT, REPORTS_MAX, RIGHT, Reports, SpaceMouse, unreadable
 
 HALF = 206
 """Raw value whose deflection beyond the dead zone is (206 / 350 - 0.06) / 0.94 = 0.5623."""
@@ -77,13 +77,17 @@ class Plugged:
     """What hidapi hands out, in place of a device: reports until the cable is pulled."""
 
     def __init__(self, reports: list[bytes]) -> None:
-        self.reports, self.pulled = reports, False
+        self.reports, self.pulled, self.open = reports, False, True
 
     def read(self, max_length: int) -> list[int]:
         """The next report as hidapi gives it."""
         if self.pulled:
             raise OSError("read error")
         return list(self.reports.pop(0)) if self.reports else []
+
+    def close(self) -> None:
+        """No longer open."""
+        self.open = False
 
 
 def test_all_reports_are_taken_and_a_pulled_cable_rests() -> None:
@@ -97,6 +101,21 @@ def test_all_reports_are_taken_and_a_pulled_cable_rests() -> None:
         reading = device.read()
         assert reading.deflection.tolist() == [0.0] * 4
         assert "SpaceMouse is gone" in reading.lost
+
+
+def test_it_is_given_back() -> None:
+    """Whoever only looked whether it is there leaves it to the process that will read it."""
+    plugged = Plugged([])
+    SpaceMouse(plugged).close()
+    assert not plugged.open
+
+
+def test_one_that_may_not_be_read() -> None:
+    """The sentence names device, file and the rule that lets a user read it."""
+    listed = {"product_string": "SpaceMouse Compact", "path": b"/dev/hidraw3", "vendor_id": 0x256F}
+    said = str(unreadable(listed, OSError("open failed")))
+    for words in ("SpaceMouse Compact", "/dev/hidraw3: open failed", 'ATTRS{idVendor}=="256f"'):
+        assert words in said
 
 
 def test_without_a_device() -> None:

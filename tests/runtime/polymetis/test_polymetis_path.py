@@ -64,7 +64,7 @@ def act(emulator: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
         words = [*addresses, "--policy", policy, "--episodes", str(EPISODES), "--out", folder / "run"]
         program = Program("poco-runtime", *words, folder=folder)
         try:
-            program.until(lambda: "episode 1/" in program.out)
+            program.until(lambda: "episode 0 (1 of " in program.out)
             processes = program.children() | {"supervisor": program.process.pid}
             mapped = {name: libraries(process) for name, process in processes.items()}
             return Run(RunFolder.open(folder / "run"), program.wait(), program.err, mapped)

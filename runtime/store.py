@@ -163,10 +163,16 @@ class ArtifactStore:
         return text if text in REQUESTS else None
 
     def adopt(self, artifact: Artifact) -> None:
-        """Take a local artifact in as the operator's own act, and start with it; nothing is asked of its signature."""
+        """Take a local artifact in as the operator's own act, and start with it; nothing is asked of its signature.
+
+        Whatever is here of it already makes way, since it may be damaged.
+        """
         names = (*named_files(artifact.manifest), MANIFEST)
         files = {name: (artifact.path / name).read_bytes() for name in names}
         manifest = files.pop(MANIFEST)
+        shutil.rmtree(self._generations / _name(artifact.manifest, manifest), ignore_errors=True)
+        for payload in files.values():
+            (self._files / sha256(payload)).unlink(missing_ok=True)
         signature = artifact.path / SIGNATURE
         folder = self.add(manifest, signature.read_bytes() if signature.is_file() else b"", files)
         self.raise_floor(artifact.manifest.generation, 0)

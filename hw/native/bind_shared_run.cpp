@@ -55,6 +55,7 @@ void bind_shared_run(nb::module_& module) {
       .def("recover", [](SharedRun& run) { run.control().recoveries.fetch_add(1); })
       .def("beat", [](SharedRun& run, int64_t now_ns) { run.control().supervisor_ns = now_ns; })
       .def("policy_beat", [](SharedRun& run, int64_t now_ns) { run.control().policy_ns = now_ns; })
+      .def("silence_announced", &SharedRun::silence_announced)
       .def("lead",
            [](SharedRun& run, int64_t until_tick, double width_m) {
              run.control().led_width = width_m;

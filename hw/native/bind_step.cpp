@@ -82,6 +82,7 @@ void bind_step(nb::module_& module) {
       .def_prop_ro("seen_chunk_id", [](const Memory& memory) { return memory.seen_id; })
       .def_prop_ro("event_counts", [](const Memory& memory) { return memory.event_counts; })
       .def("latch", [](Memory& memory, int trouble) { latch_outside_of_step(memory, static_cast<Trouble>(trouble)); })
+      .def("hold_anew", &hold_anew)
       .def("reanchor", [](Memory& memory) { reanchor(memory); });
   module.def("step", &step_records, nb::arg("state"), nb::arg("newest").none(), nb::arg("request"), nb::arg("limits"),
              nb::arg("memory"), nb::arg("command"), nb::arg("recoveries") = 0);

@@ -8,9 +8,6 @@
 namespace poco {
 namespace {
 
-// An announced silence is longer; a sign of life is at most a moment newer than the state it meets.
-constexpr int64_t kAnnouncedAheadNs = 1'000'000'000;
-
 int64_t nanoseconds(double seconds) noexcept { return static_cast<int64_t>(seconds * 1e9); }
 
 }  // namespace
@@ -49,11 +46,6 @@ bool Servo::may_be_led(int64_t tick) noexcept {
   return drives_by_torque(guiding_) && tick <= run_.control().led_until.load(std::memory_order_acquire);
 }
 
-// True while the policy process has said that it can publish nothing, as it does before it opens another graph at rest.
-bool Servo::silence_announced(int64_t now_ns) noexcept {
-  return run_.control().policy_ns.load(std::memory_order_acquire) > now_ns + kAnnouncedAheadNs;
-}
-
 int64_t Servo::received() noexcept {
   before_ = effort_so_far();
   return monotonic_ns();
@@ -67,7 +59,7 @@ const Command& Servo::tick(const ArmState& state) noexcept {
     give_way(state, may_be_led(state.tick), limits_, memory_);
     report_planned(record_.state, limits_, memory_);
   }
-  if (silence_announced(state.received_ns)) memory_.holding_ticks = 0;
+  if (run_.silence_announced(state.received_ns)) hold_anew(memory_);
   run_.read_chunk(newest_, newest_number_);
   record_.command = step(record_.state, newest_number_ == 0 ? nullptr : &newest_, request(state.received_ns),
                          run_.control().recoveries.load(std::memory_order_acquire), limits_, memory_);

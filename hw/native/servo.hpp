@@ -35,7 +35,6 @@ class Servo {
  private:
   Request request(int64_t now_ns) noexcept;
   bool may_be_led(int64_t tick) noexcept;
-  bool silence_announced(int64_t now_ns) noexcept;
   void publish() noexcept;
 
   SharedRun& run_;

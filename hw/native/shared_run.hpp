@@ -21,6 +21,9 @@ struct SharedBlock {
   Ring<Tick, kTickCapacity> ticks;
 };
 
+// An announced silence is longer; a sign of life is at most a moment newer than the state it meets.
+constexpr int64_t kAnnouncedAheadNs = 1'000'000'000;
+
 class SharedRun {
  public:
   // Creates the file (an existing one is an error) or maps it. Holds a shared lock on it while it lives.
@@ -31,6 +34,10 @@ class SharedRun {
   SharedRun& operator=(const SharedRun&) = delete;
 
   Control& control() noexcept { return block_->control; }
+  // True while the policy process has said that it can publish nothing, as it does before it opens another graph.
+  bool silence_announced(int64_t now_ns) const noexcept {
+    return block_->control.policy_ns.load(std::memory_order_acquire) > now_ns + kAnnouncedAheadNs;
+  }
 
   void publish_state(const RobotState& state) noexcept;
   bool read_state(RobotState& state, uint64_t& known) const noexcept;

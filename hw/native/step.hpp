@@ -58,6 +58,9 @@ void report_planned(ArmState& state, const Limits& limits, Memory& memory) noexc
 // motion that the arm has.
 void give_way(const ArmState& state, bool led, const Limits& limits, Memory& memory) noexcept;
 
+// The hold so far does not count: its timeout begins now.
+inline void hold_anew(Memory& memory) noexcept { memory.holding_ticks = 0; }
+
 // Latches a device failure that was noticed outside of step() and forgets the motion.
 void latch_outside_of_step(Memory& memory, Trouble trouble) noexcept;
 

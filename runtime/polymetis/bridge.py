@@ -110,6 +110,8 @@ class Bridge:
         control = self._memory.control()
         request = self._request(control)
         newest = self._memory.read_chunk()
+        if self._memory.native.silence_announced(monotonic_ns()):
+            self.preview.memory.hold_anew()
         pieces = self.preview.advance(reading.tick, reading.q, newest, request, int(control["recoveries"]))
         self._publisher.publish(reading)
         for piece in pieces:

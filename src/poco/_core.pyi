@@ -56,6 +56,8 @@ class Memory:
         """Return how often each code of `poco.trouble.TROUBLES` happened [EVENT_CODES]."""
     def latch(self, trouble: int) -> None:
         """Latch `trouble`, noticed outside of `step`, and forget chunks and commanded motion."""
+    def hold_anew(self) -> None:
+        """Let the timeout of a hold begin now."""
     def reanchor(self) -> None:
         """Forget chunks and commanded motion: the next step starts from the arm's own state (reset, recovery)."""
 
@@ -127,6 +129,8 @@ class SharedRun:
     def recover(self) -> None: ...
     def beat(self, now_ns: int) -> None: ...
     def policy_beat(self, now_ns: int) -> None: ...
+    def silence_announced(self, now_ns: int) -> bool:
+        """Return whether the policy process has said that it can publish nothing for more than 1 s from `now_ns` on."""
     def lead(self, until_tick: int, width_m: float) -> None: ...
     def servo_signs(self, now_ns: int, finished: bool, event_counts: list[int]) -> None:
         """Give what the servo tells in the control block: this process, its sign of life, whether it has finished, its counters."""

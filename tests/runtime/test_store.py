@@ -93,6 +93,18 @@ def test_a_generation_on_trial_outlives_newer_ones(workshop: Workshop) -> None:
     assert started(store) == 2
 
 
+def test_a_damaged_store_is_mended_by_adopting_the_same_policy(workshop: Workshop) -> None:
+    """Rot in the store's only copy of a file and a torn manifest give way to what the operator has."""
+    store = workshop.store
+    store.adopt(workshop.artifact)
+    (folder,) = (store.folder / "generations").iterdir()
+    (folder / "trained.safetensors").write_bytes(b"rot")
+    (folder / "manifest.json").write_bytes(b"{")
+    assert started(store) == 0
+    store.adopt(workshop.artifact)
+    assert started(store) == 1
+
+
 def test_what_the_operator_adopts_stays_current(workshop: Workshop) -> None:
     """What a policy process had made active before its store was damaged does not take the place of the operator's policy."""
     store = workshop.store

@@ -101,9 +101,9 @@ def memory(tmp_path: Path) -> Iterator[RunMemory]:
     memory.unlink()
 
 
-def bridged(memory: RunMemory, script: dict[int, Callable[[], None]]) -> tuple[Bridge, PlayedServer]:
+def bridged(memory: RunMemory, script: dict[int, Callable[[], None]], *flags: str) -> tuple[Bridge, PlayedServer]:
     """A bridge to a played server."""
-    words = ["--robot", "polymetis", "--sensors", "none", "--policy", "operator"]
+    words = ["--robot", "polymetis", "--sensors", "none", "--policy", "operator", *flags]
     bridge = Bridge(options_of(*parse(words)), memory)
     server = PlayedServer(script)
     bridge.arm.server = server
@@ -132,6 +132,28 @@ def test_a_chunk_from_shared_memory_to_the_controller(memory: RunMemory) -> None
     assert np.abs(ticks["state"]["q"][-1] - START_RAD - 0.02).max() < 2e-7
     assert (int(ticks["command"]["mode"][-1]), int(memory.control()["finished"])) == (Mode.FINISHED, 1)
     assert counts(memory, "gap_not_bridged") == 0
+
+
+def test_a_hold_does_not_time_out_in_a_silence_that_was_announced(memory: RunMemory) -> None:
+    """Held for ten times the timeout while the policy opens a graph: no fault; patience begins anew when the silence is over."""
+    faults: list[int] = []
+
+    def look() -> None:
+        state = memory.read_state()
+        assert state is not None
+        faults.append(int(state["fault"]))
+
+    script = {
+        FIRST_TICK + 150: lambda: memory.publish_chunk(chunk(FIRST_TICK + 200, START_RAD, 0.02, speed=0.5)),
+        FIRST_TICK + 300: lambda: memory.policy_beat(600.0),
+        FIRST_TICK + 2200: memory.policy_beat,
+        FIRST_TICK + 2250: look,
+        FIRST_TICK + 2500: look,
+        FIRST_TICK + 2600: lambda: memory.set_request(Request.STOP),
+    }
+    bridge, _ = bridged(memory, script, "--servo.hold_timeout_s", "0.1")
+    bridge.run(0.0)
+    assert faults == [0, BY_NAME["hold_timeout"].code]
 
 
 def test_an_update_that_was_refused(memory: RunMemory) -> None:

@@ -7,6 +7,7 @@ alone, be it a day of images.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -200,12 +201,14 @@ class LogInbox:
             if isinstance(kept, Received) and kept.robot == arrival.key[0]:
                 yield entry.sequence, decode(kept.payload)
 
-    def trim(self, position: int) -> None:
-        """Give up segments of which nothing after `position` is needed: the replay and its checkpoint are durable up to there."""
+    def trim(self, position: int, most: int = sys.maxsize) -> bool:
+        """Give up segments of which nothing after `position` is needed: the replay and its checkpoint are durable up to there.
+
+        At `most` so many; tells whether there may be more. Raises OSError.
+        """
         while self._untrimmed and self._untrimmed[0].position <= position:
             self._untrimmed.popleft()
         needed = [position + 1, *(arrival.first_position for arrival in self._untrimmed)]
         if self.gathering.oldest_open is not None:
             needed.append(self.gathering.oldest_open)
-        while self._log.remove_oldest(min(needed)):
-            pass
+        return all(self._log.remove_oldest(min(needed)) for _ in range(most))

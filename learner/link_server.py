@@ -20,6 +20,8 @@ from poco.link.sockets import Network, Server
 POLL_MS = 10
 GROUP_NS = 40_000_000
 RETRY_NS = 1_000_000_000
+SEGMENTS_A_TURN = 8
+"""So many segments are given up before the robots are listened to again; each waits for the disk."""
 
 
 class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +70,7 @@ class LinkServer:
         self._snapshot: tuple[int, bytes] | None = None
         self._trim: int | None = None
         self._due_ns: int | None = None
-        self._trouble = ""
+        self._trouble = self._room_trouble = ""
         self._failure: BaseException | None = None
         self._status = self._look()
         self._thread = Thread(target=self._run, name="link", daemon=True)
@@ -126,9 +128,10 @@ class LinkServer:
 
     def _turn(self) -> None:
         self._server.socket.poll(POLL_MS)
-        for peer, user, frames in self._server.receive():
-            self._send(self._side.receive(peer, user, frames))
         now_ns = monotonic_ns()
+        for peer, user, frames in self._server.receive():
+            self._send(self._side.receive(peer, user, frames, now_ns))
+        self._side.forget_silent(now_ns)
         if self._due_ns is None and self._inbox.pending_bytes:
             self._due_ns = now_ns + GROUP_NS
         if self._due_ns is not None and now_ns >= self._due_ns:
@@ -155,10 +158,18 @@ class LinkServer:
         if snapshot is not None:
             self._send(self._side.publish(*snapshot))
         if trim is not None:
-            try:
-                self._inbox.trim(trim)
-            except OSError as error:
-                self._trouble = f"the inbox cannot make room ({error.strerror or error}): repair the disk"
+            self._make_room(trim)
+
+    def _make_room(self, position: int) -> None:
+        try:
+            more = self._inbox.trim(position, SEGMENTS_A_TURN)
+        except OSError as error:
+            self._room_trouble = f"the inbox cannot make room ({error.strerror or error}): repair the disk"
+            return
+        self._room_trouble = ""
+        with self._lock:
+            if more and self._trim is None:
+                self._trim = position
 
     def _send(self, messages: list[Outgoing]) -> None:
         for peer, frames in messages:
@@ -172,5 +183,5 @@ class LinkServer:
             rejected=self._side.rejected,
             counts=dict(self._inbox.gathering.counts),
             generations=dict(self._inbox.generations),
-            trouble=self._trouble,
+            trouble=self._trouble or self._room_trouble,
         )

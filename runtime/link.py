@@ -11,6 +11,7 @@ import os
 import signal as signals
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -18,7 +19,7 @@ import msgspec
 import zmq
 
 from poco.clock import monotonic_ns
-from poco.errors import PocoError, exit_with
+from poco.errors import PocoError, exit_with, guard
 from poco.journal.disk import FolderDisk
 from poco.link.download import Download
 from poco.link.keys import LEARNER, KeyFolder
@@ -76,7 +77,7 @@ class LinkProcess:
             self._store, self._swaps = ArtifactStore(options.store), options.swaps
             download = Download(self._store.floor.generation, self._keep, settings.swap.offer_bytes_max)
             self._side = RobotSide(journal, self._folder.facts().specification_hash, download)
-            self._connect()
+            self._learner = self._connected()
         self._told, self._alone = ("recording", "", ""), False
         self._report_ns, self._met_ns = 0, monotonic_ns()
         self.stopping = False
@@ -89,12 +90,22 @@ class LinkProcess:
         self._poller.register(listener.fileno(), zmq.POLLIN)
         return listener
 
-    def _connect(self) -> None:
+    def _connected(self) -> zmq.Socket[bytes]:
+        learner = self._network.connect(self._address, LEARNER)
+        self._poller.register(learner, zmq.POLLIN)
+        return learner
+
+    def _connect_anew(self, side: RobotSide, now_ns: int) -> None:
+        """Give the connection up for a new one; while there is no key for it, say so and keep the journal."""
         if self._learner is not None:
             self._poller.unregister(self._learner)
             self._learner.close(linger=0)
-        self._learner = self._network.connect(self._address, LEARNER)
-        self._poller.register(self._learner, zmq.POLLIN)
+            self._learner = None
+        try:
+            self._learner = self._connected()
+            side.reopened(now_ns)
+        except PocoError as error:
+            side.reopened(now_ns, str(error))
 
     def run(self) -> None:
         """Serve until a signal comes, then give the learner a moment to take the rest."""
@@ -163,18 +174,17 @@ class LinkProcess:
         self._connections.pop(number).close()
 
     def _exchange(self, now_ns: int) -> None:
-        if self._side is None or self._learner is None:
+        if self._side is None:
             return
-        try:
-            while True:
+        with suppress(zmq.Again):
+            while self._learner is not None:
                 self._side.receive(self._learner.recv_multipart(zmq.NOBLOCK), now_ns)
-        except zmq.Again:
-            pass
         if self._side.status.state == "streaming":
             self._met_ns = now_ns
         if self._side.silent(now_ns):
-            self._connect()
-            self._side.reopened(now_ns)
+            self._connect_anew(self._side, now_ns)
+        if self._learner is None:
+            return
         for frames in self._side.poll(now_ns):
             try:
                 self._learner.send_multipart(frames, zmq.NOBLOCK)
@@ -188,7 +198,7 @@ class LinkProcess:
         try:
             leave_offer(self._store.folder, content)
         except OSError as error:
-            print(f"note generation {generation} was offered and cannot be kept ({error.strerror})", flush=True)
+            _say(f"note generation {generation} was offered and cannot be kept ({error.strerror}): free space")
 
     def _drained(self, now_ns: int) -> bool:
         """Whether nothing is left that a learner would take; one that has long been away is not waited for."""
@@ -209,13 +219,21 @@ class LinkProcess:
         if matters != self._told:
             self._told = matters
             words = ["" if self._core.may_start else self._core.trouble, self._core.warning, matters[2]]
-            print(f"note {'; '.join(filter(None, words)) or 'journal and link are well again'}", flush=True)
+            _say(f"note {'; '.join(filter(None, words)) or 'journal and link are well again'}")
         part = self._folder.path / f"{STATUS_FILE}.part"
         try:
             part.write_bytes(msgspec.json.encode(LinkReport(journal=status, link=link)))
             part.rename(self._folder.path / STATUS_FILE)
         except OSError:
             return  # the status can be missed
+
+
+def _say(line: str) -> None:
+    """Tell the supervisor; without one the journal is still to be written to its end."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def journal_folder(options: RunOptions) -> Path:
@@ -239,8 +257,6 @@ def main() -> None:
             process.stopping = True
 
         signals.signal(signals.SIGTERM, stop)
-        print("ready", flush=True)
-        process.run()
     except PocoError as error:
         exit_with(error)
     except OSError as error:
@@ -249,6 +265,8 @@ def main() -> None:
                 f"the journal in {journal_folder(options)} cannot be opened ({error.strerror}): free space or repair the disk"
             )
         )
+    _say("ready")
+    guard(process.run)
 
 
 if __name__ == "__main__":

@@ -277,6 +277,7 @@ class Learner:
             if self._down_rounds < 0:
                 self._start()
             return
+        self.side.forget_silent(self.world.surroundings.now_ns)
         if self.inbox.pending_bytes and self.world.surroundings.random.random() < 0.3:
             try:
                 self.inbox.commit()
@@ -293,7 +294,7 @@ class Learner:
     def receive(self, peer: bytes, frames: list[bytes]) -> None:
         """Take a message."""
         if self.inbox is not None:
-            self._send(self.side.receive(peer, "", frames))
+            self._send(self.side.receive(peer, "", frames, self.world.surroundings.now_ns))
 
     def _send(self, messages: list[Outgoing]) -> None:
         for peer, frames in messages:

@@ -163,3 +163,17 @@ def test_the_past_of_a_robot_does_not_fill_the_head() -> None:
     epoch = 10 * BOOTS_MAX
     stream.send(boot(epoch), *steps(epoch, 0, range(3)), ended(epoch, 0))
     assert stream.finished() == [(epoch, 0, 3)]
+
+
+def test_room_is_made_in_small_portions() -> None:
+    """Who asks for a few segments at a time gets there, too."""
+    stream = Stream()
+    stream.send(boot(1))
+    for episode in range(20):
+        stream.send(*steps(1, episode, range(9)), ended(1, episode))
+    count, position = len(stream.disk.names()), stream.inbox.position
+    assert stream.inbox.trim(position, 3)
+    assert len(stream.disk.names()) == count - 3
+    while stream.inbox.trim(position, 3):
+        pass
+    assert len(stream.disk.names()) == 1

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from link_run import LinkRun, finished, keys_for, steps_of, until
+from link_run import PATIENCE_S, LinkRun, finished, free_address, keys_for, steps_of, until
+from poco.learner.journal_audit import Audit
+from poco.learner.journal_files import JournalFiles
 from poco.learner.link_server import LinkServer
-from poco.link.keys import KeyFolder
+from poco.link.keys import LEARNER, KeyFolder
 from synthetic_run import specification
 
 DIGEST = specification().digest()
@@ -41,3 +43,59 @@ def test_from_policy_to_learner(secured: bool, tmp_path: Path) -> None:
     finally:
         run.process.kill()
         server.close()
+
+
+def test_a_journal_goes_on_without_the_key_of_its_learner(tmp_path: Path) -> None:
+    """A learner that goes, and whose key is revoked on the robot, is complained of; with the key everything arrives."""
+    keys, robot_keys = keys_for(tmp_path, "arm1")
+    address = free_address("127.0.18.3")
+    server = LinkServer(tmp_path / "inbox", DIGEST, address, KeyFolder(keys))
+    run = LinkRun(tmp_path, "arm1", address, robot_keys)
+    try:
+        run.writer.begin()
+        run.writer.make(20)
+        run.writer.settle()
+        finished(server, 1)
+        (theirs,) = KeyFolder(robot_keys).revoke(LEARNER)
+        server.close()
+
+        def told() -> bool:
+            return run.report.link is not None and "has no key of learner: poco-keys add" in run.report.link.trouble
+
+        until(told, "for the complaint")
+        run.writer.make(20)
+        run.writer.settle()
+        KeyFolder(robot_keys).add(LEARNER, theirs.public)
+        server = LinkServer(tmp_path / "inbox", DIGEST, address, KeyFolder(keys))
+        episodes = finished(server, 2)
+        assert [list(episode.steps) for episode in episodes] == steps_of(run.writer.offered)
+        said = run.stop()
+        assert said.index("has no key of learner") < said.index("journal and link are well again")
+    finally:
+        run.process.kill()
+        server.close()
+
+
+def test_nobody_listens_any_more(tmp_path: Path) -> None:
+    """A link process whose supervisor is gone writes the journal to its end, whatever it would have to say."""
+    run = LinkRun(tmp_path, "arm1", "", None, None, **{"journal.quota_bytes": str(1 << 20)})
+    try:
+        assert run.process.stdin is not None
+        assert run.process.stdout is not None
+        run.writer.begin()
+        run.writer.make(20)
+        run.process.stdout.close()
+        run.process.stdin.close()
+        while not run.writer.entrance.spool.trouble:
+            run.writer.make(400)
+            run.writer.settle()
+        until(lambda: run.report.journal.state == "full", "for something to say")
+        run.writer.make(20)
+        run.writer.settle()
+        run.writer.entrance._disconnect()
+        assert run.process.wait(PATIENCE_S) == 0, run.log.read_text()
+        assert run.log.read_text() == ""
+    finally:
+        run.process.kill()
+    audit = Audit(JournalFiles(run.journal))
+    assert (audit.violations, audit.counts["episodes"]) == ([], run.writer.episode)

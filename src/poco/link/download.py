@@ -25,9 +25,11 @@ class Download:
         self._asked_ns: int | None = None
 
     def offer(self, offered: Offered) -> None:
-        """Take note of a snapshot; an older one, the same one and one that is too large change nothing."""
-        newest = self.generation if self._offered is None else self._offered.generation
-        if offered.generation <= newest:
+        """Take note of a snapshot; one that is had already, or under way, or too large changes nothing.
+
+        The newest word counts: a learner that lost its folder may offer less than was under way, which nobody has any more.
+        """
+        if offered.generation <= self.generation or offered == self._offered:
             return
         if offered.size > self._max_bytes:
             self.refused += 1

@@ -30,6 +30,9 @@ from poco.link.messages import (
     pack,
 )
 
+GONE_NS = 5_000_000_000
+"""A robot says something every second; one that was not heard of for so long counts as gone."""
+
 WINDOW_BYTES = 2 << 20
 MAX_PENDING_BYTES = 64 << 20
 MAX_ENTRY_BYTES = MAX_PAYLOAD_BYTES - (1 << 10)
@@ -64,13 +67,14 @@ class Inbox(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Session:
-    """One connection that said Hello; `user` is the name of the key it authenticated with."""
+    """One connection that said Hello; `user` is the name of the key it authenticated with, `heard_ns` when it spoke last."""
 
     user: str
     robot: str
     journal: str
+    heard_ns: int
 
 
 class LearnerSide:
@@ -87,10 +91,10 @@ class LearnerSide:
 
     @property
     def sessions(self) -> list[Session]:
-        """The robots that are connected, as far as is known."""
+        """The robots that are connected, as far as is known: one that has vanished is among them until `forget_silent`."""
         return list(self._sessions.values())
 
-    def receive(self, peer: bytes, user: str, frames: Frames) -> list[Outgoing]:
+    def receive(self, peer: bytes, user: str, frames: Frames, now_ns: int) -> list[Outgoing]:
         """Take one message of `peer`, which authenticated as `user`; return the answers. What is no message is counted only."""
         received = from_robot(frames)
         if received is None:
@@ -98,10 +102,11 @@ class LearnerSide:
             return []
         message, content = received
         if isinstance(message, Hello):
-            return [(peer, pack(self._hello(peer, user, message)))]
+            return [(peer, pack(self._hello(peer, user, message, now_ns)))]
         session = self._sessions.get(peer)
         if session is None or session.user != user:
             return [(peer, pack(Greet()))]
+        session.heard_ns = now_ns
         match message:
             case Batch():
                 return [(peer, pack(answer)) for answer in self._batch(peer, session, message, content)]
@@ -110,7 +115,7 @@ class LearnerSide:
             case Fetch():
                 return [(peer, pack(part, piece)) for part, piece in self._part(message)]
 
-    def _hello(self, peer: bytes, user: str, hello: Hello) -> FromLearner:
+    def _hello(self, peer: bytes, user: str, hello: Hello, now_ns: int) -> FromLearner:
         if hello.protocol != PROTOCOL:
             return Refused(
                 reason=f"it speaks protocol {PROTOCOL}, the robot {hello.protocol}: install the same poco on both"
@@ -126,7 +131,7 @@ class LearnerSide:
             )
         for other in [other for other, session in self._sessions.items() if session.robot == hello.robot]:
             del self._sessions[other]
-        self._sessions[peer] = Session(user, hello.robot, hello.journal)
+        self._sessions[peer] = Session(user, hello.robot, hello.journal, now_ns)
         self._inbox.meet(hello.robot, hello.generation)
         sequence = self._inbox.durable(hello.robot, hello.journal)
         return Welcome(journal=hello.journal, sequence=sequence, window_bytes=WINDOW_BYTES)
@@ -186,6 +191,11 @@ class LearnerSide:
     def forget(self, user: str) -> None:
         """The key of `user` is no longer welcome."""
         for peer in [peer for peer, session in self._sessions.items() if session.user == user]:
+            del self._sessions[peer]
+
+    def forget_silent(self, now_ns: int) -> None:
+        """Let go of connections that were not heard of for GONE_NS; a robot that was only slow is asked to say Hello again."""
+        for peer in [peer for peer, session in self._sessions.items() if now_ns - session.heard_ns > GONE_NS]:
             del self._sessions[peer]
 
     def forget_all(self) -> None:

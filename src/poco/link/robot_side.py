@@ -32,7 +32,7 @@ from poco.link.messages import (
 
 SECOND_NS = 1_000_000_000
 HELLO_NS = SECOND_NS
-REFUSED_NS = 5 * SECOND_NS
+REFUSED_NS = 2 * SECOND_NS
 PING_NS = SECOND_NS
 RESEND_NS = SECOND_NS
 SILENCE_NS = 3 * SECOND_NS
@@ -118,9 +118,9 @@ class RobotSide:
             self._heard_ns = now_ns
         return now_ns - self._heard_ns > SILENCE_NS
 
-    def reopened(self, now_ns: int) -> None:
-        """A new connection begins."""
-        self._heard_ns = now_ns
+    def reopened(self, now_ns: int, trouble: str = "") -> None:
+        """A new connection begins, or could not for a `trouble` that a sentence tells."""
+        self._heard_ns, self._trouble = now_ns, trouble or self._trouble
         self._state = "connecting"
         self._hello_ns = now_ns
 
@@ -165,6 +165,8 @@ class RobotSide:
                 self._trouble = f"the journal cannot be read ({error.strerror or error}): repair the disk"
                 self._read_again_ns = now_ns + SECOND_NS
                 break
+            if self._read_again_ns:
+                self._read_again_ns, self._trouble = 0, ""
             content = b"".join(map(encode, entries))
             if not self._under_way:
                 self._progress_ns = now_ns

@@ -48,9 +48,10 @@ class Network:
     def connect(self, address: str, server: str) -> zmq.Socket[bytes]:
         """Return a DEALER to `address`, whose key must be that of the peer `server`; raises AddressError or SettingsError."""
         check_address(address, self.keys is not None)
+        theirs = None if self.keys is None else self.keys.peer(server).public.encode()
         socket = self._socket(zmq.DEALER)
-        if self.keys is not None and self._own is not None:
-            socket.curve_serverkey = self.keys.peer(server).public.encode()
+        if theirs is not None and self._own is not None:
+            socket.curve_serverkey = theirs
             socket.curve_publickey, socket.curve_secretkey = self._own.public.encode(), self._own.secret.encode()
         socket.immediate = True
         socket.reconnect_ivl, socket.reconnect_ivl_max = RECONNECT_MS, RECONNECT_MAX_MS

@@ -13,7 +13,7 @@ Examples:
   poco-learner train --config configs/cpu/peg_in_hole.yaml --data runs/demonstrations --start runs/checkpoint --out runs/online
   poco-learner train --out runs/online --resume
   poco-learner evaluate --checkpoint runs/online --best-of 8
-  poco-learner adopt CHECKPOINT --specification SPEC.yaml --task "put the peg in" --tokenizer DIR --out runs/adopted
+  poco-learner adopt --checkpoint CHECKPOINT --specification SPEC.yaml --task "put the peg in" --tokenizer DIR --out runs/adopted
   poco-learner clone --data runs/demonstrations --start runs/adopted --out runs/checkpoint --steps 3000 --batch 64
   poco-learner serve --artifact artifacts/peg_in_hole --config configs/cpu/peg_in_hole.yaml --out runs/served
   poco-learner compare --configs configs/cpu/peg_in_hole.yaml --start runs/checkpoint --out runs/compared

@@ -22,10 +22,10 @@ from poco.specification import Specification
 DESCRIPTION = """The journal of a robot: the folder journal-NAME beside its run folders. All commands only read, also in a run.
 
 examples:
-  poco-journal ls runs/journal-fr3                        what it holds, episode by episode
-  poco-journal verify runs/journal-fr3                    does every byte check? exit code 4 if not
-  poco-journal audit runs/journal-fr3                     every step once and in order, every gap said?
-  poco-journal audit runs/journal-fr3 --inbox inbox       and has the learner the same?
+  poco-journal ls runs/journal-fr3                               # what it holds, episode by episode
+  poco-journal verify runs/journal-fr3                           # does every byte check? exit code 4 if not
+  poco-journal audit runs/journal-fr3                            # every step once and in order, every gap said?
+  poco-journal audit runs/journal-fr3 --inbox runs/served/inbox  # and has the learner the same?
   poco-journal export runs/journal-fr3 --to lerobot --out data --task "put the peg in the hole"
   poco-journal export runs/journal-fr3 --to mcap --out journal.mcap
 

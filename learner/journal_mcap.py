@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from poco.errors import PocoError
+from poco.errors import UsageError
 from poco.journal.records import Boot, Ended, Missing, Noted, Record, Stepped, Viewed
 from poco.learner.journal_files import JournalFiles
 
@@ -22,14 +22,14 @@ TOPICS: tuple[tuple[type[Record], str], ...] = (
 
 
 def write_mcap(out: Path, journal: JournalFiles, advance: Callable[[str], None]) -> int:
-    """Write everything readable in `journal` to the file `out` and return the number of messages; raises PocoError.
+    """Write everything readable in `journal` to the file `out` and return the number of messages; raises UsageError where MCAP's package is missing.
 
     The log time of a message is when the robot wrote the record (Unix time, ns). The file gets its name when it is whole.
     """
     try:
         from mcap.writer import Writer
     except ImportError as error:
-        raise PocoError('MCAP needs the extra "datasets": pip install "poco[datasets]"') from error
+        raise UsageError(f'MCAP needs the package mcap ({error}): pip install "poco-robot[datasets]"') from error
     part = out.with_name(f"{out.name}.part")
     count = 0
     with part.open("wb") as stream:

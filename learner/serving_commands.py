@@ -58,7 +58,7 @@ def serve(
       poco-learner serve --artifact artifacts/peg_in_hole --config configs/cpu/peg_in_hole.yaml --out runs/served
       poco-learner serve --artifact artifacts/peg_in_hole --config configs/cpu/peg_in_hole.yaml --out runs/served --resume
       poco-runtime --robot sim --policy artifacts/peg_in_hole --link tcp://127.0.0.1:7766 --swap.trust ~/.config/poco/trust/robot
-      curl http://127.0.0.1:8766/status.json          with --status 127.0.0.1:8766
+      curl http://127.0.0.1:8766/status.json          # with --status 127.0.0.1:8766
 
     Args:
         artifact: Artifact that the robots began with: network, specification and weights are taken from it.

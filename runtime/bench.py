@@ -27,17 +27,17 @@ from poco.settings import BackendName, read_settings
 
 DESCRIPTION = "Measure a part of poco against a bare competitor in the same run."
 EPILOG = """examples:
-  poco-bench loop --cpu 1                                        native 1 kHz loop against cyclictest
-  poco-bench inference --policy artifacts/peg_in_hole            session against raw ONNX Runtime
-  poco-bench inference --policy artifacts/peg_in_hole --torch bench/torch_eager.py     and torch eager
-  poco-bench vla --policy artifacts/tiny_smolvla --task "pick up the peg"     stages of a policy that is told its task
-  poco-bench observe-to-chunk --chunks 1000                      frames and state to a published chunk
-  poco-bench kills --policy artifacts/peg_in_hole                servo while processes are killed, stopped and starved
-  poco-bench journal --folder runs --group-steps 20              durable steps, against SQLite
-  poco-bench link                                                a batch to the learner and back, keys on and off
-  poco-bench swap --policy artifacts/peg_in_hole                 servo and inference while policies are replaced
-  poco-bench seeing --seeing artifacts/peg_in_hole_seen --policy artifacts/peg_in_hole     servo beside cameras and encoder
-  poco-bench franka --host 127.0.0.9 --budget servo/bare.p99=2   servo loop against a bare hold loop
+  poco-bench loop --cpu 1                                       # native 1 kHz loop against cyclictest
+  poco-bench inference --policy artifacts/peg_in_hole           # session against raw ONNX Runtime
+  poco-bench inference --policy artifacts/peg_in_hole --torch bench/torch_eager.py  # and torch eager
+  poco-bench vla --policy artifacts/tiny_smolvla --task "pick up the peg"  # stages of a policy that is told its task
+  poco-bench observe-to-chunk --chunks 1000                     # frames and state to a published chunk
+  poco-bench kills --policy artifacts/peg_in_hole               # servo while processes are killed, stopped and starved
+  poco-bench journal --folder runs --group-steps 20             # durable steps, against SQLite
+  poco-bench link                                               # a batch to the learner and back, keys on and off
+  poco-bench swap --policy artifacts/peg_in_hole                # servo and inference while policies are replaced
+  poco-bench seeing --seeing artifacts/peg_in_hole_seen --policy artifacts/peg_in_hole  # servo beside cameras and encoder
+  poco-bench franka --host 127.0.0.9 --budget servo/bare.p99=2  # servo loop against a bare hold loop
 
 Every benchmark prints percentiles (medians over the repeats) and writes JSON and a PNG into --out. --budget NAME=VALUE may be
 given several times; NAME is a figure of the JSON, such as loop.p99 (us) or loop/cyclictest.p99 (a ratio).

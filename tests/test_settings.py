@@ -107,7 +107,12 @@ def test_every_number_is_finite() -> None:
         ("journal.quota_bytes", "1048575", "journal.quota_bytes is 1048575, must be int >= 1048576: change it"),
         ("guards.speed_max_m_s", "100", "guards.speed_max_m_s is 100, must be float <= 1.0: change it"),
         ("robot.name", "3", "robot.name is 3, must be str: change it"),
-        ("journal.when_full", "never", "'never'"),
+        ("journal.when_full", "never", "journal.when_full is 'never', must be one of wait, drop_autonomous: change it"),
+        (
+            "emulator.pacing",
+            "fast",
+            "command line: emulator.pacing is 'fast', must be one of realtime, lockstep, strict",
+        ),
         ("guards.box_max_m", "[1, 2]", "length 3"),
     ],
 )
@@ -117,6 +122,18 @@ def test_a_value_that_does_not_fit(key: str, value: str, sentence: str) -> None:
         read_settings(CONFIG, {key: value})
     assert sentence in str(refused.value)
     assert key in str(refused.value)
+
+
+def test_the_file_is_blamed_for_what_it_says(tmp_path: Path) -> None:
+    """A wrong value is told as one of the file, or of the command line where that replaced it; a folder is told from nothing."""
+    path = tmp_path / "settings.yaml"
+    path.write_text(yaml.safe_dump(TREE | {"emulator": TREE["emulator"] | {"pacing": "fast"}}))
+    with pytest.raises(SettingsError, match="^.*settings.yaml: emulator.pacing is 'fast'"):
+        read_settings(path, {"robot.control": "position"})
+    with pytest.raises(SettingsError, match="^command line: emulator.pacing is 'slow'"):
+        read_settings(path, {"emulator.pacing": "slow"})
+    with pytest.raises(SettingsError, match="is a folder"):
+        read_settings(tmp_path, {})
 
 
 @pytest.mark.parametrize("key", settings_keys())

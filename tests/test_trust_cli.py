@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from poco import trust_cli
-from poco.errors import ArtifactError
+from poco.errors import ArtifactError, UsageError
 from poco.refusal import Reason, Refused
 from poco.trust import Purpose, Trust, public_key, read_private_key, sign
 
@@ -38,6 +38,29 @@ def test_publishers_come_and_go(tmp_path: Path, capsys: pytest.CaptureFixture[st
         trust_cli.remove("learner", folder)
     with pytest.raises(ArtifactError, match="on the list already"):
         trust_cli.add("laboratory", folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "generations", "expected"),
+    [
+        ("a b", 30, 50, "publisher name 'a b' must be 1 to 64 small letters"),
+        ("../learner", 30, 50, "publisher name"),
+        ("laboratory\n", 30, 50, "publisher name"),
+        ("laboratory", 0, 50, "--days is 0 d, must lie in 1 to 36500 d"),
+        ("laboratory", 30, 0, "--generations is 0, must be 1 or more"),
+    ],
+)
+def test_a_wrong_publisher_leaves_list_and_folder_as_they_are(
+    tmp_path: Path, name: str, days: int, generations: int, expected: str
+) -> None:
+    """What the list could not say is refused before a key is made, so the list of before is still one that robots read."""
+    folder = tmp_path / "trust"
+    trust_cli.init(folder)
+    before = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(UsageError, match=expected):
+        trust_cli.add(name, folder, days=days, generations=generations)
+    assert {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert Trust.read(folder / "robot").listed.revision == 1
 
 
 def _date(folder: Path) -> str:

@@ -34,12 +34,12 @@ _PARENT_CHECK_TICKS = 1000
 DESCRIPTION = """Emulate a Franka FR3: its network interface (protocol 10) on a loopback address, MuJoCo physics behind it.
 
 Examples:
-  poco-emulator                                      the easy peg-in-hole task on 127.0.0.1
-  poco-emulator --host 127.0.0.2 --task none         a bare arm beside it
-  poco-emulator --arms 3                             three arms with a task each on 127.0.0.1, 127.0.0.2, 127.0.0.3
-  poco-emulator --task cube                          a cube to pick and place, with a gripper
-  poco-emulator --pacing lockstep --clearance-mm 1.2 as fast as the client answers, the same every time
-  poco-emulator --pacing strict --recovery-delay-s 2 as unforgiving as the arm
+  poco-emulator                                       # the easy peg-in-hole task on 127.0.0.1
+  poco-emulator --host 127.0.0.2 --task none          # a bare arm beside it
+  poco-emulator --arms 3                              # three arms with a task each on 127.0.0.1, 127.0.0.2, 127.0.0.3
+  poco-emulator --task cube                           # a cube to pick and place, with a gripper
+  poco-emulator --pacing lockstep --clearance-mm 1.2  # as fast as the client answers, the same every time
+  poco-emulator --pacing strict --recovery-delay-s 2  # as unforgiving as the arm
 """
 
 

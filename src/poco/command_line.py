@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,7 +29,7 @@ def run_command(command: Command | Mapping[str, Command], prog: str, description
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise UsageError(f"{_sentence(printed.getvalue())}; see {prog} --help") from None
+        raise UsageError(_sentence(printed.getvalue(), prog)) from None
     return chosen()
 
 
@@ -52,12 +53,24 @@ def _later(command: Command) -> Callable[..., Callable[[], Any]]:
     return bind
 
 
-def _sentence(box: str) -> str:
-    """Return the first paragraph of tyro's message, framed or plain, and the flag it thinks was meant."""
-    rows = [row for line in box.splitlines() if (row := line.strip(" │")) and row[0] not in "╭╰"]
+def _sentence(box: str, prog: str) -> str:
+    """Return the first paragraph of tyro's message, framed or plain, what it thinks was meant, and where help is."""
+    indented = [row for line in box.splitlines() if (row := line.strip("│").rstrip()) and row.strip()[0] not in "╭╰"]
+    rows = [row.strip() for row in indented]
+    help_ = re.search(rf"{re.escape(prog)}[\w -]* --help", " ".join(rows))
+    see = f"; see {help_[0] if help_ else f'{prog} --help'}"
+    for number, row in enumerate(indented):
+        if missing := re.match(r"( +)Missing from (.+):$", row):
+            section = itertools.takewhile(lambda row: not re.match(" *(───|---)", row), indented[number + 1 :])
+            flags = [row.strip() for row in section if re.match(missing[1] + r" {4}\S", row)]
+            return f"{missing[2]} needs {', '.join(flags)}{see}"
     rules = [number for number, row in enumerate(rows) if set(row) <= {"─", "-"}]
     if "│" not in box and rules:  # plain: a title and a rule come first
         rows, rules = rows[rules[0] + 1 :], [number - rules[0] - 1 for number in rules[1:]]
     text = " ".join(rows[: rules[0]] if rules else rows).rstrip(".")
-    meant = re.search(r"Perhaps you meant:\s+(--[\w.-]+)", " ".join(rows))
-    return f"{text or 'the command line is wrong'}{f'; did you mean {meant[1]}?' if meant else ''}"
+    rest = " ".join(rows)
+    if meant := re.search(r"Perhaps you meant:\s+(--[\w.-]+)", rest):
+        text += f" (did you mean {meant[1]}?)"
+    elif known := re.search(r"Available subcommands: ([\w-]+(?:, [\w-]+)*)", rest):
+        text += f"; known are {known[1]}"
+    return f"{text or 'the command line is wrong'}{see}"

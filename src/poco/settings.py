@@ -8,9 +8,9 @@ import re
 import reprlib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 import yaml
@@ -18,6 +18,9 @@ import yaml
 from poco.arm_settings import PolymetisSettings, Positive, RobotSettings
 from poco.errors import SettingsError
 from poco.limits import Guards
+
+SHOWN = 12
+"""So many known words are listed where none is near."""
 
 T = typing.TypeVar("T", bound=msgspec.Struct)
 
@@ -254,7 +257,8 @@ def read_settings(path: Path, overrides: Mapping[str, str]) -> Settings:
     Raises SettingsError with file, key, nearest known key or limit. Any process may call it.
     """
     if not path.is_file():
-        raise SettingsError(f"settings file {path} does not exist: give --config FILE, see configs/ for whole examples")
+        lack = "is a folder" if path.is_dir() else "does not exist"
+        raise SettingsError(f"settings file {path} {lack}: give --config FILE, see configs/ for whole examples")
     try:
         tree = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -263,7 +267,7 @@ def read_settings(path: Path, overrides: Mapping[str, str]) -> Settings:
         raise SettingsError(f"settings file {path} must hold a mapping at top level, holds {type(tree).__name__}")
     for key, value in overrides.items():
         _override(tree, key, value)
-    return convert_strictly(tree, Settings, str(path))
+    return convert_strictly(tree, Settings, str(path), overrides)
 
 
 def settings_keys() -> list[str]:
@@ -271,13 +275,19 @@ def settings_keys() -> list[str]:
     return _keys(Settings, "")
 
 
-def convert_strictly(tree: object, kind: type[T], where: str) -> T:
-    """Convert a parsed YAML `tree` to the struct `kind`; raises SettingsError naming `where`, key, value and remedy."""
+def convert_strictly(tree: object, kind: type[T], where: str, overridden: Collection[str] = ()) -> T:
+    """Convert a parsed YAML `tree` to the struct `kind`; raises SettingsError naming `where`, key, value and remedy.
+
+    The `overridden` keys came from the command line, which is named in place of `where` for them.
+    """
     _refuse_unknown(tree, kind, where, "")
     try:
         converted = msgspec.convert(tree, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"{where}: {_misfit(_one_line(error), tree)}") from error
+        text = _one_line(error)
+        key = text.rpartition(" - at `$.")[2].rstrip("`")
+        source = "command line" if key in overridden else where
+        raise SettingsError(f"{source}: {_misfit(text, tree, kind)}") from error
     _refuse_not_finite(msgspec.to_builtins(converted), where, "")
     return converted
 
@@ -285,7 +295,8 @@ def convert_strictly(tree: object, kind: type[T], where: str) -> T:
 def nearest(word: str, known: Sequence[str]) -> str:
     """Return "did you mean X?" for the nearest of `known`, or a listing where nothing is near."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known)[:12])}"
+    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+    return f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known)[:SHOWN])}{more}"
 
 
 def _keys(kind: type[msgspec.Struct], prefix: str) -> list[str]:
@@ -304,15 +315,18 @@ def _struct(annotation: object) -> type[msgspec.Struct] | None:
     return None
 
 
-def _misfit(text: str, tree: object) -> str:
-    """Return what msgspec says about an entry of `tree` as key, value and what it must be."""
-    match = re.fullmatch(r"Expected (.+?)(?:, got .*)? - at `\$\.([\w.]+)`", text)
+def _misfit(text: str, tree: object, kind: type[msgspec.Struct]) -> str:
+    """Return what msgspec says about an entry of `tree`, to become a `kind`, as key, value and what it must be."""
+    match = re.fullmatch(r"(?:Expected (.+?)(?:, got .*)?|Invalid enum value .*) - at `\$\.([\w.]+)`", text)
     if match is None:
         return text
-    value = tree
+    value, hint = tree, cast(object, kind)
     for name in match[2].split("."):
         value = value.get(name) if isinstance(value, dict) else None
-    return f"{match[2]} is {reprlib.repr(value)}, must be {match[1].replace('`', '')}: change it"
+        struct = _struct(hint)
+        hint = typing.get_type_hints(struct)[name] if struct else None
+    wanted = match[1].replace("`", "") if match[1] else f"one of {', '.join(map(str, typing.get_args(hint)))}"
+    return f"{match[2]} is {reprlib.repr(value)}, must be {wanted}: change it"
 
 
 def _refuse_unknown(tree: object, kind: type[msgspec.Struct], where: str, prefix: str) -> None:

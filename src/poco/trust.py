@@ -27,6 +27,7 @@ VERSION = 1
 SIGNATURE_BYTES_MAX = 4096
 LIST_BYTES_MAX = 1 << 16
 PUBLISHERS_MAX = 64
+PUBLISHER_NAME = "^[a-z0-9_-]{1,64}$"
 LIST_FILE, LIST_SIGNATURE_FILE, ROOT_FILE = "trust.json", "trust.sig", "root.pub"
 
 PublicKey = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -49,7 +50,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Publisher(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A key that may sign artifacts, until when (seconds since 1970), and up to which generation."""
 
-    name: Annotated[str, msgspec.Meta(pattern="^[a-z0-9_-]{1,64}$")]
+    name: Annotated[str, msgspec.Meta(pattern=PUBLISHER_NAME)]
     key: PublicKey
     expires_unix_s: int
     generation_max: Annotated[int, msgspec.Meta(ge=1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +12,11 @@ import tyro
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from poco.command_line import Command, run_command
-from poco.errors import ArtifactError, guard
+from poco.errors import ArtifactError, UsageError, guard
 from poco.trust import (
     FORMAT,
+    PUBLISHER_NAME,
+    PUBLISHERS_MAX,
     VERSION,
     Publisher,
     Trust,
@@ -27,12 +30,13 @@ from poco.trust import (
 TRUST = Path("~/.config/poco/trust")
 ROOT, ROBOT = "root.key", "robot"
 DAY_S = 86_400
+DAYS_MAX = 36_500
 DESCRIPTION = """The keys that sign policies, and the list of them that robots believe.
 
 examples:
-  poco-trust init                       make a root key, a first publisher "learner" and the list with it
-  poco-trust add laboratory --days 30   another publisher, for a month
-  poco-trust remove learner             end a publisher, such as one whose key was lost
+  poco-trust init                      # make a root key, a first publisher "learner" and the list with it
+  poco-trust add laboratory --days 30  # another publisher, for a month
+  poco-trust remove learner            # end a publisher, such as one whose key was lost
   poco-trust list
 
 The folder robot in it (root.pub, trust.json, trust.sig) is for the robots: copy it there, give it as --swap.trust, and copy
@@ -41,7 +45,7 @@ be kept off-line.
 Exit codes: 0 done, 2 usage, 4 keys or list missing or not readable."""
 
 Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
-Word = Annotated[str, tyro.conf.Positional]
+Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 
 
 def init(folder: Folder = TRUST, days: int = 365, generations: int = 1_000_000) -> None:
@@ -52,13 +56,14 @@ def init(folder: Folder = TRUST, days: int = 365, generations: int = 1_000_000) 
         days: How long the publisher is in force.
         generations: The highest generation it may sign.
     """
+    _check("learner", days, generations)
     folder = folder.expanduser()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_private_key(folder / ROOT, Ed25519PrivateKey.generate())
     _sign(folder, 1, (_publisher(folder, "learner", days, generations),))
 
 
-def add(name: Word, folder: Folder = TRUST, days: int = 365, generations: int = 1_000_000) -> None:
+def add(name: Name, folder: Folder = TRUST, days: int = 365, generations: int = 1_000_000) -> None:
     """Make the key of another publisher and put it on the list.
 
     Args:
@@ -67,14 +72,17 @@ def add(name: Word, folder: Folder = TRUST, days: int = 365, generations: int = 
         days: How long it is in force.
         generations: The highest generation it may sign.
     """
+    _check(name, days, generations)
     folder = folder.expanduser()
     listed = Trust.read(folder / ROBOT).listed
+    if len(listed.publishers) >= PUBLISHERS_MAX:
+        raise UsageError(f"the list has {len(listed.publishers)} publishers, the most it can: remove one first")
     if any(publisher.name == name for publisher in listed.publishers):
         raise ArtifactError(f"publisher {name} is on the list already: remove it first, or choose another name")
     _sign(folder, listed.revision + 1, (*listed.publishers, _publisher(folder, name, days, generations)))
 
 
-def remove(name: Word, folder: Folder = TRUST) -> None:
+def remove(name: Name, folder: Folder = TRUST) -> None:
     """Take a publisher off the list; robots that have the new list believe nothing it has signed.
 
     Args:
@@ -102,6 +110,17 @@ def show(folder: Folder = TRUST) -> None:
     for publisher in listed.publishers:
         until = datetime.fromtimestamp(publisher.expires_unix_s, UTC)
         print(f"{publisher.name} {publisher.key} until {until:%Y-%m-%d} up to generation {publisher.generation_max}")
+
+
+def _check(name: str, days: int, generations: int) -> None:
+    if not re.fullmatch(PUBLISHER_NAME, name):
+        raise UsageError(
+            f"publisher name {name!r} must be 1 to 64 small letters, digits, dashes or underscores, such as laboratory"
+        )
+    if not 1 <= days <= DAYS_MAX:
+        raise UsageError(f"--days is {days} d, must lie in 1 to {DAYS_MAX} d: choose for example 365")
+    if generations < 1:
+        raise UsageError(f"--generations is {generations}, must be 1 or more: leave it out for a million")
 
 
 def _publisher(folder: Path, name: str, days: int, generations: int) -> Publisher:

@@ -16,20 +16,21 @@ KEYS = Path("~/.config/poco/keys")
 DESCRIPTION = """Keys of the link between robots and learner.
 
 examples:
-  poco-keys init learner --keys keys/learner        on the learner: make its key, print the public half
-  poco-keys init arm1 --keys keys/arm1              on the robot
-  poco-keys add arm1 'PUBLIC' --keys keys/learner   on the learner: welcome the robot under its robot.name
-  poco-keys add learner 'PUBLIC' --keys keys/arm1   on the robot: the learner it connects to
-  poco-keys revoke arm1 --keys keys/learner         takes effect on a running learner within a second
+  poco-keys init learner --keys keys/learner       # on the learner: make its key, print the public half
+  poco-keys init arm1 --keys keys/arm1             # on the robot
+  poco-keys add arm1 'PUBLIC' --keys keys/learner  # on the learner: welcome the robot under its robot.name
+  poco-keys add learner 'PUBLIC' --keys keys/arm1  # on the robot: the learner it connects to
+  poco-keys revoke arm1 --keys keys/learner        # takes effect on a running learner within a second
   poco-keys list --keys keys/learner
 
 Exit codes: 0 done, 2 usage, 3 keys missing or not readable."""
 
 Keys = Annotated[Path, tyro.conf.arg(metavar="DIR")]
-Word = Annotated[str, tyro.conf.Positional]
+Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+Public = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PUBLIC")]
 
 
-def init(name: Word, keys: Keys = KEYS) -> None:
+def init(name: Name, keys: Keys = KEYS) -> None:
     """Make a key pair and print its public half, with the command that makes it welcome on the other side.
 
     Args:
@@ -41,7 +42,7 @@ def init(name: Word, keys: Keys = KEYS) -> None:
     print(f"{name} {public}\non the other side: poco-keys add {name} {shlex.quote(public)} --keys DIR")
 
 
-def add(name: Word, public: Word, keys: Keys = KEYS) -> None:
+def add(name: Name, public: Public, keys: Keys = KEYS) -> None:
     """Welcome a peer by its public key.
 
     Args:
@@ -52,7 +53,7 @@ def add(name: Word, public: Word, keys: Keys = KEYS) -> None:
     KeyFolder(keys.expanduser()).add(name, public)
 
 
-def revoke(name: Word, keys: Keys = KEYS) -> None:
+def revoke(name: Name, keys: Keys = KEYS) -> None:
     """Take a peer off the list.
 
     Args:

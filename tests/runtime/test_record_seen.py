@@ -111,11 +111,12 @@ def test_a_policy_that_sees_is_cloned(demonstrated: Demonstrated) -> None:
 
 
 @pytest.mark.proof
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 def test_they_teach_as_much_as_the_operator(tmp_path: Path) -> None:
-    """Policies that see, cloned from recorded demonstrations and the environment's operator's, on the same fresh episodes: that
-    of the recorded ones is at most ten points worse (`bench/demonstrations.py` judges, and prints the figures)."""
-    words = ["--image-side", "64", "--count", "60", "--clones", "1", "--steps", "2000", "--episodes", "100"]
+    """Policies that see, cloned from recorded demonstrations and the environment's operator's, on the same fresh episodes: those
+    of the recorded ones are at most ten points worse (`bench/demonstrations.py` judges, and prints the figures). Three of each,
+    since two clones of the same demonstrations differ by more than that."""
+    words = ["--image-side", "64", "--count", "60", "--clones", "3", "--steps", "2000", "--episodes", "100"]
     bench = [sys.executable, str(ROOT / "bench" / "demonstrations.py"), "--folder", str(tmp_path / "seen"), *words]
     assert subprocess.run(bench, check=False).returncode == 0
     rows = json.loads((tmp_path / "seen" / "report.json").read_bytes())["rows"]

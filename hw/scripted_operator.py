@@ -68,6 +68,14 @@ class Sight:
     hole_yaw: float
 
 
+def check_operator(noise: float, bias_m: float) -> None:
+    """Raise UsageError for a noise outside 0 to 1 or a bias outside 0 to 0.02 m."""
+    if not 0.0 <= noise <= 1.0:
+        raise UsageError(f"operator noise is {noise}, must lie in 0 to 1 of the action bound: choose for example 0.2")
+    if not 0.0 <= bias_m <= 0.02:
+        raise UsageError(f"operator bias is {bias_m} m, must lie in 0 to 0.02 m: choose for example 0.002")
+
+
 class Operator:
     """Callable from observation to chunk [chunk_steps, 4] in action units; one instance for any number of episodes.
 
@@ -82,13 +90,8 @@ class Operator:
         bias_m: float,
         seed: int,
     ) -> None:
-        """Raises UsageError for a noise outside 0 to 1 or a bias outside 0 to 0.02 m."""
-        if not 0.0 <= noise <= 1.0:
-            raise UsageError(
-                f"operator noise is {noise}, must lie in 0 to 1 of the action bound: choose for example 0.2"
-            )
-        if not 0.0 <= bias_m <= 0.02:
-            raise UsageError(f"operator bias is {bias_m} m, must lie in 0 to 0.02 m: choose for example 0.002")
+        """Raises UsageError as `check_operator` does."""
+        check_operator(noise, bias_m)
         self._specification = specification
         self._look = look
         self._noise = noise

@@ -19,6 +19,13 @@ NONE = "none"
 LOCKSTEP = "lockstep"
 
 
+def check_addresses(sensors: str, outcome: str, reset: str) -> None:
+    """Raise SettingsError for an address of a kind that there is not; connects to nothing."""
+    for name, address in {"sensors": sensors, "outcome": outcome, "reset": reset}.items():
+        if address != NONE and not address.startswith(EMULATOR):
+            raise SettingsError(f"task.{name} is {address!r}, known are emulator://HOST[:PORT] and none")
+
+
 class TaskDriver:
     """Sensor, outcome and reset behind one face; blocking, for the policy process only."""
 
@@ -31,11 +38,10 @@ class TaskDriver:
             raise SettingsError(
                 "task.sensors is none, but the target is observed: give for example emulator://127.0.0.1, or a task without it"
             )
-        chosen = {"sensors": sensors, "outcome": outcome, "reset": reset}
-        for name, address in chosen.items():
-            if address != NONE and not address.startswith(EMULATOR):
-                raise SettingsError(f"task.{name} is {address!r}, known are emulator://HOST[:PORT] and none")
-        opened = {address: EmulatorSignals(address.removeprefix(EMULATOR)) for address in {*chosen.values()} - {NONE}}
+        check_addresses(sensors, outcome, reset)
+        opened = {
+            address: EmulatorSignals(address.removeprefix(EMULATOR)) for address in {sensors, outcome, reset} - {NONE}
+        }
         self._sensors = opened.get(sensors)
         self._outcome = opened.get(outcome)
         self._reset = opened.get(reset)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from poco.errors import UsageError
+from poco.learner.training_commands import at_least_one, not_negative
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,6 +71,15 @@ def clone(
     from poco.learner.own_episodes import is_run, own_successes
     from poco.learner.progress import track
 
+    for flag, count in {"steps": steps, "batch": batch, "features": features, "width": width}.items():
+        at_least_one(flag, count)
+    for size in hidden_sizes:
+        at_least_one("hidden-sizes", size)
+    not_negative("seed", seed)
+    if not 0.0 < learning_rate <= 1.0:
+        raise UsageError(
+            f"--learning-rate is {learning_rate:g}, must be above 0 and at most 1: choose for example 0.001"
+        )
     torch.set_num_threads(1)
     place = chosen_device(device)
     loaded = own_successes(data) if is_run(data) else demonstrations.read_demonstrations(data)
@@ -81,6 +91,7 @@ def clone(
         raise UsageError(f"--device is {device}, but {data} holds images, which are cloned on the cpu: leave it out")
     if image_weights is not None and not seeing:
         raise UsageError(f"--image-weights is {image_weights}, but {data} holds no images: leave it out")
+    out.mkdir(parents=True, exist_ok=True)
     with track("behaviour cloning", steps, "steps") as advance:
 
         def on_step(step: int, loss: float) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from poco.errors import UsageError
-from poco.learner.training_commands import Variant, at_least_one, named_environment, read_recipe
+from poco.learner.training_commands import Variant, at_least_one, named_environment, not_negative, read_recipe
 
 if TYPE_CHECKING:
     from poco.learner.datasets.trajectory import Source
@@ -61,6 +61,7 @@ def make_data(
 
     at_least_one("episodes", episodes)
     at_least_one("workers", workers)
+    not_negative("seed", seed)
     _fit_for_data(out, resume)
     if play_steps is None and workers > 1:
         raise UsageError(f"--workers is {workers}, but demonstrations are recorded one after the other: leave it out")

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from poco.errors import ArtifactError
 from poco.journal.disk import FolderFiles
 from poco.journal.log import LogReader
 from poco.journal.records import Boot, Ended, Missing, Noted, Stepped, Viewed, Written
@@ -103,6 +104,8 @@ def compare_with_inbox(journal: JournalFiles, inbox: Path) -> tuple[Counter[str]
     """Compare with what a learner's inbox still holds of this journal, byte by byte; return counts and violations.
 
     An entry that the robot dropped for room after it had been sent is there on one side only.
+
+    Raises ArtifactError without an inbox.
     """
     counts: Counter[str] = Counter()
     violations: list[str] = []
@@ -127,7 +130,12 @@ def _dropped(written: Written | None) -> bool:
 
 
 def _received(inbox: Path, robot: str, identity: str) -> Iterator[Received]:
-    for entry in LogReader(FolderFiles(inbox)).all():
+    log = LogReader(FolderFiles(inbox))
+    if not log.starts:
+        raise ArtifactError(
+            f"no inbox of a learner in {inbox}: name the folder inbox of a served run, such as runs/served/inbox"
+        )
+    for entry in log.all():
         kept = read_kept(entry.payload)
         if isinstance(kept, Received) and (kept.robot, kept.journal) == (robot, identity):
             yield kept

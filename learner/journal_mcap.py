@@ -22,7 +22,7 @@ TOPICS: tuple[tuple[type[Record], str], ...] = (
 
 
 def write_mcap(out: Path, journal: JournalFiles, advance: Callable[[str], None]) -> int:
-    """Write everything readable in `journal` to the file `out` and return the number of messages; raises UsageError where MCAP's package is missing.
+    """Write everything readable in `journal` to the file `out` and return the number of messages; raises UsageError.
 
     The log time of a message is when the robot wrote the record (Unix time, ns). The file gets its name when it is whole.
     """

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from poco.errors import ArtifactError, UsageError
-from poco.learner.training_commands import at_least_one, read_recipe
+from poco.learner.training_commands import at_least_one, not_negative, read_recipe
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -96,6 +96,7 @@ def serve(
     from poco.link.keys import KeyFolder
 
     at_least_one("threads", threads)
+    not_negative("seed", seed)
     torch.set_num_threads(1)
     chosen_device(device)
     origin = read_artifact(artifact)

@@ -94,6 +94,8 @@ def train(
     from poco.learner.training_beside import learn_beside
 
     at_least_one("threads", threads)
+    not_negative("workers", workers)
+    not_negative("seed", seed)
     torch.set_num_threads(1)
     device = device_of_rank(device)
     chosen_device(device)
@@ -190,6 +192,7 @@ def evaluate(
 
     at_least_one("episodes", episodes)
     at_least_one("workers", workers)
+    not_negative("seed", seed)
     torch.set_num_threads(1)
     subject = evaluation.read_subject(checkpoint)
     settings = subject.settings
@@ -252,6 +255,8 @@ def compare(
     for flag, count in (("evaluation-episodes", evaluation_episodes), ("jobs", jobs), ("seeds", len(seeds))):
         at_least_one(flag, count)
     candidates = []
+    for seed in seeds:
+        not_negative("seeds", seed)
     for config, method, seed in itertools.product(configs, methods, seeds):
         settings = _changed(read_recipe(config), method, episodes, steps)
         words = ["--config", str(config), "--method", method, "--seed", str(seed), "--device", device]
@@ -277,6 +282,12 @@ def at_least_one(flag: str, count: int) -> None:
     """Raise UsageError if the value `count` of --`flag` is below 1."""
     if count < 1:
         raise UsageError(f"--{flag} is {count}, must be at least 1")
+
+
+def not_negative(flag: str, value: int) -> None:
+    """Raise UsageError if the `value` of --`flag` is below 0."""
+    if value < 0:
+        raise UsageError(f"--{flag} is {value}, must be at least 0")
 
 
 def named_environment(

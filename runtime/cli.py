@@ -16,6 +16,7 @@ from rich.console import Console
 from poco.artifact import Artifact, read_artifact
 from poco.durable import write_durably
 from poco.errors import ArtifactError, PocoError, UsageError, guard
+from poco.hw.task_driver import check_addresses
 from poco.journal.records import EVERY_STEP_SIDE_MAX, VIEWED_SIDE_MAX
 from poco.runtime import blind_evaluation, doctor, record, task_check
 from poco.runtime.backends.choice import build_missing
@@ -41,7 +42,7 @@ from poco.runtime.run_options import HANDS, WITHOUT_ARTIFACT, RunOptions
 from poco.runtime.status import Status
 from poco.runtime.store import FLOOR_FILE, ArtifactStore
 from poco.runtime.supervisor import Supervisor
-from poco.settings import Settings
+from poco.settings import Settings, nearest
 from poco.shm import RunMemory, sweep
 from poco.trust import Trust
 
@@ -79,6 +80,7 @@ REQUESTS = {
     "veto": "Throw out the generation of the policy that is on trial; the run goes on with the one before.",
     "rollback": "Return to the generation of the policy before the active one, while the run goes on.",
 }
+COMMANDS = ("record", "evaluate", "check", "doctor", *REQUESTS)
 SUCCESS, EPISODES = "success_", "evaluation_episodes_"
 
 
@@ -100,6 +102,8 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     add_task_flag(parser)
     add_run_flags(parser)
     add_learning_flags(parser, "how many episodes to run")
+    if words and not words[0].startswith("-"):
+        raise UsageError(f"unknown command {words[0]}; {nearest(words[0], COMMANDS)}")
     flags, overrides = parse_with(parser, words)
     if flags.policy is None:
         raise UsageError("--policy is missing: give an artifact folder, for example artifacts/peg_in_hole, or operator")
@@ -187,6 +191,17 @@ def say_what_is_kept(side: int, most: int, console: Console) -> None:
         console.print(f"images have {pixels}: they are not kept there", highlight=False)
 
 
+def check_emulated(options: RunOptions, artifact: Artifact | None) -> None:
+    """Raise UsageError where the emulated arm would have no gripper for a task with one."""
+    settings = options.settings
+    specification = artifact.specification if artifact else options.specification()
+    if settings.robot.kind == "sim" and specification.gripper == "width" and settings.emulator.task != "cube":
+        raise UsageError(
+            f"{specification.name} moves a gripper, which the emulated arm has with the task cube only, and emulator.task is "
+            f"{settings.emulator.task}: add --emulator.task cube"
+        )
+
+
 def check_weights(options: RunOptions) -> None:
     """Raise UsageError where weights are to be compiled in by all means and cannot be."""
     if options.settings.inference.weights == "compiled" and not options.compiles:
@@ -228,6 +243,8 @@ def run(words: Sequence[str], console: Console) -> int:
     if words and words[0] in REQUESTS:
         return ask(words)
     options = asked_for(words)
+    signals = options.settings.task
+    check_addresses(signals.sensors, signals.outcome, signals.reset)
     artifact = open_artifact(options.policy)
     contestants = contestants_of(options)
     if artifact is not None and options.against:
@@ -248,6 +265,7 @@ def run(words: Sequence[str], console: Console) -> int:
         say_what_is_kept(options.hands.image_side, EVERY_STEP_SIDE_MAX, console)
     if options.hands is not None:
         check_device(options.hands.device)
+    check_emulated(options, artifact)
     judged = options.hands is not None or bool(options.against)
     keys = terminal_keys(None if options.hands is None else options.hands.device) if judged else None
     sweep()

@@ -38,6 +38,17 @@ def check_device(name: DeviceName) -> None:
             SpaceMouse().close()
 
 
+def check_able(name: DeviceName, specification: Specification) -> None:
+    """Raise UsageError where the device cannot do what `specification` says."""
+    if name == "scripted" and specification.action_space != "tip_delta":
+        raise UsageError(
+            f"scripted hands make tip deltas, the actions of {specification.name} are {specification.action_space}: choose "
+            "other --hands"
+        )
+    if specification.grips:
+        raise UsageError(f"hands move the arm alone so far, {specification.name} has a gripper: choose another task")
+
+
 class HandsActor(Actor):
     """Lets a device choose; what is pressed on it is said by `person`, whose keys at the console may be the device."""
 
@@ -57,15 +68,7 @@ class HandsActor(Actor):
 
         `lost` hears once why the device is gone.
         """
-        if options.device == "scripted" and specification.action_space != "tip_delta":
-            raise UsageError(
-                f"scripted hands make tip deltas, the actions of {specification.name} are {specification.action_space}: choose "
-                "other --hands"
-            )
-        if specification.grips:
-            raise UsageError(
-                f"hands move the arm alone so far, {specification.name} has a gripper: choose another task"
-            )
+        check_able(options.device, specification)
         check_sources(specification)
         self._specification, self._person = specification, person
         self.name, self._lost = options.device, lost

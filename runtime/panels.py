@@ -19,6 +19,7 @@ Floats = npt.NDArray[np.float64]
 
 INK, BLUE, GREEN, ORANGE, GREY = "#333333", "#3b6fb6", "#2a9d6f", "#d9622b", "#9a9a9a"
 STAGE_COLORS = {"sense": GREY, "inference": BLUE, "planning": GREEN, "total": INK}
+STAGE_NAMES = {"sense": "sensing"}
 JOINT_COLORS = ("#3b6fb6", "#d9622b", "#2a9d6f", "#b8459b", "#8a6d3b", "#e0a526", "#5b5bd6")
 POINTS_PER_PATH = 400
 
@@ -98,10 +99,17 @@ def latency(axes: Axes, chunks: list[ChunkRecord], deadline_ms: float, stages: t
     for stage, value in values.items():
         color = STAGE_COLORS[stage]
         axes.hist(value, edges.tolist(), histtype="stepfilled", color=color, alpha=0.25)
-        axes.hist(value, edges.tolist(), histtype="step", color=color, label=f"{stage} (p50 {np.median(value):.2f} ms)")
+        axes.hist(
+            value,
+            edges.tolist(),
+            histtype="step",
+            color=color,
+            label=f"{STAGE_NAMES.get(stage, stage)} (p50 {np.median(value):.2f} ms)",
+        )
     logarithmic(axes, edges[0], edges[-1])
     axes.set_xlabel("ms")
     axes.set_ylabel("chunks")
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.margins(y=0.35)
     if deadline_ms > 0.0:
         mark(axes, deadline_ms, "deadline", ORANGE)

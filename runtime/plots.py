@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from poco.clock import TICK_S
 from poco.runtime import panels
@@ -178,11 +179,14 @@ def limits(recording: Recording, report: Report) -> Figure:
         joint = int(np.argmax(use.per_joint)) + 1
         panel.set_title(f"{kind}: at most {use.largest:.0%} (joint {joint})")
         panel.axhline(1.0, color=ORANGE, linewidth=1.2)
-        for share, word in zip(panels.margins_of(kind) or (), ("planner", "servo"), strict=False):
+        for share, word, side in zip(
+            panels.margins_of(kind) or (), ("planner", "servo"), ("top", "bottom"), strict=False
+        ):
             panel.axhline(share, color=GREY, linewidth=0.8, linestyle="--")
-            panel.text(1.005, share, word, color=GREY, fontsize=8, va="center", transform=panel.get_yaxis_transform())
+            panel.text(1.005, share, word, color=GREY, fontsize=8, va=side, transform=panel.get_yaxis_transform())
         panel.text(1.005, 1.0, "arm", color=ORANGE, fontsize=8, va="center", transform=panel.get_yaxis_transform())
         panel.set_ylim(0.0, max(1.1, use.largest * 1.1))
+        panel.yaxis.set_major_formatter(PercentFormatter(1.0))
     origin = int(recording.ticks["state"]["tick"][0]) if len(recording.ticks) else 0
     for motion in motions:
         seconds = (recording.ticks["state"]["tick"][motion] - origin) * TICK_S

@@ -10,9 +10,11 @@ from typing import get_args
 import msgspec
 
 from poco.errors import UsageError
+from poco.hw.scripted_operator import check_operator
 from poco.runtime import run_flags
 from poco.runtime.console import GUIDING_HELP, HELP, MOTION_HELP
 from poco.runtime.eyes import check_frames
+from poco.runtime.hands import check_able
 from poco.runtime.run_options import HANDS, DeviceName, HandsOptions, RunOptions
 from poco.settings import Settings
 from poco.specification import read_specification
@@ -96,6 +98,10 @@ def options_of(words: Sequence[str]) -> RunOptions:
             f"the task {flags.task} holds what an encoder made of {', '.join(specification.cameras)}, demonstrations hold the "
             "images themselves: leave these fields out and add --image-side"
         )
+    if flags.hands != "guiding":
+        check_able(flags.hands, specification)
+    if flags.hands == "scripted":
+        check_operator(flags.noise, flags.bias_m)
     if flags.episode_s is not None and not flags.episode_s >= 1.0:
         raise UsageError(f"--episode-s is {flags.episode_s:g}, must be 1 or more: choose for example 60")
     longest_s = flags.episode_s or (None if flags.hands == "scripted" else LONGEST_S)

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -82,6 +83,8 @@ def _overrides(rest: Sequence[str], known: Sequence[str], program: str) -> dict[
     for word in words:
         name, joined, value = word.partition("=")
         if name not in known:
+            if not name.startswith("-"):
+                raise UsageError(f"unknown word {name}: flags begin with --; see {program} --help")
             raise UsageError(f"unknown flag {name}; {nearest(name, known)}")
         if not joined:
             value = next(words, "")
@@ -102,10 +105,14 @@ def options_of(flags: argparse.Namespace, overrides: dict[str, str]) -> RunOptio
     if flags.keys:
         overrides["link.keys"] = json.dumps(flags.keys)
     settings = read_settings(flags.config or PACKAGED_CONFIG, overrides)
+    if flags.keys and not settings.link.learner:
+        raise UsageError(f"--keys is {flags.keys}, but there is no link that they are for: give --link too")
     if settings.robot.kind != "sim" and flags.config is None and "task.sensors" not in overrides:
         raise UsageError(
             f"--robot {settings.robot.kind} needs --sensors (or a --config of its own): who says where the task's objects are?"
         )
+    if settings.robot.kind == "polymetis" and find_spec("grpc") is None:
+        raise UsageError("--robot polymetis needs grpc: pip install 'poco-robot[polymetis]'")
     if settings.robot.kind == "polymetis" and settings.robot.control != "position":
         raise UsageError(
             f"robot.control is {settings.robot.control}, must be position for --robot polymetis: the law there is that of the "

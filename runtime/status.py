@@ -123,7 +123,7 @@ class Status:
     def _line(self, event: EpisodeEnded) -> str:
         return (
             f"episode {event.episode} ({self._finished} of {self._episodes}): {event.outcome} after {event.ticks / 1000:.1f} s, "
-            f"{self._successes} successes so far, turnaround p99 {self._turnaround(99):.0f} us"
+            f"{self._successes} succeeded so far, turnaround p99 {self._turnaround(99):.0f} us"
         )
 
     def _label(self, event: EpisodeLabelled) -> None:

@@ -44,14 +44,18 @@ def run(words: Sequence[str], console: Console) -> int:
     parser = run_flags.Parser("poco-runtime check", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--config", type=Path, default=run_flags.PACKAGED_CONFIG, metavar="FILE", help="settings file")
-    parser.add_argument("--task", default="peg_in_hole", metavar="TASK", help="specification file of the task")
+    parser.add_argument("--task", metavar="TASK", help="specification file of the task (default: peg_in_hole)")
     parser.add_argument("--policy", type=Path, metavar="PATH", help="artifact whose specification is taken instead")
     add_image_flags(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
     flags, overrides = run_flags.parse_with(parser, words)
+    if flags.task and flags.policy:
+        raise UsageError(
+            f"--task is {flags.task}, but the artifact {flags.policy} carries its own: leave one of the two out"
+        )
     settings = read_settings(flags.config, overrides)
     if flags.policy is None:
-        specification = read_specification(specification_file(flags.task))
+        specification = read_specification(specification_file(flags.task or "peg_in_hole"))
     else:
         specification = read_artifact(flags.policy).specification
     if specification.robot == "foreign":

@@ -107,6 +107,13 @@ def test_number_that_was_never_said(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "2 missing: overflow" in capsys.readouterr().out
 
 
+def test_audit_against_what_is_no_inbox(journal: Path, tmp_path: Path) -> None:
+    """A folder without an inbox is not taken for one that has nothing yet."""
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ArtifactError, match="no inbox of a learner"):
+        journal_cli.audit(journal, tmp_path / "other")
+
+
 @pytest.mark.parametrize("spoil", [False, True])
 def test_audit_against_an_inbox(spoil: bool, journal: Path, tmp_path: Path) -> None:
     """The learner's inbox has the same bytes; one payload that differs is named."""

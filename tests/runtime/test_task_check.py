@@ -100,6 +100,12 @@ def test_a_person_may_judge() -> None:
     assert "a person says what succeeded" in found["episode"]["seen"]
 
 
+def test_two_specifications_are_one_too_many(tmp_path: Path) -> None:
+    """An artifact carries its own; none is passed over in silence."""
+    with pytest.raises(UsageError, match=r"--task is .*, but the artifact .* carries its own"):
+        checked("--task", task(tmp_path), "--policy", str(SEEN))
+
+
 def test_what_poco_does_not_drive_is_refused(tmp_path: Path) -> None:
     """A specification of a foreign robot is for training only."""
     changes = {

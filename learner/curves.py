@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from poco.learner.critic_trust import discrimination, expectations
 from poco.learner.metrics import EpisodeFigures
@@ -37,6 +38,8 @@ def draw(figures: list[EpisodeFigures], path: Path) -> None:
     sizes = health.twinx()
     _diagnostics(sizes, figures, [("effective_sample_size", "effective sample size")], None, "tab:green")
     health.set_title("Posterior")
+    if not health.get_lines():
+        _note(health, "no update of the actor yet")
     _diagnostics(
         losses,
         figures,
@@ -83,7 +86,8 @@ def _success(axes: Axes, figures: list[EpisodeFigures]) -> None:
     for one in figures:
         if one.verdict == "roll_back":
             axes.axvline(one.episode, color="tab:red", linestyle=":")
-    axes.set(ylim=(-0.02, 1.02), xlabel="episode", title="Success")
+    axes.set(ylim=(-0.02, 1.02), xlabel="episode", title="Success and its 95 % interval")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
 
@@ -94,16 +98,27 @@ def _trust(axes: Axes, figures: list[EpisodeFigures]) -> None:
     known = [point for point in points if point[1] is not None]
     if known:
         axes.plot(*np.array(known, np.float64).T, color="tab:purple")
+    else:
+        _note(axes, "takes successes and failures")
     axes.axhline(0.5, color="grey", linestyle=":")
     axes.set(ylim=(-0.02, 1.02), xlabel="episode", title=f"Critic tells success from failure, last {TRUST_WINDOW}")
     axes.set_ylabel("area under the curve (0.5: guessing)")
     axes.grid(alpha=0.3)
 
 
+def _note(axes: Axes, text: str) -> None:
+    """Say in empty axes what they wait for."""
+    axes.text(0.5, 0.6, text, ha="center", color="grey", transform=axes.transAxes)
+    axes.set_xticks([])
+
+
 def _expectations(axes: Axes, figures: list[EpisodeFigures]) -> None:
     for success, label, color in ((True, "succeeded", "tab:green"), (False, "failed", "tab:red")):
-        axes.plot(expectations(figures, success), "o-", markersize=3, label=label, color=color)
-    axes.set(xlabel="chunk of the episode", title=f"What the critic expected, last {len(figures)} episodes")
+        if any(one.success == success for one in figures):
+            axes.plot(expectations(figures, success), "o-", markersize=3, label=label, color=color)
+    axes.set(
+        xlabel="chunk of the episode", ylabel="value", title=f"What the critic expected, last {len(figures)} episodes"
+    )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 if TYPE_CHECKING:
     from poco.runtime.blind_evaluation import Evaluation
@@ -26,10 +26,11 @@ def draw(found: Evaluation, path: Path) -> None:
         bars.bar(place, one.rate, color=color, alpha=0.4)
         bars.errorbar(place, one.rate, [[one.rate - one.low], [one.high - one.rate]], color=color, capsize=6)
         bars.annotate(f"{one.successes} of {trials}", (place, 0.02), ha="center")
-        course.step(np.arange(1, trials + 1), np.cumsum(one.outcomes), where="mid", color=color, label=one.letter)
+        course.plot(range(trials + 1), [0, *np.cumsum(one.outcomes)], "o-", markersize=3, color=color, label=one.letter)
     names = [f"{one.letter}\n{Path(one.artifact).name}" for one in found.contestants]
     bars.set_xticks(range(len(names)), names)
     bars.set(ylim=(0.0, 1.05), ylabel="success", title="Success and its 95 % interval")
+    bars.yaxis.set_major_formatter(PercentFormatter(1.0))
     course.set_ylim(bottom=0.0)
     course.set(xlabel="trial of the policy", ylabel="successes so far", title="Trial after trial, in blind order")
     for axis in (course.xaxis, course.yaxis):

@@ -180,7 +180,7 @@ def limits(recording: Recording, report: Report) -> Figure:
         panel.set_title(f"{kind}: at most {use.largest:.0%} (joint {joint})")
         panel.axhline(1.0, color=ORANGE, linewidth=1.2)
         for share, word, side in zip(
-            panels.margins_of(kind) or (), ("planner", "servo"), ("top", "bottom"), strict=False
+            panels.margins_of(kind) or (), ("planner", "servo"), ("top", "center"), strict=False
         ):
             panel.axhline(share, color=GREY, linewidth=0.8, linestyle="--")
             panel.text(1.005, share, word, color=GREY, fontsize=8, va=side, transform=panel.get_yaxis_transform())

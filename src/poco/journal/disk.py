@@ -98,7 +98,10 @@ class FolderDisk(FolderFiles):
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._lock)
-            raise PocoError(f"journal folder {folder} is in use by another process: end it or choose another") from None
+            raise PocoError(
+                f"journal folder {folder} is in use by another process: end that, or give this one a name of its own "
+                "(poco-runtime --robot.name, poco-learner serve --out)"
+            ) from None
 
     def append(self, name: str, content: bytes) -> None:
         """Write `content` to the end of a file that is there; raises OSError if not all of it could be written.

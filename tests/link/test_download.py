@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 
 from poco.link.download import RETRY_NS, Download
-from poco.link.messages import PART_BYTES, Fetch, Offered, Part
+from poco.link.messages import FETCH_BYTES, PART_BYTES, Fetch, Offered, Part
 
-MOST = 4 * PART_BYTES
+MOST = 4 * FETCH_BYTES
 
 
 def offered(generation: int, content: bytes) -> Offered:
@@ -24,8 +24,8 @@ def test_a_snapshot_that_nobody_has_any_more_gives_way() -> None:
     assert download.poll(0) == Fetch(digest=offered(9, lost).digest, offset=0)
     download.arrived(Part(digest=offered(9, lost).digest, offset=0), lost[:PART_BYTES])
     download.offer(offered(9, lost))
-    assert download.poll(1) == Fetch(digest=offered(9, lost).digest, offset=PART_BYTES)
     download.offer(offered(5, b"old"))
+    assert download.poll(1) is None
     assert download.poll(2 + RETRY_NS) == Fetch(digest=offered(9, lost).digest, offset=PART_BYTES)
     download.offer(offered(6, new))
     assert download.poll(3 + RETRY_NS) == Fetch(digest=offered(6, new).digest, offset=0)
@@ -45,3 +45,17 @@ def test_what_is_too_large_or_torn_is_refused_once() -> None:
     download.arrived(Part(digest=torn.digest, offset=0), b"where")
     download.offer(torn)
     assert (taken, download.refused, download.generation, download.poll(RETRY_NS)) == ([], 2, 3, None)
+
+
+def test_parts_that_come_slowly_are_not_asked_for_again() -> None:
+    """One question is answered by many parts; as long as they come in time no other is put, then the next at once."""
+    content = bytes(range(256)) * (2 * FETCH_BYTES // 256)
+    taken: list[tuple[int, bytes]] = []
+    download, digest = Download(1, lambda *snapshot: taken.append(snapshot), MOST), offered(2, content).digest
+    download.offer(offered(2, content))
+    asked = []
+    for number, offset in enumerate(range(0, len(content), PART_BYTES)):
+        if (fetch := download.poll(number * (RETRY_NS - 1))) is not None:
+            asked.append(fetch.offset)
+        download.arrived(Part(digest=digest, offset=offset), content[offset : offset + PART_BYTES])
+    assert (asked, taken) == ([0, FETCH_BYTES], [(2, content)])

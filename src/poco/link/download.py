@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-from poco.link.messages import PART_BYTES, Fetch, Offered, Part
+from poco.link.messages import FETCH_BYTES, PART_BYTES, Fetch, Offered, Part
 
 Take = Callable[[int, bytes], None]
 """Called with generation and content of every snapshot that arrived whole; the content is to be checked by whoever takes it."""
@@ -23,6 +23,8 @@ class Download:
         self._offered: Offered | None = None
         self._content = bytearray()
         self._asked_ns: int | None = None
+        self._asked_until = 0
+        self._moved = False
 
     def offer(self, offered: Offered) -> None:
         """Take note of a snapshot; one that is had already, or under way, or too large changes nothing.
@@ -39,9 +41,14 @@ class Download:
 
     def poll(self, now_ns: int) -> Fetch | None:
         """Return what to ask for now, if anything."""
-        if self._offered is None or (self._asked_ns is not None and now_ns - self._asked_ns < RETRY_NS):
+        if self._offered is None:
             return None
-        self._asked_ns = now_ns
+        if self._asked_ns is not None and len(self._content) < self._asked_until:
+            if self._moved:
+                self._asked_ns, self._moved = now_ns, False
+            if now_ns - self._asked_ns < RETRY_NS:
+                return None
+        self._asked_ns, self._asked_until, self._moved = now_ns, len(self._content) + FETCH_BYTES, False
         return Fetch(digest=self._offered.digest, offset=len(self._content))
 
     def arrived(self, part: Part, content: bytes) -> None:
@@ -53,7 +60,7 @@ class Download:
         if len(content) != expected:
             return
         self._content += content
-        self._asked_ns = None
+        self._moved = True
         if len(self._content) < offered.size:
             return
         self.generation, self._offered = offered.generation, None

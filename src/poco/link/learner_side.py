@@ -12,6 +12,7 @@ from typing import Protocol
 
 from poco.journal.segments import MAX_PAYLOAD_BYTES, Entry, decode
 from poco.link.messages import (
+    FETCH_BYTES,
     PART_BYTES,
     PROTOCOL,
     Acknowledged,
@@ -113,7 +114,7 @@ class LearnerSide:
             case Ping():
                 return [(peer, pack(answer)) for answer in self._pong(session, message)]
             case Fetch():
-                return [(peer, pack(part, piece)) for part, piece in self._part(message)]
+                return [(peer, pack(part, piece)) for part, piece in self._parts(message)]
 
     def _hello(self, peer: bytes, user: str, hello: Hello, now_ns: int) -> FromLearner:
         if hello.protocol != PROTOCOL:
@@ -162,11 +163,11 @@ class LearnerSide:
             answers.append(self._offered)
         return answers
 
-    def _part(self, fetch: Fetch) -> list[tuple[Part, bytes]]:
-        if self._offered is None or fetch.digest != self._offered.digest or fetch.offset >= self._offered.size:
+    def _parts(self, fetch: Fetch) -> list[tuple[Part, bytes]]:
+        if self._offered is None or fetch.digest != self._offered.digest:
             return []
-        piece = self._snapshot[fetch.offset : fetch.offset + PART_BYTES]
-        return [(Part(digest=fetch.digest, offset=fetch.offset), piece)]
+        offsets = range(fetch.offset, min(fetch.offset + FETCH_BYTES, self._offered.size), PART_BYTES)
+        return [(Part(digest=fetch.digest, offset=one), self._snapshot[one : one + PART_BYTES]) for one in offsets]
 
     def _acknowledgement(self, session: Session, *, gap: bool = False) -> Acknowledged:
         robot, journal = session.robot, session.journal

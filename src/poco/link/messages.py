@@ -13,11 +13,12 @@ import msgspec
 
 from poco.journal.records import UNREADABLE
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 MAX_HEADER_BYTES: Final = 4096
 MAX_FRAME_BYTES: Final = 1 << 21
 MAX_SNAPSHOT_BYTES: Final = 1 << 33
-PART_BYTES: Final = 1 << 20
+PART_BYTES: Final = 32 << 10
+FETCH_BYTES: Final = 16 * PART_BYTES
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -54,7 +55,7 @@ class Ping(_Message, frozen=True, kw_only=True, tag="ping"):
 
 
 class Fetch(_Message, frozen=True, kw_only=True, tag="fetch"):
-    """Asks for the part of a snapshot that begins at `offset`."""
+    """Asks for FETCH_BYTES of a snapshot from `offset` on, or what there is of them, in parts of PART_BYTES."""
 
     digest: Digest
     offset: Number

@@ -36,7 +36,11 @@ REFUSED_NS = 2 * SECOND_NS
 PING_NS = SECOND_NS
 RESEND_NS = SECOND_NS
 SILENCE_NS = 3 * SECOND_NS
-BATCH_BYTES = 256 << 10
+BATCH_BYTES = 64 << 10
+"""Small, so that over a slow line too something is heard and acknowledged well within all deadlines."""
+
+BATCHES_UNDER_WAY = 32
+"""Fewer than a socket lets wait (`sockets.WAITING_MESSAGES`), so that none is refused there and has to be sent again."""
 
 
 class Source(Protocol):
@@ -159,6 +163,8 @@ class RobotSide:
             return messages
         under_way_bytes = sum(size for _, size in self._under_way)
         while self._next <= self._source.durable_sequence and under_way_bytes < self._window_bytes:
+            if len(self._under_way) >= BATCHES_UNDER_WAY:
+                break
             try:
                 entries = self._source.read(self._next, BATCH_BYTES)
             except OSError as error:

@@ -21,13 +21,22 @@ def draw(found: Evaluation, path: Path) -> None:
     bars, course = figure.subplots(1, 2, width_ratios=(2, 3))
     for place, one in enumerate(found.contestants):
         color, trials = f"C{place}", len(one.outcomes)
+        width = 1.2 * (len(found.contestants) - place)  # so that one line does not hide another that is the same
         if not trials:
             continue
         bars.bar(place, one.rate, color=color, alpha=0.4)
         bars.errorbar(place, one.rate, [[one.rate - one.low], [one.high - one.rate]], color=color, capsize=6)
         bars.annotate(f"{one.successes} of {trials}", (place, 0.02), ha="center")
-        course.plot(range(trials + 1), [0, *np.cumsum(one.outcomes)], "o-", markersize=3, color=color, label=one.letter)
-    names = [f"{one.letter}\n{Path(one.artifact).name}" for one in found.contestants]
+        course.plot(
+            range(trials + 1),
+            [0, *np.cumsum(one.outcomes)],
+            "o-",
+            markersize=3,
+            linewidth=width,
+            color=color,
+            label=one.letter,
+        )
+    names = [f"{one.letter}\n{'/'.join(Path(one.artifact).parts[-2:])}" for one in found.contestants]
     bars.set_xticks(range(len(names)), names)
     bars.set(ylim=(0.0, 1.05), ylabel="success", title="Success and its 95 % interval")
     bars.yaxis.set_major_formatter(PercentFormatter(1.0))

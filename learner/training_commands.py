@@ -112,6 +112,8 @@ def train(
         task, parameters = run.settings.task, _shown(run.settings.environment, run.eyes)
         environment = stack.enter_context(one_environment(task, parameters, out / WORKERS, env_python, run.eyes))
         learner = Learner(run, environment, resume)
+        if resume and learner.finished and ranks.first:
+            print("the run has come to its end already: --episodes or --steps moves it", file=sys.stderr)
         if workers:
             processes = stack.enter_context(
                 environment_processes(workers, task, parameters, out / WORKERS, env_python, run.eyes)

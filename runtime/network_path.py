@@ -111,7 +111,7 @@ def round_trip(host: str) -> Finding:
             socket.create_connection((host, ARM_PORT), CONNECT_LIMIT_S).close()
         except OSError as error:
             remedy = "unlock the arm and activate FCI in Desk, or start poco-emulator there"
-            return judged("round trip", False, f"{host} port {ARM_PORT}: {error}", remedy, "fail")
+            return judged("round trip", False, f"{host} port {ARM_PORT}: {error.strerror or error}", remedy, "fail")
         spent_us.append((time.monotonic() - before_s) * 1e6)
     middle = statistics.median(spent_us)
     seen = f"{middle:.0f} us to {host} port {ARM_PORT} (median of {CONNECTIONS} connections)"

@@ -409,8 +409,12 @@ def test_command_learns_resumes_and_draws(
     config.write_text(yaml.safe_dump(msgspec.to_builtins(settings)))
     train(out, config, episodes=1, method="qc")
     train(out, episodes=2, resume=True)
-    lines = [msgspec.json.decode(line) for line in capsys.readouterr().out.splitlines()]
+    said = capsys.readouterr()
+    lines = [msgspec.json.decode(line) for line in said.out.splitlines()]
     assert [line["online_episodes"] for line in lines] == [1.0, 2.0]
+    assert "end already" not in said.err
+    train(out, resume=True, episodes=2)
+    assert "the run has come to its end already: --episodes or --steps moves it" in capsys.readouterr().err
     names = {"policy.safetensors", "best", "states", "replay", "metrics.jsonl", "curves.png"}
     assert {item.name for item in out.iterdir()} == names
     with pytest.raises(ArtifactError, match="already holds a replay"):

@@ -129,7 +129,9 @@ def write_state(folder: Path, state: TrainingState) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_durably(folder / f"{state.progress.episodes:08d}{SUFFIX}", payload)
     except OSError as error:
-        raise ArtifactError(f"the checkpoint cannot be written to {folder} ({error}): free space and resume") from error
+        raise ArtifactError(
+            f"the checkpoint cannot be written to {folder} ({error.strerror}): free space and resume"
+        ) from error
     for old in _files(folder)[:-KEPT]:
         old.unlink()
 

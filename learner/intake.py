@@ -7,8 +7,9 @@ import msgspec
 from poco.episodes import Episode
 from poco.errors import ArtifactError
 from poco.learner.demonstrations import EpisodeColumns, Recorded
-from poco.learner.episode_assembly import Finished
+from poco.learner.episode_assembly import EPISODE_IMAGES_BYTES, Finished
 from poco.learner.replay import Replay
+from poco.learner.replay_checks import name_of
 from poco.learner.sight import encoded
 from poco.learner.vla.eyes import Eyes
 
@@ -39,6 +40,11 @@ def admit(finished: Finished, replay: Replay, admitted: Admitted, eyes: Eyes | N
     specification = replay.specification if eyes is None else replay.specification.told
     told = Episode(specification, finished.steps, finished.end, finished.views)
     try:
+        if eyes is not None and finished.views is None:
+            raise ArtifactError(
+                f"{name_of(finished.end)} came without the images that its policy was shown, or with more than "
+                f"{EPISODE_IMAGES_BYTES >> 30} GiB of them: look for lost cameras in its run folder, or make episodes shorter"
+            )
         episode: EpisodeColumns = told if eyes is None else encoded(Recorded.of(told), eyes, replay.specification)
         changed = replay.admit(episode, finished.position)
     except ArtifactError as error:

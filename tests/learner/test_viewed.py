@@ -26,11 +26,13 @@ from poco.journal.records import (
     encode,
     viewed,
 )
+from poco.learner.encoder import with_features
 from poco.learner.episode_assembly import CAMERAS_MAX, EPISODE_IMAGES_BYTES, Arrival, Finished, assembled
 from poco.learner.gathering import OPEN_MAX, Gathering
 from poco.learner.intake import Admitted, admit
 from poco.learner.journal_files import JournalFiles
 from poco.learner.replay import Replay
+from poco.learner.vla.eyes import Eyes
 from poco.records import StepKey
 from poco.runtime.entrance import PACKET_BYTES, Offer
 from poco.runtime.journal import Journal
@@ -116,6 +118,18 @@ def test_an_image_too_few_means_none(specification: Specification, seen: Episode
     ((finished,), _) = gathered(specification, records)
     assert len(finished.steps) == len(seen.steps)
     assert finished.views is None
+
+
+def test_an_episode_without_the_images_of_a_policy_that_looks_is_not_learned_from(
+    specification: Specification, seen: Episode, tmp_path: Path
+) -> None:
+    """It is counted as refused, and the sentence is one for who runs robots."""
+    ((finished,), _) = gathered(specification, [one for one in told(seen) if not isinstance(one, Viewed)])
+    eyes, admitted = Eyes(SHOWN.cameras, SHOWN.side, "0" * 64), Admitted()
+    replay = Replay.create(tmp_path / "replay", with_features(specification, eyes), 100_000, SHOWN, 2)
+    assert not admit(finished, replay, admitted, eyes)
+    assert (admitted.refused, admitted.episodes, replay.episodes) == (1, 0, 0)
+    assert "came without the images that its policy was shown" in admitted.last_refusal
 
 
 def test_images_of_strangers_stay_out(specification: Specification, seen: Episode, tmp_path: Path) -> None:

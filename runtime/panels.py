@@ -22,6 +22,7 @@ STAGE_COLORS = {"sense": GREY, "inference": BLUE, "planning": GREEN, "total": IN
 STAGE_NAMES = {"sense": "sensing"}
 JOINT_COLORS = ("#3b6fb6", "#d9622b", "#2a9d6f", "#b8459b", "#8a6d3b", "#e0a526", "#5b5bd6")
 POINTS_PER_PATH = 400
+PATH_AXIS_MIN_MM = 5.0
 
 
 def note(axes: Axes, text: str) -> None:
@@ -164,6 +165,8 @@ def tip_paths(axes: Axes, recording: Recording, report: Report, horizontal: int,
     if not paths:
         note(axes, "no episode was recorded")
         return
+    start = paths[0][1][0, [horizontal, vertical]] * 1e3
+    axes.update_datalim([start - PATH_AXIS_MIN_MM, start + PATH_AXIS_MIN_MM])  # for an arm that stood still
     for outcome, path in paths:
         color = GREEN if outcome == SUCCESS else ORANGE
         axes.plot(path[:, horizontal] * 1e3, path[:, vertical] * 1e3, color=color, linewidth=0.9, alpha=0.6)

@@ -26,6 +26,7 @@ Draw = Callable[[Recording, Report], Figure]
 
 POINTS_PER_LINE = 1500
 ERROR_AXIS_MIN_MRAD = 0.1
+JOINT_AXIS_MIN_RAD = 1e-3
 
 
 def styled() -> AbstractContextManager[None]:
@@ -146,6 +147,9 @@ def joints(recording: Recording, report: Report) -> Figure:
         panel.grid(visible=False, axis="x")
         panel.plot(seconds, ticks["command"]["q"][:, joint], color=ORANGE, linewidth=1.6, label="commanded")
         panel.plot(seconds, ticks["state"]["q"][:, joint], color=BLUE, linewidth=0.9, label="measured")
+        middle = float(ticks["state"]["q"][0, joint])
+        panel.update_datalim([(0.0, middle - JOINT_AXIS_MIN_RAD), (0.0, middle + JOINT_AXIS_MIN_RAD)])
+        panel.ticklabel_format(useOffset=False)
     axes[0].plot([], [], color="#cccccc", label="chunk seam")
     axes[0].legend(ncols=3, fontsize=8, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.0)
     error = (ticks["command"]["q"] - ticks["state"]["q"]) * 1e3

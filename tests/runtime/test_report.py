@@ -13,7 +13,7 @@ from rich.console import Console
 
 from poco.limits import ACCELERATION_MAX_RAD_S2, JERK_MAX_RAD_S3
 from poco.runtime.measures import LIMIT_KINDS, Recording, Report, limit_shares, measure
-from poco.runtime.plots import PICTURES, thin
+from poco.runtime.plots import JOINT_AXIS_MIN_RAD, PICTURES, joints, styled, thin
 from poco.runtime.report import REPORT, print_summary, report, write_report
 from poco.runtime.run_folder import CHUNKS, EVENTS, TICKS, EpisodeStarted, RunFolder
 from synthetic_run import (
@@ -176,3 +176,18 @@ def test_thinning_keeps_maxima() -> None:
     x, peaks = thin(np.arange(100_003.0), y)
     assert len(x) == len(peaks) <= 1501
     assert (peaks == 1.0).sum() == 3
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_arm_that_stands_still_has_axes_that_say_so(tmp_path: Path) -> None:
+    """Where nothing moved, as before the first key of a demonstration, no axis is blown up to rounding errors."""
+    folder = make_run(tmp_path)
+    ticks = np.fromfile(tmp_path / TICKS, folder.ticks().dtype)
+    ticks["state"]["q"] = ticks["command"]["q"] = ticks["state"]["q"][0]
+    ticks.tofile(tmp_path / TICKS)
+    recording = Recording.read(folder)
+    with styled():
+        figure = joints(recording, measure(recording))
+        spans = [np.ptp(axes.get_ylim()) for axes in figure.axes[:7]]
+    assert min(spans) >= 2 * JOINT_AXIS_MIN_RAD
+    write_report(folder)

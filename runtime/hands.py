@@ -119,8 +119,11 @@ class HandsActor(Actor):
         return self.reading
 
     def choose(self, moment: Moment) -> Actions:
-        """Look at the device and return what it asks for."""
-        return self.answer(moment, self.look(moment))
+        """Look at the device and return what it asks for; the press of a key that began the episode counts in its first chunk."""
+        begun, reading = self.reading, self.look(moment)
+        if moment.chunk == 0 and moves(begun) and not moves(reading):
+            reading = begun
+        return self.answer(moment, reading)
 
     def answer(self, moment: Moment, reading: Reading) -> Actions:
         """Return the chunk that `reading` asks for."""

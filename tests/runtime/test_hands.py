@@ -17,7 +17,7 @@ from poco.limits import PLANNING_MARGINS, POSITION_MAX_RAD, POSITION_MIN_RAD, ST
 from poco.rollout import Rollout
 from poco.runtime.actors import ChunkFigures, Moment
 from poco.runtime.hand_chunks import FADING, FULL, HandChunks
-from poco.runtime.hands import HandsActor
+from poco.runtime.hands import HandsActor, moves
 from poco.runtime.person import Person
 from poco.runtime.run_options import OPERATOR_SPECIFICATION, HandsOptions
 from poco.specification import Field, Specification, read_specification, unscale
@@ -89,3 +89,31 @@ def test_scripted_hands_know_tip_deltas_only() -> None:
     """The scripted operator refuses another action space in one sentence."""
     with pytest.raises(UsageError, match="scripted hands make tip deltas"):
         HandsActor(joints(), LIMITS, HandsOptions(device="scripted"), 0, Person(list))
+
+
+class Tap(Device):
+    """A single press of a key."""
+
+    def __init__(self) -> None:
+        self._deflections = iter([0.5])
+
+    def read(self) -> Reading:
+        """Look at it."""
+        return Reading(np.array([next(self._deflections, 0.0), 0.0, 0.0, 0.0]))
+
+
+def test_the_press_that_begins_an_episode_moves_the_arm() -> None:
+    """It is read while the start of the episode is waited for, counts in the first chunk, and only there."""
+    plant = SimulatedPlant(PegInHole(parameters("easy")), fr3_limits(STEP_MARGINS, GUARDS, TIP.tip))
+    plant.reset(np.array(TIP.rest_q))
+    actor = HandsActor(TIP, LIMITS, HandsOptions(device="keyboard"), 0, Person(list))
+    rollout = Rollout(plant, ChunkSequence(TIP, LIMITS), robot="arm", boot_epoch=1, episode=0, episode_steps=PERIODS)
+    observation = rollout.begin(0)
+    moments = [Moment(0, chunk, observation, rollout.state, rollout.signal) for chunk in (0, 1)]
+    actor.device = Tap()
+    assert moves(actor.look(moments[0]))
+    first, second = (np.asarray(actor.choose(moment)) for moment in moments)
+    np.testing.assert_allclose(first[0], [0.5, 0.0, 0.0, 0.0], atol=1e-7)
+    np.testing.assert_array_equal(second[:, 1:], 0.0)
+    assert abs(second[0, 0]) < abs(first[0, 0])
+    np.testing.assert_array_equal(actor.choose(moments[0]), 0.0)

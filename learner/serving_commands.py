@@ -82,7 +82,7 @@ def serve(
     from rich.console import Console
 
     from poco.artifact import read_artifact
-    from poco.learner import curves
+    from poco.learner import checkpoint, curves
     from poco.learner.devices import chosen_device
     from poco.learner.learning import Learning
     from poco.learner.link_server import LinkServer
@@ -102,6 +102,11 @@ def serve(
     origin = read_artifact(artifact)
     publisher_key = _signing_key(signing_key.expanduser())
     going_on = resume and has_state(out / "states")
+    if resume and not going_on and (out / checkpoint.FILE).exists():
+        raise ArtifactError(
+            f"{out} holds what a run has learned, but {out / 'states'} no state to go on from: bring its files back, or begin "
+            "anew in another --out"
+        )
     run = dataclasses.replace(_run(origin, out, config, data, start, adopted, seed, threads, going_on), device=device)
     assert run.start is not None
     publisher = Publisher(origin, publisher_key, run.settings.publish.lifetime_s)

@@ -96,10 +96,17 @@ def test_a_taken_address_gives_everything_back(flags: dict[str, Any], tmp_path: 
 def test_a_run_is_begun_once_and_resumed(
     flags: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, artifact: Artifact
 ) -> None:
-    """--resume begins a run that is not there yet, also where a kill left only its replay; without it a run is left alone."""
+    """--resume begins a run that is not there yet, also where a kill left only its replay; without it a run is left alone.
+
+    A run whose states are lost is none that is not there yet: its replay stays.
+    """
     out = tmp_path / "served"
     begin(monkeypatch, {**flags, "resume": True})
     shutil.rmtree(out / "states")
+    with pytest.raises(ArtifactError, match="no state to go on from"):
+        serve(**{**flags, "resume": True})
+    assert (out / "replay").is_dir()
+    (out / "policy.safetensors").unlink()
     begin(monkeypatch, {**flags, "resume": True, "seed": 5})
     with pytest.raises(ArtifactError, match="already holds a replay"):
         serve(**flags)

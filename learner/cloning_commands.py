@@ -80,6 +80,8 @@ def clone(
         raise UsageError(
             f"--learning-rate is {learning_rate:g}, must be above 0 and at most 1: choose for example 0.001"
         )
+    if (out / checkpoint.FILE).exists():
+        raise UsageError(f"{out} already holds a policy: choose another --out, or remove the folder")
     torch.set_num_threads(1)
     place = chosen_device(device)
     loaded = own_successes(data) if is_run(data) else demonstrations.read_demonstrations(data)

@@ -71,6 +71,8 @@ def test_the_three_commands_end_in_a_measured_checkpoint(tmp_path: Path, capsys:
     assert np.ptp([episode.observations[0] for episode in read.episodes], axis=0).max() > 0
     clone(data, out, steps=20, hidden_sizes=(16,))
     assert {item.name for item in out.iterdir()} == {"policy.safetensors", "training.json", "loss.png"}
+    with pytest.raises(UsageError, match="already holds a policy"):
+        clone(data, out, steps=20, hidden_sizes=(16,))
     evaluate(out, episodes=1)
     figures = [msgspec.json.decode(line) for line in capsys.readouterr().out.splitlines()]
     assert [figure.get("episodes") for figure in figures] == [3, None, 1]

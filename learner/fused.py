@@ -1,6 +1,6 @@
 """oneDNN's matrix products for the learner's hot path on a CPU, with and without gradient.
 
-Plain torch hands products in float32 to MKL, which takes twice as long on processors of another make.
+Plain torch hands products in float32 to MKL, which takes twice as long on processors that Intel did not make (bench/RESULTS.md).
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from threading import Thread
 import pytest
 
 from controller_stage import Stage
+from poco.hw.emulator.polymetis.host import Phase
 from poco.hw.emulator.polymetis.states import STATES_MAX, StateRing
 from poco.hw.polymetis.polymetis_pb2 import RobotState
 from told_controller import counting_controller
@@ -45,7 +46,9 @@ def test_the_newest_are_kept_and_numbered_from_the_start(stage: Stage) -> None:
     kept, number = stage.host.states.since(0)
     assert [number_of(RobotState.FromString(state)) for state in kept] == list(range(MANY - KEPT, MANY))
     assert number == MANY
-    assert stage.done(stage.begin("SetController", counting_controller())).start == MANY
+    setting = stage.begin("SetController", counting_controller())
+    stage.until_phase(Phase.READY)
+    assert stage.done(setting).start == MANY
 
 
 def test_a_reader_that_is_too_slow_goes_on_with_the_oldest_kept(stage: Stage) -> None:

@@ -183,5 +183,5 @@ class LinkServer:
             rejected=self._side.rejected,
             counts=dict(self._inbox.gathering.counts),
             generations=dict(self._inbox.generations),
-            trouble=self._trouble or self._room_trouble,
+            trouble=self._trouble or self._room_trouble or self._side.trouble,
         )

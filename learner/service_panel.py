@@ -103,7 +103,7 @@ class Board:
             "robots": f"connected: {connected}" if connected else NOBODY,
             "withheld": status.last_withheld and f"withheld: {status.last_withheld}",
             "refused": status.last_refusal and f"not learned from: {status.last_refusal}",
-            "trouble": status.trouble or ("the inbox is well again" if self._told.get("trouble") else ""),
+            "trouble": status.trouble or ("inbox and link are well again" if self._told.get("trouble") else ""),
         }
         for about, sentence in sentences.items():
             if sentence and sentence != self._told.get(about):

@@ -6,7 +6,7 @@ An entry is taken in the order of its journal or not at all, and acknowledged on
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,6 +39,14 @@ MAX_PENDING_BYTES = 64 << 20
 MAX_ENTRY_BYTES = MAX_PAYLOAD_BYTES - (1 << 10)
 """The inbox keeps an entry with the names of robot and journal as one of its own."""
 
+ROBOTS_MAX = 64
+"""Without keys a name costs nothing and each leaves something behind: no more become known. Keys are somebody's to hand out."""
+
+TOO_MANY = (
+    f"it knows {ROBOTS_MAX} robots, as many as a learner without keys takes in one folder: use the robot.name of one of them, "
+    "or give learner and robots keys (poco-keys init)"
+)
+
 Outgoing = tuple[bytes, list[bytes]]
 """A peer's routing identity and the frames for it."""
 
@@ -49,6 +57,11 @@ class Inbox(Protocol):
     @property
     def pending_bytes(self) -> int:
         """Bytes taken and not yet durable."""
+        ...
+
+    @property
+    def generations(self) -> Mapping[str, int]:
+        """Every robot that was met, and up to which generation it has seen policies."""
         ...
 
     def meet(self, robot: str, generation: int) -> None:
@@ -88,12 +101,18 @@ class LearnerSide:
         self._waiting: set[bytes] = set()
         self._snapshot = b""
         self._offered: Offered | None = None
+        self._too_many_ns: int | None = None
         self.rejected = 0
 
     @property
     def sessions(self) -> list[Session]:
         """The robots that are connected, as far as is known: one that has vanished is among them until `forget_silent`."""
         return list(self._sessions.values())
+
+    @property
+    def trouble(self) -> str:
+        """That robots are refused for their number, as long as they come; empty if none is."""
+        return "" if self._too_many_ns is None else f"the learner refuses a robot: {TOO_MANY}"
 
     def receive(self, peer: bytes, user: str, frames: Frames, now_ns: int) -> list[Outgoing]:
         """Take one message of `peer`, which authenticated as `user`; return the answers. What is no message is counted only."""
@@ -130,12 +149,19 @@ class LearnerSide:
                 reason=f"it learns under specification {self._specification_hash[:12]}, the robot runs "
                 f"{hello.specification_hash[:12]}: start both from the same artifact"
             )
+        if not self._authenticated and self._is_one_too_many(hello.robot):
+            self._too_many_ns = now_ns
+            return Refused(reason=TOO_MANY)
         for other in [other for other, session in self._sessions.items() if session.robot == hello.robot]:
             del self._sessions[other]
         self._sessions[peer] = Session(user, hello.robot, hello.journal, now_ns)
         self._inbox.meet(hello.robot, hello.generation)
         sequence = self._inbox.durable(hello.robot, hello.journal)
         return Welcome(journal=hello.journal, sequence=sequence, window_bytes=WINDOW_BYTES)
+
+    def _is_one_too_many(self, robot: str) -> bool:
+        known = self._inbox.generations
+        return robot not in known and len(known) >= ROBOTS_MAX
 
     def _batch(self, peer: bytes, session: Session, batch: Batch, content: bytes) -> list[FromLearner]:
         if batch.journal != session.journal:
@@ -198,6 +224,8 @@ class LearnerSide:
         """Let go of connections that were not heard of for GONE_NS; a robot that was only slow is asked to say Hello again."""
         for peer in [peer for peer, session in self._sessions.items() if now_ns - session.heard_ns > GONE_NS]:
             del self._sessions[peer]
+        if self._too_many_ns is not None and now_ns - self._too_many_ns > GONE_NS:
+            self._too_many_ns = None
 
     def forget_all(self) -> None:
         """Every connection was closed; the robots will come again."""

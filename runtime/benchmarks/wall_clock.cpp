@@ -1,5 +1,5 @@
-// A wall clock that can be stepped under the processes of one run: preloaded, it adds to every reading of the time of day
-// an offset from a shared file. Other clocks, and the computer's own, stay as they are.
+// A wall clock that can be stepped under the processes of one run: preloaded, it adds to every reading of the time of
+// day an offset from a shared file. Other clocks, and the computer's own, stay as they are.
 //
 // c++ -O2 -shared -fPIC -o wall_clock.so wall_clock.cpp; LD_PRELOAD=wall_clock.so POCO_WALL_CLOCK=FILE program
 #include <dlfcn.h>

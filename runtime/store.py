@@ -19,6 +19,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -43,6 +45,14 @@ class Floor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     generation: int = 0
     trust_revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an operator asked for, and when (Unix time, ns), which tells it from the same asked for again."""
+
+    request: Request
+    asked_ns: int
 
 
 class ArtifactStore:
@@ -153,14 +163,19 @@ class ArtifactStore:
         """Leave an operator's request for the policy process."""
         _replace(self.folder / "request", request)
 
-    def asked(self) -> Request | None:
-        """Take the operator's request away and return it."""
+    def asked(self) -> Asked | None:
+        """Return what the operator asks for, if anything, until `heard`."""
         file = self.folder / "request"
         text = _text(file)
-        if not text:
+        if text not in REQUESTS:
             return None
-        file.unlink(missing_ok=True)
-        return text if text in REQUESTS else None
+        with suppress(OSError):
+            return Asked(text, file.stat().st_mtime_ns)
+        return None
+
+    def heard(self) -> None:
+        """Take the operator's request away; raises OSError where the disk refuses."""
+        (self.folder / "request").unlink(missing_ok=True)
 
     def adopt(self, artifact: Artifact) -> None:
         """Take a local artifact in as the operator's own act, and start with it; nothing is asked of its signature.

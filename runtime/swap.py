@@ -62,6 +62,9 @@ NEXT: dict[SlotState, frozenset[SlotState]] = {
 Weights = Literal["inputs", "compiled"]
 """How a graph has its weights: bound as inputs, or compiled in as constants."""
 
+VETOED, ROLLED_BACK = "operator", "rolled back by the operator"
+"""What the record says of an operator's act."""
+
 SUPERSEDED = "superseded"
 """Why a candidate without authority is rejected that a newer one takes the place of: nothing is wrong with it."""
 
@@ -208,12 +211,12 @@ class Swap:
         self._move(inputs, SlotState.ACTIVE, reason, "inputs")
         return True
 
-    def veto(self, reason: str = "operator") -> None:
+    def veto(self, reason: str = VETOED) -> None:
         """Throw the candidate out, at whatever state; the operator's act."""
         if self.candidate is not None:
             self._reject(reason)
 
-    def roll_back(self, reason: str = "rolled back by the operator") -> bool:
+    def roll_back(self, reason: str = ROLLED_BACK) -> bool:
         """Return to the generation before the active one, an operator's act but for other `reason`s; False if there is none."""
         if self.previous is None:
             return False

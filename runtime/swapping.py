@@ -22,8 +22,8 @@ from poco.runtime.chunk_session import Pixels
 from poco.runtime.compiled import CompiledWeights
 from poco.runtime.encoder import Encoder, Images, encoder_of
 from poco.runtime.opening import open_session
-from poco.runtime.store import ArtifactStore, generation_of
-from poco.runtime.swap import Bound, Moved, Slot, SlotState, Swap
+from poco.runtime.store import ArtifactStore, Asked, generation_of
+from poco.runtime.swap import ROLLED_BACK, VETOED, Bound, Moved, Slot, SlotState, Swap
 from poco.runtime.weights import map_generation
 from poco.settings import SwapSettings
 from poco.specification import Specification
@@ -59,6 +59,7 @@ class SwappingActor(Actor):
         self._silent_for = silent_for
         self._not_wanted: Path | None = None
         self._given_up = -1
+        self._obeyed: Asked | None = None
         self._encoder = encoder_of(artifact, backend)
         bound = self._bind(artifact)
         self._session = bound.session
@@ -147,11 +148,7 @@ class SwappingActor(Actor):
 
     def _turn(self, resting: bool) -> None:
         """Obey the operator and take in an offer; a graph that is not the running one only while the arm rests."""
-        match self._store.asked():
-            case "veto":
-                self.swap.veto()
-            case "rollback":
-                self.swap.roll_back()
+        self._obey()
         if self._not_wanted is not None:
             self._want(self._not_wanted)
         folder = self._store.newer()
@@ -167,6 +164,22 @@ class SwappingActor(Actor):
             return
         if slot is not None:
             self.swap.load(slot)
+
+    def _obey(self) -> None:
+        """Do what the operator asks, once, also where the disk does not let go of the request."""
+        asked = self._store.asked()
+        if asked is None or asked == self._obeyed:
+            return
+        self._obeyed, stays = asked, ""
+        try:
+            self._store.heard()
+        except OSError as error:
+            stays = f", whose request stays ({error.strerror}): repair the disk of {self._store.folder}"
+        match asked.request:
+            case "veto":
+                self.swap.veto(f"{VETOED}{stays}")
+            case "rollback":
+                self.swap.roll_back(f"{ROLLED_BACK}{stays}")
 
     def _give_up(self, folder: Path, error: Exception) -> None:
         """Reject what could not be loaded; where the disk cannot remember that, at least this process does not try it again."""

@@ -1,4 +1,4 @@
-"""A store whose disk takes nothing more while the arm moves: the active generation drives on, and the record says why."""
+"""A store whose disk takes nothing more, or nothing at all, while the arm moves: the policy drives on, the record says why."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from full_disk import full_disk
 from poco.artifact import Artifact
 from poco.runtime.swap import Moved, SlotState
 from poco.runtime.swapping import SwappingActor
+from read_only import read_only
 from workshop import Workshop, seen
 
 
@@ -80,3 +81,22 @@ def test_what_became_active_drives_on_and_is_remembered_once_there_is_room(robot
     assert store.pointer("wanted") == folder
     store.fulfil()
     assert store.pointer("current") == folder
+
+
+def test_an_operator_is_heard_once_where_the_request_cannot_be_taken_away(robot: Robot) -> None:
+    """A veto that stays in the store throws out one generation and raises nothing; the next request is heard again."""
+    store = robot.workshop.store
+    robot.offer(2)
+    assert robot.drive() == 2
+    store.ask("veto")
+    with read_only(store.folder):
+        assert [robot.drive() for _ in range(3)] == [1, 1, 1]
+    thrown_out = robot.moves[-1]
+    assert (thrown_out.generation, thrown_out.after) == (2, SlotState.REJECTED)
+    assert thrown_out.reason == f"operator, whose request stays (Permission denied): repair the disk of {store.folder}"
+    robot.offer(3)
+    assert robot.drive() == 3
+    store.ask("veto")
+    assert robot.drive() == 1
+    assert (robot.moves[-1].generation, robot.moves[-1].reason) == (3, "operator")
+    assert not (store.folder / "request").exists()

@@ -81,13 +81,26 @@ def test_systemd_takes_the_unit(unit: Path, tmp_path: Path) -> None:
     assert (found.returncode, ours) == (0, []), found.stderr
 
 
+def settings_of(unit: str) -> dict[str, str]:
+    """The settings of `unit` by name."""
+    text = (ROOT / "services" / f"{unit}.service").read_text()
+    return dict(line.split("=", 1) for line in text.splitlines() if re.match(r"[A-Z]\w+=", line))
+
+
 def test_the_robots_unit_spares_the_servo_and_sets_no_limit_on_memory() -> None:
     """It grants what the servo asks for, goes on without a process that the kernel has ended, and nothing waits for memory."""
-    text = (ROOT / "services" / "poco-runtime.service").read_text()
-    settings = dict(line.split("=", 1) for line in text.splitlines() if re.match(r"[A-Z]\w+=", line))
+    settings = settings_of("poco-runtime")
     assert settings["OOMScoreAdjust"] == NEVER
     assert settings["OOMPolicy"] == "continue"
     assert not settings.keys() & {"MemoryMax", "MemoryHigh"}
+
+
+def test_the_learners_unit_is_ended_first_and_comes_back() -> None:
+    """It goes before what a person has open (a session's programs have 200 at most), whole, and resumes without a person."""
+    settings = settings_of("poco-learner")
+    assert 200 < int(settings["OOMScoreAdjust"]) < 1000
+    assert (settings["OOMPolicy"], settings["Restart"]) == ("kill", "on-failure")
+    assert "--resume" in command_of(ROOT / "services" / "poco-learner.service")
 
 
 def test_what_a_manager_hears(tmp_path: Path) -> None:

@@ -40,11 +40,8 @@ def admit(finished: Finished, replay: Replay, admitted: Admitted, eyes: Eyes | N
     specification = replay.specification if eyes is None else replay.specification.told
     told = Episode(specification, finished.steps, finished.end, finished.views)
     try:
-        if eyes is not None and finished.views is None:
-            raise ArtifactError(
-                f"{name_of(finished.end)} came without the images that its policy was shown, or with more than "
-                f"{EPISODE_IMAGES_BYTES >> 30} GiB of them: look for lost cameras in its run folder, or make episodes shorter"
-            )
+        if eyes is not None:
+            _check_images(finished, eyes)
         episode: EpisodeColumns = told if eyes is None else encoded(Recorded.of(told), eyes, replay.specification)
         changed = replay.admit(episode, finished.position)
     except ArtifactError as error:
@@ -55,3 +52,20 @@ def admit(finished: Finished, replay: Replay, admitted: Admitted, eyes: Eyes | N
         admitted.episodes += 1
         admitted.steps += len(finished.steps)
     return changed
+
+
+def _check_images(finished: Finished, eyes: Eyes) -> None:
+    """Raise ArtifactError unless `finished` has the images of a policy with `eyes`; of other images in one sentence a robot."""
+    end, views = finished.end, finished.views
+    if views is None:
+        raise ArtifactError(
+            f"{name_of(end)} came without the images that its policy was shown, or with more than {EPISODE_IMAGES_BYTES >> 30} GiB "
+            "of them: look for lost cameras in its run folder, start its robot with the served artifact, or make episodes shorter"
+        )
+    theirs, ours = ((seen.cameras, seen.side) for seen in (views.shown, eyes))
+    if theirs != ours:
+        sent, taken = (f"{', '.join(cameras)} of {side} x {side} pixels" for cameras, side in (theirs, ours))
+        raise ArtifactError(
+            f"robot {end.robot} sends images of {sent}, the served policy sees {taken}: start the robot with the served artifact "
+            "as --policy"
+        )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from poco.learner.service_panel import Board
     from poco.learner.training_state import TrainingState
     from poco.views import Shown
+    from poco.vla import Vla
 
 ADDRESS = "tcp://127.0.0.1:7766"
 SIGNING_KEY = Path("~/.config/poco/trust/learner.key")
@@ -174,6 +175,19 @@ def _shown(origin: Artifact, begin: Checkpoint) -> Shown | None:
     return Shown(cameras=begin.specification.cameras, side=origin.viewed_side, target_size=0)
 
 
+def _check_sent(origin: Artifact, vla: Vla) -> None:
+    """Raise ArtifactError where robots cannot send what the policy of `origin` sees: no squares, or larger than a journal takes."""
+    from poco.journal.records import VIEWED_SIDE_MAX
+
+    for seen in vla.cameras:
+        if seen.camera is not None and (seen.height != seen.width or seen.height > VIEWED_SIDE_MAX):
+            raise ArtifactError(
+                f"the policy of {origin.path} sees images of {seen.width} x {seen.height} pixels, robots send squares of at most "
+                f"{VIEWED_SIDE_MAX} x {VIEWED_SIDE_MAX}: train its checkpoint with such images (resize_imgs_with_padding or "
+                "image_resolution in its config)"
+            )
+
+
 def _signing_key(path: Path) -> Ed25519PrivateKey:
     from poco.trust import read_private_key
 
@@ -205,6 +219,8 @@ def _run(
     from poco.learner.training_state import read_header
 
     vla, metrics = origin.manifest.vla, origin.manifest.metrics
+    if vla is not None:
+        _check_sent(origin, vla)
     if vla is None:
         begin = Checkpoint(origin.specification, policy_of(origin), metrics)
     elif adopted is None:

@@ -62,7 +62,8 @@ def _eyes(vla: Vla) -> Eyes | None:
     height, width = vla.cameras[0].height, vla.cameras[0].width
     if height != width:
         raise ArtifactError(
-            f"the images of the policy are {height} x {width} pixels, must be squares to learn from them"
+            f"the images of the policy are {width} x {height} pixels, must be squares to learn from them: train the checkpoint "
+            "with squares (resize_imgs_with_padding or image_resolution in its config), or adopt it without --cameras"
         )
     return Eyes(vla.cameras_used, height, vla.frozen_sha256)
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from learning_toys import SMALL
 from link_run import keys_for
-from poco.artifact import Artifact
+from poco.artifact import MANIFEST, Artifact
 from poco.errors import AddressError, ArtifactError, PocoError, UsageError
 from poco.learner import serving_commands
 from poco.learner.learning import Run
@@ -28,6 +28,7 @@ from poco.learner.training import Learner
 from poco.learner.training_state import read_state, write_state
 from poco.trust import write_private_key
 from recipes import reach_recipe
+from toy_vla import Toy, altered
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -78,6 +79,24 @@ def test_what_does_not_fit_is_one_sentence(flags: dict[str, Any], tmp_path: Path
         with pytest.raises(kind, match=sentence):
             serve(**{**flags, **changes})
     assert not (tmp_path / "served" / "replay").exists()
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 480), (1025, 1025), (8, 8)])
+def test_images_that_robots_cannot_send_are_refused_before_anything_is_begun(
+    flags: dict[str, Any], tmp_path: Path, width: int, height: int
+) -> None:
+    """An artifact says whether its policy looks at squares of a size that a journal takes; where it does, serving goes on."""
+    toy = Toy()
+    cameras = tuple(msgspec.structs.replace(camera, width=width, height=height) for camera in toy.vla.cameras)
+    made = altered(toy.write(tmp_path / "vla"), cameras=cameras)
+    (made.path / MANIFEST).write_bytes(msgspec.json.encode(made.manifest))
+    adopted = {**flags, "artifact": made.path, "adopted": tmp_path / "adopted"}
+    with pytest.raises(ArtifactError) as refused:
+        serve(**adopted)
+    limit = f"sees images of {width} x {height} pixels, robots send squares of at most 1024 x 1024: train its checkpoint with"
+    assert (limit in str(refused.value)) == (width != 8)
+    assert (str(tmp_path / "adopted") in str(refused.value)) == (width == 8)
+    assert not (tmp_path / "served").exists()
 
 
 def test_a_taken_address_gives_everything_back(flags: dict[str, Any], tmp_path: Path) -> None:

@@ -132,6 +132,26 @@ def test_an_episode_without_the_images_of_a_policy_that_looks_is_not_learned_fro
     assert "came without the images that its policy was shown" in admitted.last_refusal
 
 
+@pytest.mark.parametrize(("cameras", "side"), [(("left", "right"), 16), (("left", "near"), 8), (("left",), 8)])
+def test_a_robot_that_another_policy_drives_is_told_so_once(
+    specification: Specification, seen: Episode, tmp_path: Path, cameras: tuple[str, ...], side: int
+) -> None:
+    """The sentence is the same for all of its episodes, so that the learner says it once."""
+    eyes, admitted = Eyes(cameras, side, "0" * 64), Admitted()
+    shown = Shown(cameras=cameras, side=side, target_size=0)
+    replay = Replay.create(tmp_path / "replay", with_features(specification, eyes), 100_000, shown, 2)
+    ((finished,), _) = gathered(specification, told(seen))
+    told_of = set()
+    for number in (0, 1):
+        end = msgspec.structs.replace(finished.end, episode=number)
+        assert not admit(replace(finished, end=end), replay, admitted, eyes)
+        told_of.add(admitted.last_refusal)
+    assert (admitted.refused, replay.episodes) == (2, 0)
+    (sentence,) = told_of
+    assert f"robot {seen.end.robot} sends images of left, right of 8 x 8 pixels" in sentence
+    assert f"{', '.join(cameras)} of {side} x {side} pixels: start the robot with the served artifact" in sentence
+
+
 def test_images_of_strangers_stay_out(specification: Specification, seen: Episode, tmp_path: Path) -> None:
     """Too many, in another order of steps, of another size than they say, of other episodes: never kept."""
     records = told(seen)

@@ -21,6 +21,7 @@ Examples:
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 from poco.command_line import run_command
@@ -33,7 +34,7 @@ from poco.learner.training_commands import compare, evaluate, train
 
 
 def main() -> None:
-    """Run `poco-learner`."""
+    """Run `poco-learner`; SIGTERM does what Ctrl-C does."""
     commands: dict[str, Callable[..., None]] = {
         "make-data": make_data,
         "import-data": import_data,
@@ -45,6 +46,7 @@ def main() -> None:
         "serve": serve,
         "compare": compare,
     }
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     guard(lambda: run_command(commands, "poco-learner", __doc__))
 
 

@@ -9,12 +9,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from poco.errors import PocoError, UsageError
 from poco.learner import training_state
 from poco.learner.evaluation import Evaluation, read_evaluations
+from poco.learner.interruption import stop_politely
 from poco.learner.recipe import TrainingSettings, endless
+from poco.parent import end_with_parent
 
 POLL_S = 0.5
 LOG_FILE = "run.log"
@@ -89,12 +92,16 @@ def carry_out(
 
     What is there is left alone, what was broken off goes on. Raises PocoError at the end if runs failed, naming the first
     of `candidates` that did.
-    Ctrl-C lets the running ones end their episode and write a checkpoint; a second one ends them at once.
+    Ctrl-C or SIGTERM lets the running ones end their episode and write a checkpoint; a second one ends them at once.
     """
     waiting, running, last = deque(candidates), Works(), dict[Candidate, Words]()
     failures: dict[Candidate, str] = {}
-    try:
+    note = "ending the runs after their episodes, with checkpoints; Ctrl-C again ends them at once"
+    with stop_politely(note, signal.SIGTERM) as stopping:
         while waiting or running:
+            if stopping():
+                _interrupt(running)
+                raise KeyboardInterrupt
             for candidate in [one for one, process in running.items() if process.poll() is not None]:
                 if running.pop(candidate).returncode:
                     failures[candidate] = _last_words(candidate)
@@ -111,9 +118,6 @@ def carry_out(
                     last[candidate], running[candidate] = words, _start(candidate, words)
             report(sum(one.share for one in candidates), ", ".join(f"{one.label} {one.seed}" for one in running))
             time.sleep(POLL_S if running else 0.0)
-    except KeyboardInterrupt:
-        _interrupt(running)
-        raise
     if failures:
         first = next(failures[one] for one in candidates if one in failures)
         raise PocoError(f"{len(failures)} of {len(candidates)} runs failed, the first: {first}")
@@ -134,17 +138,23 @@ def missing(candidate: Candidate, measure: Measure) -> Words:
 
 
 def _start(candidate: Candidate, words: Words) -> subprocess.Popen[bytes]:
-    """Start `poco-learner` with `words`, out of reach of the terminal's Ctrl-C, which is passed on once."""
+    """Start `poco-learner` with `words`, out of reach of the terminal's Ctrl-C; when this process is killed it is too."""
     candidate.folder.mkdir(parents=True, exist_ok=True)
     with (candidate.folder / LOG_FILE).open("wb") as log:
         return subprocess.Popen(
-            [*PROGRAM, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            [*PROGRAM, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=partial(end_with_parent, signal.SIGKILL),
         )
 
 
 def _interrupt(running: Works) -> None:
+    """Ask all to end by SIGTERM, since in the background of a script SIGINT is ignored, and wait for them."""
     processes = running.values()
-    _signal(processes, signal.SIGINT)
+    _signal(processes, signal.SIGTERM)
     try:
         for process in processes:
             process.wait()

@@ -1,7 +1,7 @@
-"""One environment in a process of its own, started by `environment_process`; it ends when the socket it was given closes.
+"""One environment in a process of its own, started by `environment_process`; it ends with the learner or its socket.
 
 `PYTHON -m poco.learner.environment_worker FD`, in any Python 3.11 or newer with numpy, msgspec, pyyaml, gymnasium and the suite.
-Ctrl-C is the learner's business. What the suite prints goes to the log, never into a frame.
+Ctrl-C and SIGTERM are the learner's business. What the suite prints goes to the log, never into a frame.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from poco.learner import environment_frames as frames
 from poco.learner.environment_frames import Act, Attached, FrameError, Made, Make, Observed, Refused, Request, Reset
+from poco.parent import end_with_parent
 
 
 def serve(connection: socket.socket) -> None:
@@ -62,8 +63,10 @@ def _answer(connection: socket.socket, environment: Any, request: Request, chunk
 
 
 def main() -> None:
-    """Run the worker."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Run the worker; a suite that hangs does not keep it alive when the learner has been killed."""
+    end_with_parent(signal.SIGKILL)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     serve(socket.socket(fileno=int(sys.argv[1])))
 
 

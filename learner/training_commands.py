@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -126,7 +127,7 @@ def train(
 
 
 def _learn(learner: Learner, episodes: Iterator[EpisodeFigures], tensorboard: bool) -> None:
-    """Learn to the end or until Ctrl-C, which ends after the episode with a checkpoint, showing how it goes."""
+    """Learn to the end or until Ctrl-C or SIGTERM, which ends after the episode with a checkpoint, showing how it goes."""
     from poco.learner.interruption import stop_politely
     from poco.learner.progress import track
     from poco.learner.tensorboard_log import tensorboard_log
@@ -140,7 +141,9 @@ def _learn(learner: Learner, episodes: Iterator[EpisodeFigures], tensorboard: bo
         )
         unit = "steps" if settings.steps else "episodes"
         advance = stack.enter_context(track(settings.agent.method, max(0, left), unit)) if ranks.first else None
-        stopping = stack.enter_context(stop_politely("ending after this episode; Ctrl-C again ends at once"))
+        stopping = stack.enter_context(
+            stop_politely("ending after this episode; Ctrl-C again ends at once", signal.SIGTERM)
+        )
         for figures in episodes:
             remark = f"success {figures.recent_success:.2f} ({figures.phase})"
             if advance is not None:
@@ -234,7 +237,8 @@ def compare(
 ) -> None:
     """Train methods over seeds, measure each on fresh episodes and show them side by side.
 
-    Finished runs are left alone and broken ones resumed, so the same command goes on after anything. Every method is measured
+    Finished runs are left alone and broken ones resumed, so the same command goes on after anything: Ctrl-C or SIGTERM ends the
+    running ones at a checkpoint, and when this process is killed they are too. Every method is measured
     as it acts: one plain sample, Q-chunking with the best of its candidates. Leaves comparison.md, .json and .png in --out.
 
     Args:

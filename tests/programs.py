@@ -60,15 +60,21 @@ class Program:
 
     def children(self) -> dict[str, int]:
         """Return the process ids of the processes it has started, by the last word of their module."""
-        found = {}
+        return {
+            words[words.index("-m") + 1].rpartition(".")[2]: child for child, words in self.started() if "-m" in words
+        }
+
+    def started(self) -> list[tuple[int, list[str]]]:
+        """Return process id and words of every process it has started."""
+        found = []
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
                 words = (entry / "cmdline").read_text().split("\0")
             except (OSError, ProcessLookupError):
                 continue
-            if parent == self.process.pid and "-m" in words:
-                found[words[words.index("-m") + 1].rpartition(".")[2]] = int(entry.name)
+            if parent == self.process.pid:
+                found.append((int(entry.name), words))
         return found
 
 

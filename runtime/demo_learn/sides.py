@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import ctypes
 import signal as signals
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from poco.errors import PocoError
 from poco.link.keys import LEARNER as LEARNER_NAME
 from poco.link.keys import KeyFolder
+from poco.parent import end_with_parent
 from poco.runtime.child import SENTENCE, ChildError
 
 ROBOT_NAME = "fr3"
 INTERRUPTED_EXIT = 130
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
 
 
 class Side:
@@ -33,7 +32,7 @@ class Side:
                 stdout=stream,
                 stderr=stream,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=partial(end_with_parent, signals.SIGTERM),
             )
 
     @property
@@ -42,9 +41,9 @@ class Side:
         return self.process.poll() is None
 
     def stop(self) -> None:
-        """Interrupt it if it still runs, and wait for its end, as long as that takes."""
+        """Ask it to end, as by Ctrl-C, if it still runs, and wait for its end, as long as that takes."""
         if self.running:
-            self.process.send_signal(signals.SIGINT)
+            self.process.send_signal(signals.SIGTERM)
         self.process.wait()
 
     def error(self) -> ChildError:
@@ -80,8 +79,3 @@ def audit(journal: Path, inbox: Path) -> tuple[bool, list[str]]:
 def program(name: str) -> str:
     """Return the path of the program `name` of this installation."""
     return str(Path(sys.executable).with_name(name))
-
-
-def _end_with_parent() -> None:
-    """Runs in the new process before the program."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signals.SIGTERM, 0, 0, 0)

@@ -114,7 +114,7 @@ class Soak:
             asked = run.poll() is None
             if asked:
                 self.console.print("stopping: the arm brakes first")
-                run.send_signal(signals.SIGINT)
+                run.send_signal(signals.SIGTERM)
             code = run.wait()
         passed = self._report("" if asked and code == STOPPED else self._last_words(code))
         return STOPPED if self.interrupted else int(not passed)

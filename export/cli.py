@@ -14,15 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
+from poco.artifact import MANIFEST, Artifact
 from poco.command_line import run_command
-from poco.errors import guard
-
-if TYPE_CHECKING:
-    from poco.artifact import Artifact
+from poco.errors import UsageError, guard
 
 
 def policy(checkpoint: Annotated[Path, tyro.conf.Positional], out: Path) -> None:
@@ -30,10 +28,11 @@ def policy(checkpoint: Annotated[Path, tyro.conf.Positional], out: Path) -> None
 
     Args:
         checkpoint: Folder of the checkpoint, as `poco-learner clone` makes it.
-        out: Folder to write the artifact to; an artifact there is replaced.
+        out: Folder to write the artifact to; refused if it holds one already.
     """
     from poco.export.policy import export_policy
 
+    _leave_alone(out / MANIFEST)
     artifact = export_policy(checkpoint, out)
     error = artifact.manifest.metrics["parity_error"]
     _announce(artifact, f"largest difference from the checkpoint {error:.1e}")
@@ -52,7 +51,7 @@ def wrap(
     Args:
         model: The ONNX file, weights inside.
         spec: Specification (YAML) that the policy was trained under; observation and actions scaled to [-1, 1].
-        out: Folder to write the artifact to; an artifact there is replaced.
+        out: Folder to write the artifact to; refused if it holds one already.
         observation: Name of the observation input, where its shape does not tell.
         noise: Name of the noise input, where its shape does not tell.
         actions: Name of the output that is the chunk, where its shape does not tell.
@@ -61,6 +60,7 @@ def wrap(
     from poco.observation import check_sources
     from poco.specification import read_specification
 
+    _leave_alone(out / MANIFEST)
     specification = read_specification(spec)
     check_sources(specification)
     artifact = wrap_model(model, specification, out, Names(observation, noise, actions))
@@ -84,7 +84,7 @@ def vla(
     Args:
         checkpoint: Folder that LeRobot's save_pretrained wrote: config, weights, processors.
         specification: Specification (YAML): its observation is the policy's state, its action the policy's, both in physical units.
-        out: Folder to write the artifact to; an artifact there is replaced.
+        out: Folder to write the artifact to; refused if it holds one already.
         tokenizer: Folder of the policy's tokenizer (tokenizer.json), which no LeRobot checkpoint holds.
         vlm: Folder with the config.json of the VLM that a SmolVLA is built around.
         cameras: IMAGE=CAMERA where the robot's camera is not called as the policy's image; IMAGE=none for one it does not have.
@@ -96,6 +96,7 @@ def vla(
     from poco.export.vla.exporting import export_vla
     from poco.export.vla.options import Progress, VlaOptions
 
+    _leave_alone(out / MANIFEST)
     options = VlaOptions(
         checkpoint=checkpoint,
         specification=specification,
@@ -119,10 +120,11 @@ def learned(checkpoint: Annotated[Path, tyro.conf.Positional], base: Path, out: 
     Args:
         checkpoint: Folder of the checkpoint, as `poco-learner adopt`, `clone` or `train` makes it.
         base: Folder of the artifact that `poco-export vla` made of the LeRobot checkpoint that was adopted.
-        out: Folder to write the artifact to; an artifact there is replaced.
+        out: Folder to write the artifact to; refused if it holds one already.
     """
     from poco.export.vla.learned import export_learned
 
+    _leave_alone(out / MANIFEST)
     artifact = export_learned(checkpoint, base, out)
     error, generation = artifact.manifest.metrics["parity_error"], artifact.manifest.generation
     _announce(
@@ -143,13 +145,15 @@ def groot_head(
     Args:
         checkpoint: Folder that LeRobot's save_pretrained wrote: config, weights, processors.
         base: Folder with the config.json of the GR00T that was fine-tuned.
-        out: Folder to write graphs and weights to; those there are replaced.
+        out: Folder to write graphs and weights to; refused if it holds some already.
         tokens: Features of the backbone that the graphs take, images and words together; fewer are padded.
         steps: Euler steps from noise to actions, where not the checkpoint's.
     """
+    from poco.export.vla.groot_head import MANIFEST as HEAD
     from poco.export.vla.groot_head import HeadOptions, export_head
     from poco.export.vla.options import Progress
 
+    _leave_alone(out / HEAD)
     options = HeadOptions(checkpoint, base, out, tokens, steps)
     head = export_head(options, Progress(lambda line: print(line, flush=True)))
     error, sensitivity = head.parity.error, min(head.parity.sensitivity.values())
@@ -180,6 +184,12 @@ def engine(
             f"engine of {facts.graph}: {facts.plan_bytes / 1e6:.1f} MB, built in {facts.built_s:.1f} s by {target.library} "
             f"{target.version} for GPU {target.device.name}, driver {target.device.driver}"
         )
+
+
+def _leave_alone(manifest: Path) -> None:
+    """Raise UsageError before any work if the folder of `manifest` holds what was exported already."""
+    if manifest.exists():
+        raise UsageError(f"{manifest.parent} already holds an artifact: choose another --out, or remove the folder")
 
 
 def _announce(artifact: Artifact, remark: str) -> None:

@@ -76,3 +76,27 @@ def test_mistakes_give_one_sentence_and_their_exit_code(
     assert run(monkeypatch, program, *arguments) == exit_code
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "manifest"),
+    [
+        (("policy", "absent"), "manifest.json"),
+        (("wrap", "absent.onnx", "--spec", "absent.yaml"), "manifest.json"),
+        (("vla", "absent", "--specification", "absent.yaml"), "manifest.json"),
+        (("learned", "absent", "--base", "absent"), "manifest.json"),
+        (("groot-head", "absent", "--base", "absent"), "head.json"),
+    ],
+)
+def test_an_artifact_is_not_exported_over(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    manifest: str,
+) -> None:
+    """What lies in --out is left alone and named before anything else is looked at."""
+    (tmp_path / manifest).write_text("precious")
+    assert run(monkeypatch, "poco-export", *words, "--out", str(tmp_path)) == 2
+    assert f"error: {tmp_path} already holds an artifact: choose another --out" in capsys.readouterr().err
+    assert [item.read_text() for item in tmp_path.iterdir()] == ["precious"]

@@ -26,6 +26,14 @@ def check_addresses(sensors: str, outcome: str, reset: str) -> None:
             raise SettingsError(f"task.{name} is {address!r}, known are emulator://HOST[:PORT] and none")
 
 
+def check_sensor(sensors: str, needed: bool) -> None:
+    """Raise SettingsError where there is no sensor though somebody goes by where the target is; connects to nothing."""
+    if sensors == NONE and needed:
+        raise SettingsError(
+            "task.sensors is none, but the target is observed: give for example emulator://127.0.0.1, or a task without it"
+        )
+
+
 class TaskDriver:
     """Sensor, outcome and reset behind one face; blocking, for the policy process only."""
 
@@ -34,10 +42,7 @@ class TaskDriver:
 
         `needed` says whether somebody goes by where the sensor sees the target.
         """
-        if sensors == NONE and needed:
-            raise SettingsError(
-                "task.sensors is none, but the target is observed: give for example emulator://127.0.0.1, or a task without it"
-            )
+        check_sensor(sensors, needed)
         check_addresses(sensors, outcome, reset)
         opened = {
             address: EmulatorSignals(address.removeprefix(EMULATOR)) for address in {sensors, outcome, reset} - {NONE}

@@ -16,7 +16,7 @@ from rich.console import Console
 from poco.artifact import Artifact, read_artifact
 from poco.durable import write_durably
 from poco.errors import ArtifactError, PocoError, UsageError, guard
-from poco.hw.task_driver import check_addresses
+from poco.hw.task_driver import check_addresses, check_sensor
 from poco.journal.records import EVERY_STEP_SIDE_MAX, VIEWED_SIDE_MAX
 from poco.runtime import blind_evaluation, doctor, record, task_check
 from poco.runtime.backends.choice import build_missing
@@ -246,6 +246,7 @@ def run(words: Sequence[str], console: Console) -> int:
     signals = options.settings.task
     check_addresses(signals.sensors, signals.outcome, signals.reset)
     artifact = open_artifact(options.policy)
+    check_sensor(signals.sensors, options.needs_target)
     contestants = contestants_of(options)
     if artifact is not None and options.against:
         check_alike(artifact, contestants)

@@ -24,7 +24,7 @@ from poco.errors import ArmError, PocoError, exit_with
 from poco.hw.task_driver import TaskDriver
 from poco.limits import PLANNING_MARGINS, fr3_limits
 from poco.motion import plan_path, warm_up
-from poco.observation import observe, sees_target
+from poco.observation import observe
 from poco.records import ROBOT_STATE, Step
 from poco.rollout import Look, Observation, Outcome, Rollout
 from poco.runtime.actors import Actor, ChunkFigures, CubeOperatorActor, Moment, OperatorActor, PolicyActor
@@ -87,8 +87,7 @@ class PolicyProcess:
             self.folder.append_event(InferenceOpened(tick=0, facts=facts, remark=remark))
         task = self.settings.task
         hidden = options.hidden()
-        needed = options.goes_by_target or any(map(sees_target, filter(None, (self.specification, hidden))))
-        driver = TaskDriver(task.sensors, task.outcome, task.reset, needed=needed)
+        driver = TaskDriver(task.sensors, task.outcome, task.reset, needed=options.needs_target)
         self.grip = Grip(memory, self.settings.gripper, self._gripper_told) if self.specification.grips else None
         age_max_s, lead_ticks = self.settings.servo.state_age_max_s, options.lead_ticks
         self.plant = RobotPlant(memory, driver, age_max_s, self.person.judge, self.grip, lead_ticks)

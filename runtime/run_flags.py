@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -107,7 +107,7 @@ def options_of(flags: argparse.Namespace, overrides: dict[str, str]) -> RunOptio
     settings = read_settings(flags.config or PACKAGED_CONFIG, overrides)
     if flags.keys and not settings.link.learner:
         raise UsageError(f"--keys is {flags.keys}, but there is no link that they are for: give --link too")
-    if settings.robot.kind != "sim" and flags.config is None and "task.sensors" not in overrides:
+    if sensors_unnamed(settings, flags.config, overrides):
         raise UsageError(
             f"--robot {settings.robot.kind} needs --sensors (or a --config of its own): who says where the task's objects are?"
         )
@@ -148,6 +148,11 @@ def options_of(flags: argparse.Namespace, overrides: dict[str, str]) -> RunOptio
         hands=HandsOptions(device=flags.hands) if flags.hands else None,
         folder=str((flags.out or Path("runs") / f"{started:%Y%m%d-%H%M%S}-{os.getpid()}").resolve()),
     )
+
+
+def sensors_unnamed(settings: Settings, config: Path | None, overrides: Mapping[str, str]) -> bool:
+    """Tell whether an arm that is there would go by the sensors of the packaged settings, which are the emulated arm's."""
+    return settings.robot.kind != "sim" and config is None and "task.sensors" not in overrides
 
 
 def _forbid_automatic_recovery(settings: Settings, asked_for: bool) -> Settings:

@@ -13,7 +13,7 @@ import poco
 from poco.artifact import read_manifest
 from poco.clock import TICKS_PER_SECOND
 from poco.limits import STEP_MARGINS, fr3_limits
-from poco.observation import without_target
+from poco.observation import sees_target, without_target
 from poco.settings import Settings
 from poco.specification import Specification, read_specification
 
@@ -115,6 +115,12 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         if self.hands is None or not self.hands.cameras:
             return None
         return without_target(read_specification(Path(self.hands.task)))[1]
+
+    @property
+    def needs_target(self) -> bool:
+        """Whether anybody goes by where the task's sensor sees the target; raises ArtifactError."""
+        told = filter(None, (self.specification(), self.hidden()))
+        return self.goes_by_target or any(map(sees_target, told))
 
     def step_limits(self) -> npt.NDArray[np.void]:
         """Return the LIMITS record that `step()` keeps to in this run; raises ArtifactError. Any process, before motion."""

@@ -43,7 +43,7 @@ def run(words: Sequence[str], console: Console) -> int:
     """Run the command line `words` after `poco-runtime check`; return the exit code. Raises PocoError for unreadable files."""
     parser = run_flags.Parser("poco-runtime check", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--config", type=Path, default=run_flags.PACKAGED_CONFIG, metavar="FILE", help="settings file")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings file (default: the packaged)")
     parser.add_argument("--task", metavar="TASK", help="specification file of the task (default: peg_in_hole)")
     parser.add_argument("--policy", type=Path, metavar="PATH", help="artifact whose specification is taken instead")
     add_image_flags(parser)
@@ -53,7 +53,7 @@ def run(words: Sequence[str], console: Console) -> int:
         raise UsageError(
             f"--task is {flags.task}, but the artifact {flags.policy} carries its own: leave one of the two out"
         )
-    settings = read_settings(flags.config, overrides)
+    settings = read_settings(flags.config or run_flags.PACKAGED_CONFIG, overrides)
     if flags.policy is None:
         specification = read_specification(specification_file(flags.task or "peg_in_hole"))
     else:
@@ -62,7 +62,8 @@ def run(words: Sequence[str], console: Console) -> int:
         raise UsageError(
             f"{specification.name} is of a foreign robot, which poco does not drive: give a task of the FR3"
         )
-    found = list(examine(settings, specification, seen_through(flags.see, flags.image_side, settings)))
+    named = not run_flags.sensors_unnamed(settings, flags.config, overrides)
+    found = list(examine(settings, specification, seen_through(flags.see, flags.image_side, settings), named))
     if flags.json:
         console.out(msgspec.json.format(msgspec.json.encode(found)).decode(), highlight=False)
     else:
@@ -70,16 +71,19 @@ def run(words: Sequence[str], console: Console) -> int:
     return int(any(finding.grade == "fail" for finding in found))
 
 
-def examine(settings: Settings, specification: Specification, names: Sequence[str] = ()) -> Iterator[Finding]:
+def examine(
+    settings: Settings, specification: Specification, names: Sequence[str] = (), sensors_named: bool = True
+) -> Iterator[Finding]:
     """Yield what is to be said of a task on the FR3, in the order in which a run would come upon it.
 
-    `names` are the cameras through which demonstrations of it are recorded.
+    `names` are the cameras through which demonstrations of it are recorded; `sensors_named` tells whether somebody has said
+    who tells where things are.
     """
     yield _timing(specification)
     yield _sources(specification, settings.robot.name)
     yield from _start(settings, specification)
     yield _motion(settings, specification)
-    yield from _signals(settings, specification)
+    yield from _signals(settings, specification, sensors_named)
     yield from _cameras(settings, (*specification.cameras, *names))
 
 
@@ -161,11 +165,19 @@ def _motion(settings: Settings, specification: Specification) -> Finding:
     )
 
 
-def _signals(settings: Settings, specification: Specification) -> Iterator[Finding]:
+def _signals(settings: Settings, specification: Specification, sensors_named: bool) -> Iterator[Finding]:
     """Judge who says where the target is, whether it was reached, and who puts things back."""
     task = settings.task
     for name, address in (("sensors", task.sensors), ("outcome", task.outcome), ("reset", task.reset)):
         known = address == NONE or address.startswith(EMULATOR)
+        if name == "sensors" and not sensors_named:
+            yield Finding(
+                what="task.sensors",
+                grade="fail",
+                seen=f"{address} of the packaged settings, which is the emulated arm, and robot.kind is {settings.robot.kind}",
+                remedy="say who tells where the task's objects are: --task.sensors URL (or none), or a --config of your own",
+            )
+            continue
         yield judged(f"task.{name}", known, address, f"give {EMULATOR}HOST[:PORT] or {NONE}", otherwise="fail")
     asked = [field.name for field in specification.observation if field.source in TARGET]
     yield judged(

@@ -71,6 +71,17 @@ def own_runs() -> set[str]:
         (["recrod", "--task", "peg_in_hole"], UsageError, "unknown command recrod; did you mean record?"),
         ([*POLICY, "--keys", "keys"], UsageError, "--keys is keys, but there is no link that they are for"),
         ([*POLICY, "--sensors", "tracker"], SettingsError, "task.sensors is 'tracker', known are emulator://"),
+        ([*POLICY, "--sensors", "none"], SettingsError, "task.sensors is none, but the target is observed"),
+        (
+            [*POLICY, *NOBODY, "--task.sensors", "none"],
+            SettingsError,
+            "task.sensors is none, but the target is observed",
+        ),
+        (
+            ["--policy", "operator", "--sensors", "none"],
+            SettingsError,
+            "task.sensors is none, but the target is observed",
+        ),
         (
             [*POLICY, "--inference.backend", "gpu"],
             SettingsError,

@@ -56,6 +56,8 @@ def test_the_packaged_task_fits() -> None:
         (("--guards.speed_max_m_s", "0.1"), "actions", "warn"),
         (("--task.sensors", "none"), "target", "fail"),
         (("--task.outcome", "camera://1"), "task.outcome", "fail"),
+        (("--robot.kind", "franka"), "task.sensors", "fail"),
+        (("--robot.kind", "polymetis"), "task.sensors", "fail"),
         (("--policy", str(SEEN), "--robot.kind", "franka"), "camera wrist", "fail"),
         (("--policy", str(SEEN), "--cameras", "[]"), "cameras", "fail"),
         (("--image-side", "64", "--see", "near", "--robot.kind", "franka"), "camera near", "fail"),

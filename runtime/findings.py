@@ -23,7 +23,8 @@ BAD_LATE_US = 500.0
 
 PYLIBFRANKA = "0.21"
 ROOT = Path("/")
-CAP_SYS_RESOURCE = 24
+CAPABILITIES = {"IPC_LOCK": 14, "SYS_NICE": 23, "SYS_RESOURCE": 24}
+"""Numbers of the rights of root that a container may keep back, as linux/capability.h has them."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,26 +78,53 @@ def cpu_list(text: str) -> set[int]:
     return cpus
 
 
-def setup(loop: NativeLoop, required: bool) -> list[Finding]:
+def setup(loop: NativeLoop, required: bool, root: Path = ROOT) -> list[Finding]:
     """Say what of the real-time set-up the native loop was granted; `required` makes a missing right a failure."""
+    otherwise: Literal["warn", "fail"] = "fail" if required else "warn"
     return [
-        judged(what, ok, ("granted" if ok else "refused") + _limit(what), reason, "fail" if required else "warn")
+        judged(what, ok, ("granted" if ok else "refused") + _limit(what), _for_root(what, root) or reason, otherwise)
         for what, ok, reason in loop.setup
     ]
 
 
+def _for_root(what: str, root: Path) -> str:
+    """Return what helps where even root is refused `what` of the set-up; empty for others, whom the set-up's own remedy helps."""
+    if not _is_root(root):
+        return ""
+    if "memory" in what and not _capable("IPC_LOCK", root):
+        return _cap_add("IPC_LOCK")
+    if "wake-up" in what:
+        return "start the container with --device /dev/cpu_dma_latency, or the kernel of its host with idle=poll"
+    if "FIFO" in what and not _capable("SYS_NICE", root):
+        return _cap_add("SYS_NICE")
+    if "FIFO" in what:
+        return "choose 1 to 99; the control group has no real-time budget: sysctl kernel.sched_rt_runtime_us=-1 on the host"
+    return ""
+
+
+def _cap_add(name: str) -> str:
+    return f"root lacks CAP_{name} here: start the container with --cap-add {name} (a service: leave it in CapabilityBoundingSet=)"
+
+
+def _is_root(root: Path) -> bool:
+    return bool(re.search(r"^Uid:\s+\d+\s+0\s", (root / "proc/self/status").read_text(), re.MULTILINE))
+
+
+def _capable(name: str, root: Path) -> bool:
+    status = (root / "proc/self/status").read_text()
+    effective = re.findall(r"^CapEff:\s+(\w+)", status, re.MULTILINE)[0]
+    return bool(int(effective, 16) >> CAPABILITIES[name] & 1)
+
+
 def memory_shortage(root: Path = ROOT) -> Finding:
     """Look whether the servo may ask to be spared when memory runs out."""
-    status = (root / "proc/self/status").read_text()
-    capable = bool(int(re.findall(r"^CapEff:\s+(\w+)", status, re.MULTILINE)[0], 16) >> CAP_SYS_RESOURCE & 1)
+    capable = _capable("SYS_RESOURCE", root)
     spared = (root / "proc/self/oom_score_adj").read_text().strip() == "-1000"
     seen = "the servo is spared" if capable or spared else "the kernel may end the servo"
-    return judged(
-        "memory runs out",
-        capable or spared,
-        seen,
-        "grant CAP_SYS_RESOURCE (systemd: OOMScoreAdjust=-1000) or run as root",
-    )
+    remedy = "grant CAP_SYS_RESOURCE (systemd: OOMScoreAdjust=-1000) or run as root"
+    if _is_root(root):
+        remedy = f"{_cap_add('SYS_RESOURCE')}, or with --oom-score-adj -1000"
+    return judged("memory runs out", capable or spared, seen, remedy)
 
 
 def memory_group(root: Path = ROOT) -> Finding:

@@ -25,6 +25,7 @@ from poco.runtime.findings import (
     jitter,
     kernel,
     memory_group,
+    memory_shortage,
     setup,
 )
 
@@ -112,6 +113,48 @@ def test_missing_rights_fail_only_where_they_are_required() -> None:
     assert fifo.grade == "fail"
     assert "rtprio limit" in fifo.seen
     assert "memlock limit" in memory.seen
+
+
+@pytest.mark.parametrize(
+    ("user", "capabilities", "what", "words"),
+    [
+        (0, 0, "memory locked", "--cap-add IPC_LOCK"),
+        (0, 0, "CPU wake-up latency of 0 us", "--device /dev/cpu_dma_latency"),
+        (0, 0, "SCHED_FIFO priority 80", "--cap-add SYS_NICE"),
+        (0, 1 << 23, "SCHED_FIFO priority 80", "kernel.sched_rt_runtime_us=-1"),
+        (0, 1 << 14, "memory locked", "raise it"),
+        (1000, 0, "SCHED_FIFO priority 80", "raise it"),
+    ],
+)
+def test_root_is_told_what_gives_it_the_right(
+    tmp_path: Path, user: int, capabilities: int, what: str, words: str
+) -> None:
+    """Where a container keeps rights back, to be root or to raise its own limits is no help."""
+    put(tmp_path, "proc/self/status", f"Uid:\t1000\t{user}\t0\t0\nCapEff:\t{capabilities:016x}\n")
+    (finding,) = setup(loop_with([1.0], (what, False, "Operation not permitted; raise it")), False, tmp_path)
+    assert finding.grade == "warn"
+    assert words in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("user", "capabilities", "score", "grade", "words"),
+    [
+        (0, 0, 0, "warn", "--cap-add SYS_RESOURCE"),
+        (1000, 0, 0, "warn", "or run as root"),
+        (0, 1 << 24, 0, "ok", ""),
+        (1000, 0, -1000, "ok", ""),
+    ],
+)
+def test_the_servo_is_spared_when_memory_runs_out(
+    tmp_path: Path, user: int, capabilities: int, score: int, grade: str, words: str
+) -> None:
+    """By the right to ask for it or because it was started so; root without the right is not told to become root."""
+    put(tmp_path, "proc/self/status", f"Uid:\t0\t{user}\t0\t0\nCapEff:\t{capabilities:016x}\n")
+    put(tmp_path, "proc/self/oom_score_adj", f"{score}\n")
+    finding = memory_shortage(tmp_path)
+    assert complaints(finding) == [grade]
+    assert words in finding.remedy
+    assert ("run as root" in finding.remedy) == (words == "or run as root")
 
 
 def test_client_library_is_the_pinned_one() -> None:

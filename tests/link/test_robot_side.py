@@ -7,8 +7,8 @@ from pathlib import Path
 from poco.journal.disk import FolderDisk
 from poco.journal.records import Noted
 from poco.link.download import Download
-from poco.link.messages import Acknowledged, Batch, Refused, Welcome, from_robot, pack
-from poco.link.robot_side import REFUSED_NS, SECOND_NS, RobotSide
+from poco.link.messages import Acknowledged, Batch, Greet, Refused, Welcome, from_robot, pack
+from poco.link.robot_side import BATCHES_UNDER_WAY, REFUSED_NS, SECOND_NS, RobotSide
 from poco.runtime.journal import Journal
 from poco.surroundings import RealSurroundings
 
@@ -57,3 +57,19 @@ def test_a_robot_that_is_refused_asks_again_on_the_same_connection(tmp_path: Pat
     assert len(side.poll(REFUSED_NS)) == 1
     assert not side.silent(REFUSED_NS)
     assert side.status.state == "refused"
+
+
+def test_what_a_welcome_acknowledges_is_no_longer_under_way(tmp_path: Path) -> None:
+    """A connection that is lost with the acknowledgement of all that may be under way: the next one goes on behind it."""
+    side, journal = side_over(tmp_path, 400)
+    side.poll(0)
+    side.receive(pack(Welcome(journal=journal.identity, sequence=0, window_bytes=WINDOW_BYTES)), 0)
+    assert batches(side, 0) == BATCHES_UNDER_WAY
+    assert batches(side, 0) == 0
+    taken = side._next - 1
+    assert taken < journal.durable_sequence
+    side.receive(pack(Greet()), 1)
+    side.poll(1)
+    side.receive(pack(Welcome(journal=journal.identity, sequence=taken, window_bytes=WINDOW_BYTES)), 1)
+    assert batches(side, 1) > 0
+    assert side._next > taken + 1

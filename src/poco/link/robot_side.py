@@ -216,6 +216,7 @@ class RobotSide:
         if self._state != "streaming":
             self._state, self._trouble = "streaming", ""
             self._acknowledged = message.sequence
+            self._under_way.clear()
             self._go_back(message.sequence + 1, now_ns)
         self._window_bytes = message.window_bytes
         self._source.acknowledge(message.sequence)

@@ -6,7 +6,7 @@ from lossy_disk import LossyDisk
 from poco.journal.segments import MAX_PAYLOAD_BYTES, Entry, encode
 from poco.learner.inbox import LogInbox
 from poco.link.learner_side import GONE_NS, LearnerSide
-from poco.link.messages import PROTOCOL, Batch, Greet, Hello, Ping, pack
+from poco.link.messages import PROTOCOL, Acknowledged, Batch, Greet, Hello, Ping, pack
 
 ROBOT, JOURNAL, PEER, HASH = "r" * 64, "\U0001f9be" * 64, b"peer", "0" * 64
 
@@ -27,12 +27,22 @@ def test_a_robot_that_says_nothing_is_not_connected() -> None:
     side = LearnerSide(LogInbox(LossyDisk(0), HASH), HASH, authenticated=False)
     side.receive(PEER, "", pack(HELLO), 0)
     for now_ns in range(0, 3 * GONE_NS, GONE_NS):
-        side.receive(PEER, "", pack(Ping(generation=0)), now_ns)
+        side.receive(PEER, "", pack(Ping(generation=0, sequence=0)), now_ns)
         side.forget_silent(now_ns + GONE_NS)
         assert [session.robot for session in side.sessions] == [ROBOT]
     side.forget_silent(3 * GONE_NS + 1)
     assert side.sessions == []
-    assert side.receive(PEER, "", pack(Ping(generation=0)), 4 * GONE_NS) == [(PEER, pack(Greet()))]
+    assert side.receive(PEER, "", pack(Ping(generation=0, sequence=0)), 4 * GONE_NS) == [(PEER, pack(Greet()))]
+
+
+def test_a_ping_tells_what_was_lost_before_it() -> None:
+    """Where less came than had been sent before it, the answer asks for the rest; else it acknowledges only."""
+    side = LearnerSide(LogInbox(LossyDisk(0), HASH), HASH, authenticated=False)
+    side.receive(PEER, "", pack(HELLO), 0)
+    side.receive(PEER, "", pack(Batch(journal=JOURNAL), encode(Entry(1, 1, b"x"))), 0)
+    for sent, lost in ((1, False), (2, True)):
+        acknowledged = Acknowledged(journal=JOURNAL, sequence=0, expected=2, gap=lost)
+        assert side.receive(PEER, "", pack(Ping(generation=0, sequence=sent)), 0) == [(PEER, pack(acknowledged))]
 
 
 def test_an_entry_that_the_inbox_could_not_keep_is_refused() -> None:

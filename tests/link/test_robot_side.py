@@ -8,7 +8,7 @@ from poco.journal.disk import FolderDisk
 from poco.journal.records import Noted
 from poco.link.download import Download
 from poco.link.messages import Acknowledged, Batch, Greet, Refused, Welcome, from_robot, pack
-from poco.link.robot_side import BATCHES_UNDER_WAY, REFUSED_NS, SECOND_NS, RobotSide
+from poco.link.robot_side import BATCH_BYTES_MIN, BATCHES_UNDER_WAY, REFUSED_NS, SECOND_NS, RobotSide
 from poco.runtime.journal import Journal
 from poco.surroundings import RealSurroundings
 
@@ -73,3 +73,21 @@ def test_what_a_welcome_acknowledges_is_no_longer_under_way(tmp_path: Path) -> N
     side.receive(pack(Welcome(journal=journal.identity, sequence=taken, window_bytes=WINDOW_BYTES)), 1)
     assert batches(side, 1) > 0
     assert side._next > taken + 1
+
+
+def test_no_more_is_under_way_than_the_line_takes(tmp_path: Path) -> None:
+    """Twice as much where acknowledgements come at once, half where they take seconds, the least on another connection."""
+    side, journal = side_over(tmp_path, 400)
+    side.poll(0)
+    side.receive(pack(Welcome(journal=journal.identity, sequence=0, window_bytes=WINDOW_BYTES)), 0)
+    now_ns, most = 0, []
+    for took_ns in (1, 1, 1, 1, 2 * SECOND_NS, 1):
+        side.poll(now_ns)
+        now_ns += took_ns
+        side.receive(pack(Acknowledged(journal=journal.identity, sequence=side._next - 1, expected=side._next)), now_ns)
+        most.append(side._pace.bytes // (2 * BATCH_BYTES_MIN))
+    assert most == [2, 2, 4, 4, 2, 2]
+    side.receive(pack(Greet()), now_ns)
+    side.poll(now_ns)
+    side.receive(pack(Welcome(journal=journal.identity, sequence=0, window_bytes=WINDOW_BYTES)), now_ns)
+    assert side._pace.bytes == 2 * BATCH_BYTES_MIN

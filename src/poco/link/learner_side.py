@@ -12,8 +12,7 @@ from typing import Protocol
 
 from poco.journal.segments import MAX_PAYLOAD_BYTES, Entry, decode
 from poco.link.messages import (
-    FETCH_BYTES,
-    PART_BYTES,
+    PARTS,
     PROTOCOL,
     Acknowledged,
     Batch,
@@ -184,7 +183,8 @@ class LearnerSide:
 
     def _pong(self, session: Session, ping: Ping) -> list[FromLearner]:
         self._inbox.meet(session.robot, ping.generation)
-        answers: list[FromLearner] = [self._acknowledgement(session)]
+        lost = self._inbox.taken(session.robot, session.journal) < ping.sequence
+        answers: list[FromLearner] = [self._acknowledgement(session, gap=lost)]
         if self._offered is not None and self._offered.generation > ping.generation:
             answers.append(self._offered)
         return answers
@@ -192,8 +192,9 @@ class LearnerSide:
     def _parts(self, fetch: Fetch) -> list[tuple[Part, bytes]]:
         if self._offered is None or fetch.digest != self._offered.digest:
             return []
-        offsets = range(fetch.offset, min(fetch.offset + FETCH_BYTES, self._offered.size), PART_BYTES)
-        return [(Part(digest=fetch.digest, offset=one), self._snapshot[one : one + PART_BYTES]) for one in offsets]
+        end, part = min(fetch.offset + fetch.size, self._offered.size), -(-fetch.size // PARTS)
+        offsets = range(fetch.offset, end, part)
+        return [(Part(digest=fetch.digest, offset=one), self._snapshot[one : min(one + part, end)]) for one in offsets]
 
     def _acknowledgement(self, session: Session, *, gap: bool = False) -> Acknowledged:
         robot, journal = session.robot, session.journal

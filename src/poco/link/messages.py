@@ -13,12 +13,13 @@ import msgspec
 
 from poco.journal.records import UNREADABLE
 
-PROTOCOL: Final = 2
+PROTOCOL: Final = 3
 MAX_HEADER_BYTES: Final = 4096
 MAX_FRAME_BYTES: Final = 1 << 21
 MAX_SNAPSHOT_BYTES: Final = 1 << 33
-PART_BYTES: Final = 32 << 10
-FETCH_BYTES: Final = 16 * PART_BYTES
+PARTS: Final = 16
+FETCH_BYTES_MIN: Final = 8 << 10
+FETCH_BYTES: Final = 512 << 10
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -49,16 +50,19 @@ class Batch(_Message, frozen=True, kw_only=True, tag="batch"):
 
 
 class Ping(_Message, frozen=True, kw_only=True, tag="ping"):
-    """Still there, and the newest generation it has; answered by an Acknowledged, and by an Offered if there is a newer one."""
+    """Still there, the newest generation it has, and the newest entry sent before; answered by an Acknowledged, which tells whether
+    some of that was lost on the way, and by an Offered if there is a newer generation."""
 
     generation: Number
+    sequence: Number
 
 
 class Fetch(_Message, frozen=True, kw_only=True, tag="fetch"):
-    """Asks for FETCH_BYTES of a snapshot from `offset` on, or what there is of them, in parts of PART_BYTES."""
+    """Asks for `size` bytes of a snapshot from `offset` on, or what there is of them, in as many as PARTS parts."""
 
     digest: Digest
     offset: Number
+    size: Annotated[int, msgspec.Meta(ge=FETCH_BYTES_MIN, le=FETCH_BYTES)]
 
 
 class Welcome(_Message, frozen=True, kw_only=True, tag="welcome"):
@@ -80,7 +84,7 @@ class Greet(_Message, frozen=True, kw_only=True, tag="greet"):
 
 
 class Acknowledged(_Message, frozen=True, kw_only=True, tag="acknowledged"):
-    """Everything of `journal` up to `sequence` is on the learner's disk; if `gap`, what came last did not begin at `expected`."""
+    """Everything of `journal` up to `sequence` is on the learner's disk; if `gap`, something from `expected` on was lost."""
 
     journal: Name
     sequence: Number

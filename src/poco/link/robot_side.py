@@ -29,18 +29,23 @@ from poco.link.messages import (
     from_learner,
     pack,
 )
+from poco.link.pace import Pace
 
 SECOND_NS = 1_000_000_000
 HELLO_NS = SECOND_NS
 REFUSED_NS = 2 * SECOND_NS
 PING_NS = SECOND_NS
-RESEND_NS = SECOND_NS
-SILENCE_NS = 3 * SECOND_NS
-BATCH_BYTES = 64 << 10
-"""Small, so that over a slow line too something is heard and acknowledged well within all deadlines."""
+RESEND_NS = 3 * SECOND_NS
+"""Longer than the least that is under way takes on a slow line that is full both ways."""
 
-BATCHES_UNDER_WAY = 32
-"""Fewer than a socket lets wait (`sockets.WAITING_MESSAGES`), so that none is refused there and has to be sent again."""
+SILENCE_NS = 3 * SECOND_NS
+BATCH_BYTES_MIN = 4 << 10
+"""Passes a slow line well within all deadlines, so that something is heard and acknowledged there too."""
+
+BATCH_BYTES_MAX = 64 << 10
+BATCHES_UNDER_WAY = 16
+"""Fewer than half of what a socket lets wait (`sockets.WAITING_MESSAGES`), since it hears by halves that there is room again; more
+would be refused there and have to be sent again."""
 
 
 class Source(Protocol):
@@ -101,7 +106,8 @@ class RobotSide:
         self._progress_ns = 0
         self._acknowledged, self._next, self._window_bytes = 0, 1, 0
         self._went_back_to = 0
-        self._under_way: deque[tuple[int, int]] = deque()
+        self._under_way: deque[tuple[int, int, int]] = deque()
+        self._pace = Pace(2 * BATCH_BYTES_MIN, BATCHES_UNDER_WAY * BATCH_BYTES_MAX)
         self._read_again_ns = 0
 
     @property
@@ -138,9 +144,10 @@ class RobotSide:
         messages = []
         if self._under_way and now_ns - self._progress_ns > RESEND_NS:
             self._go_back(self._acknowledged + 1, now_ns)
+            self._pace.start_over()
         if now_ns >= self._ping_ns:
             self._ping_ns = now_ns + PING_NS
-            messages.append(pack(Ping(generation=self.download.generation)))
+            messages.append(pack(Ping(generation=self.download.generation, sequence=self._next - 1)))
         fetch = self.download.poll(now_ns)
         if fetch is not None:
             messages.append(pack(fetch))
@@ -161,12 +168,14 @@ class RobotSide:
         messages: list[list[bytes]] = []
         if now_ns < self._read_again_ns:
             return messages
-        under_way_bytes = sum(size for _, size in self._under_way)
-        while self._next <= self._source.durable_sequence and under_way_bytes < self._window_bytes:
+        window_bytes = min(self._window_bytes, self._pace.bytes)
+        batch_bytes = max(BATCH_BYTES_MIN, window_bytes // BATCHES_UNDER_WAY)
+        under_way_bytes = sum(size for _, size, _ in self._under_way)
+        while self._next <= self._source.durable_sequence and under_way_bytes < window_bytes:
             if len(self._under_way) >= BATCHES_UNDER_WAY:
                 break
             try:
-                entries = self._source.read(self._next, BATCH_BYTES)
+                entries = self._source.read(self._next, batch_bytes)
             except OSError as error:
                 self._trouble = f"the journal cannot be read ({error.strerror or error}): repair the disk"
                 self._read_again_ns = now_ns + SECOND_NS
@@ -177,7 +186,7 @@ class RobotSide:
             if not self._under_way:
                 self._progress_ns = now_ns
             self._next = entries[-1].following
-            self._under_way.append((self._next - 1, len(content)))
+            self._under_way.append((self._next - 1, len(content), now_ns))
             under_way_bytes += len(content)
             messages.append(pack(Batch(journal=self._source.identity), content))
         return messages
@@ -218,6 +227,7 @@ class RobotSide:
             self._acknowledged = message.sequence
             self._under_way.clear()
             self._go_back(message.sequence + 1, now_ns)
+            self._pace.start_over()
         self._window_bytes = message.window_bytes
         self._source.acknowledge(message.sequence)
 
@@ -229,7 +239,9 @@ class RobotSide:
             self._source.acknowledge(self._acknowledged)
             self._progress_ns = now_ns
             while self._under_way and self._under_way[0][0] <= self._acknowledged:
-                self._under_way.popleft()
+                _, _, sent_ns = self._under_way.popleft()
+                if self._next <= self._source.durable_sequence:
+                    self._pace.passed(sent_ns, now_ns)
         if (
             message.gap
             and self._acknowledged < message.expected < self._next

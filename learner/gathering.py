@@ -75,6 +75,11 @@ class Gathering:
         """Position of the first step of the oldest unfinished episode."""
         return min((episode.position for episode in self._open.values()), default=None)
 
+    def give_up_oldest(self) -> None:
+        """Forget the unfinished episode that began first; what still comes of it is not whole."""
+        del self._open[min(self._open, key=lambda key: self._open[key].position)]
+        self.counts["episodes broken off"] += 1
+
     def take(self, position: int, robot: str, journal: str, written: Written | None) -> Iterator[Arrival]:
         """Take the entry at `position` that `robot` sent from `journal`; None is one that no longer decodes."""
         match written and written.record:

@@ -23,6 +23,9 @@ from poco.journal.segments import Entry
 from poco.learner.episode_assembly import Arrival, Finished, assembled
 from poco.learner.gathering import Gathering, GatheringState
 
+OPEN_BYTES = 16 << 30
+"""So much that nobody else needs may lie here behind the beginning of an unfinished episode: its robot may never come back."""
+
 JOURNALS_MAX = 16
 """Of so many journals of a robot, the newest, it is known how much of them is here: one begins where another was lost."""
 
@@ -71,12 +74,19 @@ class LogInbox:
     """The inbox on one disk; the thread that serves the robots uses it, and one other may call `next_finished`."""
 
     def __init__(
-        self, disk: Disk, specification_hash: str, segment_bytes: int = SEGMENT_BYTES, once_a_chunk: bool = False
+        self,
+        disk: Disk,
+        specification_hash: str,
+        segment_bytes: int = SEGMENT_BYTES,
+        once_a_chunk: bool = False,
+        open_bytes: int = OPEN_BYTES,
     ) -> None:
         """Open or begin the inbox; raises OSError. Episodes that are still kept come out again, in the same order.
 
-        `once_a_chunk` says how often robots send images, see `assembled`.
+        `once_a_chunk` says how often robots send images, see `assembled`. An unfinished episode that holds more than `open_bytes`
+        is given up.
         """
+        self._open_bytes = open_bytes
         self._disk, self._once_a_chunk = disk, once_a_chunk
         self._taken: dict[tuple[str, str], int] = {}
         self._durable: dict[tuple[str, str], int] = {}
@@ -208,7 +218,10 @@ class LogInbox:
         """
         while self._untrimmed and self._untrimmed[0].position <= position:
             self._untrimmed.popleft()
-        needed = [position + 1, *(arrival.first_position for arrival in self._untrimmed)]
-        if self.gathering.oldest_open is not None:
-            needed.append(self.gathering.oldest_open)
-        return all(self._log.remove_oldest(min(needed)) for _ in range(most))
+        needed = min([position + 1, *(arrival.first_position for arrival in self._untrimmed)])
+        while (oldest := self.gathering.oldest_open) is not None and oldest < needed:
+            if self._log.bytes_between(oldest, needed) <= self._open_bytes:
+                needed = oldest
+                break
+            self.gathering.give_up_oldest()
+        return all(self._log.remove_oldest(needed) for _ in range(most))

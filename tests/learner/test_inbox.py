@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Iterator
 
 import pytest
+from msgspec.structs import replace
 
 from lossy_disk import LossyDisk
 from poco.errors import ArtifactError
@@ -17,7 +18,7 @@ from poco.records import EpisodeEnd, Step, StepKey
 from synthetic_run import specification
 
 ROBOT, JOURNAL, DIGEST = "arm", "journal", specification().digest()
-SEGMENT_BYTES = 2000
+SEGMENT_BYTES, OPEN_BYTES = 2000, 20_000
 
 
 def boot(epoch: int) -> Boot:
@@ -68,7 +69,7 @@ class Stream:
 
     def opened(self) -> LogInbox:
         """Open the inbox as a learner that begins does."""
-        return LogInbox(self.disk, DIGEST, SEGMENT_BYTES)
+        return LogInbox(self.disk, DIGEST, SEGMENT_BYTES, open_bytes=OPEN_BYTES)
 
     def send(self, *records: Record) -> None:
         """Let `records` arrive."""
@@ -98,6 +99,36 @@ def test_episodes_that_were_broken_off_keep_no_segment() -> None:
     again = stream.opened()
     assert again.gathering.oldest_open == stream.inbox.gathering.oldest_open
     assert stream.inbox.gathering.counts["episodes broken off"] == runs - 2
+
+
+def test_a_robot_that_never_comes_back_fills_no_disk() -> None:
+    """The episode it had begun holds what came after it up to a limit; then it is given up, counted, and not taken for whole."""
+    stream, gone = Stream(), "gone"
+
+    def send_of_gone(first: int, *records: Record) -> None:
+        for sequence, record in enumerate(records, first):
+            entry = Entry(sequence, 1, encode(Written("policy", sequence, 0, 0, record)))
+            stream.inbox.take(gone, "its own", [entry])
+            assert stream.inbox.commit()
+
+    def of_gone(step: Stepped) -> Stepped:
+        return Stepped(step=replace(step.step, key=replace(step.step.key, robot=gone)))
+
+    begun, rest = (list(map(of_gone, steps(1, 0, numbers))) for numbers in (range(4), range(4, 6)))
+    send_of_gone(1, replace(boot(1), robot=gone), *begun)
+    stream.send(boot(1))
+    used_bytes = []
+    for episode in range(60):
+        stream.send(*steps(1, episode, range(9)), ended(1, episode))
+        assert stream.finished() == [(1, episode, 9)]
+        stream.inbox.trim(stream.inbox.position)
+        used_bytes.append(stream.inbox.used_bytes)
+    assert OPEN_BYTES / 2 < max(used_bytes) < OPEN_BYTES + 4 * SEGMENT_BYTES
+    assert used_bytes[-1] < 4 * SEGMENT_BYTES
+    assert stream.inbox.gathering.counts["episodes broken off"] == 1
+    send_of_gone(len(begun) + 2, *rest, Ended(end=replace(ended(1, 0).end, robot=gone)))
+    assert stream.finished() == []
+    assert stream.inbox.gathering.counts["episodes not whole"] == 1
 
 
 def test_the_last_words_of_a_process_may_come_behind_those_of_the_next() -> None:

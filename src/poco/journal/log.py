@@ -144,6 +144,10 @@ class Log(LogReader):
         """Bytes on the disk."""
         return sum(self._sizes.values())
 
+    def bytes_between(self, first: int, last: int) -> int:
+        """Bytes of the segments that begin from sequence number `first` on and before `last`."""
+        return sum(size for start, size in self._sizes.items() if first <= start < last)
+
     def append(self, payload: bytes, span: int = 1) -> int:
         """Remember `payload` as the next entry, return its sequence number; raises ValueError if it is too large."""
         entry = Entry(self.next_sequence, span, payload)

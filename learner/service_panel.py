@@ -65,11 +65,11 @@ class Board:
             self.note(ROLLED_BACK.format(self._service.learning.progress.guard.baseline))
         if self._live or figures.origin is None:
             return
-        origin, recent = figures.origin, self._service.recent
+        origin, recent, episodes = figures.origin, self._service.recent, self._service.learning.progress.episodes
         outcome = "success" if figures.success else "no success"
         self.note(
             f"episode {origin.episode} of {origin.robot} (generation {origin.generation}): {outcome} after {origin.steps} steps; "
-            f"{figures.episode} episodes, {sum(recent)} of the last {len(recent)} succeeded"
+            f"of {episodes} in all {sum(recent)} of the last {len(recent)} succeeded"
         )
 
     def published(self, publication: Publication) -> None:

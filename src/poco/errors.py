@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 from collections.abc import Callable
 from typing import NoReturn
+
+STANDARD_OUTPUT = 1
+READER_GONE_EXIT = 141
+"""What a shell gives a program that SIGPIPE ended."""
 
 
 class PocoError(Exception):
@@ -79,6 +85,16 @@ def exit_with(error: PocoError) -> NoReturn:
     raise SystemExit(error.exit_code)
 
 
+def _reader_is_gone() -> bool:
+    """Tell whether whoever read what this program prints has gone, such as `head`; nothing is printed from then on."""
+    poll = select.poll()
+    poll.register(STANDARD_OUTPUT, 0)
+    gone = bool(poll.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), STANDARD_OUTPUT)
+    return gone
+
+
 def guard(main: Callable[[], None]) -> None:
     """Run the main function of a program so that a user sees sentences and never a traceback of ours."""
     try:
@@ -86,6 +102,8 @@ def guard(main: Callable[[], None]) -> None:
     except PocoError as error:
         exit_with(error)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            raise SystemExit(READER_GONE_EXIT) from None
         where = error.filename or "a file"
         exit_with(
             PocoError(f"{where} cannot be read or written ({error.strerror}): check its path, rights and free space")

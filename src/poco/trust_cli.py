@@ -61,6 +61,7 @@ def init(folder: Folder = TRUST, days: int = 365, generations: int = 1_000_000) 
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_private_key(folder / ROOT, Ed25519PrivateKey.generate())
     _sign(folder, 1, (_publisher(folder, "learner", days, generations),))
+    print(f"keys and list are in {folder}; robots take its folder {ROBOT} as --swap.trust: {folder / ROBOT}")
 
 
 def add(name: Name, folder: Folder = TRUST, days: int = 365, generations: int = 1_000_000) -> None:

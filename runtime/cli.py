@@ -59,6 +59,7 @@ examples:
   poco-runtime --robot sim --policy artifacts/peg_in_hole --episodes 20
   poco-runtime --robot sim --policy artifacts/peg_in_hole --emulator.clearance_mm 1.2 --seed 7
   poco-runtime --robot sim --policy operator --episodes 20
+  poco-runtime --robot sim --policy operator --emulator.task cube --task.episode_steps 200
   poco-runtime --robot franka --robot.host 127.0.0.2 --sensors emulator://127.0.0.2 --policy artifacts/peg_in_hole
   poco-runtime --robot franka --robot.host 172.16.0.2 --sensors URL --policy artifacts/peg_in_hole --speed 0.2
   poco-runtime --robot sim --policy artifacts/peg_in_hole --link tcp://127.0.0.1:7766
@@ -91,7 +92,7 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     parser.add_argument(
         "--policy",
         metavar="PATH",
-        help="artifact folder, as poco-export makes it, or operator: the scripted operator of peg-in-hole",
+        help="artifact folder, as poco-export makes it, or operator: the scripted operator of the emulated task",
     )
     parser.add_argument(
         "--hands",
@@ -198,7 +199,7 @@ def check_emulated(options: RunOptions, artifact: Artifact | None) -> None:
     if settings.robot.kind == "sim" and specification.gripper == "width" and settings.emulator.task != "cube":
         raise UsageError(
             f"{specification.name} moves a gripper, which the emulated arm has with the task cube only, and emulator.task is "
-            f"{settings.emulator.task}: add --emulator.task cube"
+            f"{settings.emulator.task}: add --emulator.task cube --task.episode_steps 200"
         )
 
 

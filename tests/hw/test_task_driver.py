@@ -11,7 +11,7 @@ import pytest
 from poco.errors import AddressError, SettingsError
 from poco.hw.task_driver import TaskDriver, nothing_seen
 
-HOST = "127.0.5.1"
+HOST = "127.0.5.51"
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def test_the_order_is_not_always_the_same() -> None:
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The demo's policy and the clumsy one that learning begins with, twice each."""
     folder = tmp_path_factory.mktemp("evaluated")
-    flags = ["--robot", "sim", "--robot.host", "127.0.19.31", "--emulator.pacing", "lockstep", "--trials", str(TRIALS)]
+    flags = ["--robot", "sim", "--robot.host", "127.0.19.21", "--emulator.pacing", "lockstep", "--trials", str(TRIALS)]
     program = Program(
         "poco-runtime", "evaluate", str(ARTIFACT), str(CLUMSY), *flags, "--out", str(folder / "run"), folder=folder
     )

@@ -90,7 +90,7 @@ def test_a_simulated_arm_recovers_from_anything_but_a_user_stop() -> None:
 
 def test_an_arm_goes_on_after_lost_packets(run: StartProgram, start: StartProgram, tmp_path: Path) -> None:
     """`--robot franka`: 25 lost commands are recovered from once, and the policy goes on; what the arm said is kept."""
-    host, folder = "127.0.12.41", tmp_path / "run"
+    host, folder = "127.0.12.44", tmp_path / "run"
     emulator = start("poco-emulator", "--host", host, "--pacing", "lockstep", "--recovery-delay-s", "0.05")
     emulator.until(lambda: "ready" in emulator.out)
     sensors = ["--sensors", f"emulator://{host}", "--task.outcome", f"emulator://{host}"]

@@ -40,7 +40,7 @@ def renderer_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_it_shows_what_the_environment_shows(start_emulator: StartEmulator) -> None:
     """For the same seed the tensors of both cameras are equal bit for bit; numbers and ticks grow, times are of this computer."""
-    host, seed = "127.0.1.61", 11
+    host, seed = "127.0.1.91", 11
     start_emulator(host)
     with EmulatorSignals(host) as signals:
         signals.place(seed)
@@ -73,8 +73,8 @@ def test_it_shows_what_the_environment_shows(start_emulator: StartEmulator) -> N
 
 def test_what_cannot_be_rendered_gets_a_sentence(start_emulator: StartEmulator) -> None:
     """A camera the scene lacks, one larger than the scene is rendered, a scene without a task, sensors that are no emulator."""
-    start_emulator("127.0.1.62")
-    start_emulator("127.0.1.63", "--task", "none")
+    start_emulator("127.0.1.92")
+    start_emulator("127.0.1.93", "--task", "none")
     camera = SETTINGS["near"]
 
     def refused(camera: CameraSettings, host: str, words: str) -> None:
@@ -83,9 +83,9 @@ def test_what_cannot_be_rendered_gets_a_sentence(start_emulator: StartEmulator) 
 
     refused(
         msgspec.structs.replace(camera, name="far"),
-        "emulator://127.0.1.62",
+        "emulator://127.0.1.92",
         r"no camera far.*near.*wrist|no camera far",
     )
-    refused(msgspec.structs.replace(camera, width=1280), "emulator://127.0.1.62", "make it smaller")
-    refused(camera, "emulator://127.0.1.63", "without a task")
+    refused(msgspec.structs.replace(camera, width=1280), "emulator://127.0.1.92", "make it smaller")
+    refused(camera, "emulator://127.0.1.93", "without a task")
     refused(camera, "none", "no emulated arm's")

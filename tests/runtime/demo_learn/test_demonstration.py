@@ -94,7 +94,7 @@ def running() -> Iterator[list[Program]]:
 def test_ctrl_c_ends_the_arm_then_the_learner_and_draws(running: list[Program], recipe: Path, tmp_path: Path) -> None:
     """What the arm did is learned from and drives it; after Ctrl-C every episode is in the replay, and the page says it all."""
     short_trial = "--robot-flags=--swap.probation_episodes 0 --swap.shadow_chunks 2"
-    demo = Demonstration(tmp_path, "127.0.46.1", "--recipe", recipe, "--fast", "--minutes", "30", short_trial)
+    demo = Demonstration(tmp_path, "127.0.47.1", "--recipe", recipe, "--fast", "--minutes", "30", short_trial)
     running.append(demo)
     demo.until(lambda: len(demo.active) > 0)
     sides = demo.sides
@@ -123,7 +123,7 @@ def test_ctrl_c_ends_the_arm_then_the_learner_and_draws(running: list[Program], 
 
 def test_killed_demonstration_leaves_nobody_behind(running: list[Program], recipe: Path, tmp_path: Path) -> None:
     """When the demonstration itself is killed, both sides end as after Ctrl-C."""
-    demo = Demonstration(tmp_path, "127.0.46.2", "--recipe", recipe, "--fast")
+    demo = Demonstration(tmp_path, "127.0.47.2", "--recipe", recipe, "--fast")
     running.append(demo)
     demo.until(lambda: len(demo.sides) == 2)
     sides = demo.sides
@@ -133,7 +133,7 @@ def test_killed_demonstration_leaves_nobody_behind(running: list[Program], recip
 
 def test_learner_that_fails(running: list[Program], tmp_path: Path) -> None:
     """The demonstration ends with the learner's sentence and exit code, and no arm is started."""
-    demo = Demonstration(tmp_path, "127.0.46.3", "--recipe", tmp_path / "absent.yaml")
+    demo = Demonstration(tmp_path, "127.0.47.3", "--recipe", tmp_path / "absent.yaml")
     running.append(demo)
     assert demo.wait() == 3
     assert is_sentence(demo.err)
@@ -161,7 +161,7 @@ def test_mistakes(tmp_path: Path, options: Options, sentence: str) -> None:
 @pytest.mark.timeout(3600)
 def test_the_arm_gets_better(running: list[Program], tmp_path: Path) -> None:
     """The demonstration reaches its goals; its first and last generation, frozen, differ by 35 points in 100 episodes each."""
-    demo = Demonstration(tmp_path, "127.0.46.5", "--fast", "--episodes", PROOF_EPISODES, "--minutes", "45")
+    demo = Demonstration(tmp_path, "127.0.47.5", "--fast", "--episodes", PROOF_EPISODES, "--minutes", "45")
     running.append(demo)
     assert demo.wait() == 0, demo.err
     for goal in demo.report.goals:
@@ -186,7 +186,7 @@ def frozen(running: list[Program], policy: Path, folder: Path) -> float:
         "--robot",
         "sim",
         "--robot.host",
-        "127.0.46.6",
+        "127.0.47.6",
         "--emulator.pacing",
         "lockstep",
         "--emulator.clearance_mm",

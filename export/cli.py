@@ -8,6 +8,8 @@ Examples:
   poco-export learned runs/smolvla_online --base artifacts/smolvla --out artifacts/smolvla_2
   poco-export groot-head groot_finetuned --base GR00T-N1.7-3B --out artifacts/groot_head
   poco-export engine artifacts/tiny_smolvla --backend tensorrt-rtx
+
+Exit codes: 0 done, 1 something else with a sentence of its own, 2 usage, 3 specification, 4 checkpoint, model or artifact.
 """
 
 from __future__ import annotations

@@ -17,6 +17,9 @@ Examples:
   poco-learner clone --data runs/demonstrations --start runs/adopted --out runs/checkpoint --steps 3000 --batch 64
   poco-learner serve --artifact artifacts/peg_in_hole --config configs/cpu/peg_in_hole.yaml --out runs/served
   poco-learner compare --configs configs/cpu/peg_in_hole.yaml --start runs/checkpoint --out runs/compared
+
+Exit codes: 0 done, 1 something else with a sentence of its own, 2 usage, 3 recipe, 4 data, checkpoint, artifact or key, 6 address,
+130 stopped by Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations

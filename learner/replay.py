@@ -77,8 +77,8 @@ class Replay:
         header = ReplayHeader.within(max_bytes, specification, shown, image_interval)
         if (folder / HEADER_FILE).exists():
             raise ArtifactError(
-                f"{folder} already holds a replay: resume the run, remove the folder if there is no checkpoint of the run yet, or "
-                "choose another"
+                f"{folder} already holds a replay: resume the run (--resume), remove the folder if there is no checkpoint of the "
+                "run yet, or choose another"
             )
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free

@@ -31,6 +31,16 @@ def run(program: str, *words: str, before: str = "") -> subprocess.CompletedProc
     return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_has_examples_and_exit_codes(program: str) -> None:
+    """As the README says of each."""
+    shown = run(program, "--help")
+    text = " ".join(shown.stdout.split())
+    assert shown.returncode == 0, shown.stderr
+    assert "xamples: " in text
+    assert "Exit codes: 0 done, " in text
+
+
 @pytest.mark.parametrize(
     ("program", "words", "expected"),
     [

@@ -40,6 +40,9 @@ Examples:
   poco-emulator --task cube                           # a cube to pick and place, with a gripper
   poco-emulator --pacing lockstep --clearance-mm 1.2  # as fast as the client answers, the same every time
   poco-emulator --pacing strict --recovery-delay-s 2  # as unforgiving as the arm
+
+Exit codes: 0 done, 1 something else with a sentence of its own, 2 usage, 3 fault script, 6 address,
+130 stopped by Ctrl-C or SIGTERM.
 """
 
 

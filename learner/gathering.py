@@ -92,7 +92,9 @@ class Gathering:
             case Boot() as boot if boot.robot == robot:
                 ours = boot.specification_hash == self._specification_hash
                 boots = self._boots.setdefault(robot, {})
-                boots.setdefault(boot.boot_epoch, BootState(ours))
+                if boot.boot_epoch in boots:  # told again
+                    return
+                boots[boot.boot_epoch] = BootState(ours)
                 while len(boots) > BOOTS_MAX:
                     del boots[next(iter(boots))]
                 self._break_off(robot, journal, boot.boot_epoch)

@@ -41,7 +41,7 @@ class Audit:
             self._count_number(entry, written)
         match written.record:
             case Boot(boot_epoch=boot_epoch):
-                self.counts["boots"] += 1
+                self.counts["boots"] += boot_epoch not in self._boots
                 self._boots.add(boot_epoch)
             case Stepped():
                 self._step(entry, written.record)

@@ -14,7 +14,7 @@ import msgspec
 
 from poco.journal.disk import Disk
 from poco.journal.log import SEGMENT_BYTES, Log
-from poco.journal.records import JournalHead, Missing, Noted, Record, Written, decode, encode
+from poco.journal.records import Boot, JournalHead, Missing, Noted, Record, Written, decode, encode
 from poco.journal.segments import Entry
 from poco.runtime.journal_room import Room
 from poco.surroundings import Surroundings
@@ -65,18 +65,23 @@ class Journal:
         self._writers: dict[str, int] = {}
         self._appended: dict[str, int] = {}
         self._acknowledged = 0
+        self._boot: Boot | None = None
+        self._told_boot = 0
         self._trouble = self._room_trouble = ""
         self._retry_ns = 0
         self._disk = disk
         self._log = Log(disk, self._head, min(segment_bytes, int(SEGMENT_SHARE * quota_bytes)))
         self._identity = self._remember()
         self._appended = dict(self._writers)
+        self._segment = self._log.starts[-1] if self._log.starts else 0
 
     def _remember(self) -> str:
         """Read identity and writers from the newest segment; from all of them, for a new identity, if its head is damaged."""
         recovered = self._log.recovered
         with suppress(msgspec.MsgspecError):
             head = msgspec.msgpack.decode(recovered.head, type=JournalHead)
+            with suppress(OSError, IndexError):
+                self._count(self._log.entries(self._log.starts[-2]))
             self._writers = dict(head.writers)
             self._count(recovered.entries)
             return head.journal
@@ -131,9 +136,12 @@ class Journal:
         """Take an event of the link process itself."""
         self._put("link", self._appended.get("link", 0) + 1, event)
 
-    def _put(self, writer: str, number: int, record: Record) -> None:
+    def _write(self, writer: str, number: int, record: Record) -> int:
         now = self._surroundings.monotonic_ns(), self._surroundings.unix_ns()
-        self._log.append(encode(Written(writer, number, *now, record)))
+        return self._log.append(encode(Written(writer, number, *now, record)))
+
+    def _put(self, writer: str, number: int, record: Record) -> None:
+        self._write(writer, number, record)
         self._appended.pop(writer, None)
         self._appended[writer] = number
 
@@ -150,7 +158,14 @@ class Journal:
             return False
         self._trouble = ""
         self._count(committed)
+        self._tell_boot_again()
         return True
+
+    def _tell_boot_again(self) -> None:
+        """Say in every new segment which policy process is at work: a learner that comes anew may get no older one."""
+        before, self._segment = self._segment, self._log.starts[-1]
+        if self._boot is not None and before not in (0, self._segment) and self._told_boot < self._segment:
+            self._told_boot = self._write("link", 0, self._boot)
 
     def _count(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
@@ -158,6 +173,8 @@ class Journal:
             if written is not None and written.number:
                 self._writers.pop(written.writer, None)
                 self._writers[written.writer] = written.number
+            if written is not None and isinstance(written.record, Boot):
+                self._boot = written.record
 
     def acknowledge(self, sequence: int) -> None:
         """The learner has everything up to `sequence` on its disk."""

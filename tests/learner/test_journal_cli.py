@@ -11,7 +11,7 @@ from mcap.reader import make_reader
 from link_run import Writer
 from poco.errors import ArtifactError, UsageError
 from poco.journal.disk import FolderDisk
-from poco.journal.records import Ended, Noted, Record, Stepped
+from poco.journal.records import Boot, Ended, Noted, Record, Stepped
 from poco.journal.segments import Entry
 from poco.learner import journal_cli
 from poco.learner.datasets.lerobot_folder import open_lerobot
@@ -154,12 +154,14 @@ def test_what_a_person_has_thrown_away_is_not_exported(tmp_path: Path, capsys: p
 
 
 def test_export_to_mcap(journal: Path, tmp_path: Path) -> None:
-    """Every record is a message of its topic, in order, and decodes to what was written."""
+    """Every record is a message of its topic, in order, and decodes to what was written; the boot comes again in every segment."""
     out = tmp_path / "journal.mcap"
     journal_cli.export(journal, "mcap", out)
     with out.open("rb") as stream:
         messages = [(channel.topic, message.data) for _, channel, message in make_reader(stream).iter_messages()]
-    assert len(messages) == len(story())
+    boots = [msgspec.json.decode(data, type=Boot) for topic, data in messages if topic == "/boots"]
+    assert boots == story()[:1] * len(list(journal.glob("*.seg")))
+    assert len(messages) - len(boots) + 1 == len(story())
     steps = [msgspec.json.decode(data, type=Stepped) for topic, data in messages if topic == "/steps"]
     assert steps == [one for one in story() if isinstance(one, Stepped)]
     assert sum(topic == "/episodes" for topic, _ in messages) == sum(isinstance(one, Ended) for one in story())

@@ -1,8 +1,8 @@
 """A LeRobotDataset v3 as episodes of poco: numeric observations, actions and, where they are wanted, what cameras saw.
 
 Cameras that are not wanted are named. A data set that poco wrote comes back as it was. In one of others the last frame of an
-episode is what its last action led to; an episode without a column next.success is a demonstration and counts as a success,
-rewarded with 1 at its end.
+episode is what its last action led to, whose reward is the better of the last two in next.reward; an episode without a column
+next.success is a demonstration and counts as a success, without next.reward it is rewarded with 1 at its end.
 """
 
 from __future__ import annotations
@@ -226,8 +226,7 @@ def _trajectory(folder: _Folder, number: int, names: Sequence[str], specificatio
     actions = checked(f"{what}: {ACTION}", columns[ACTION], specification.action_size)[:count]
     success = bool(columns[SUCCESS].any()) if SUCCESS in columns else True
     rewards = columns[REWARD][:count, 0] if REWARD in columns else np.zeros(count)
-    if REWARD not in columns:
-        rewards[-1] = float(success)
+    rewards[-1] = columns[REWARD][-2:].max() if REWARD in columns else float(success)
     return Trajectory(
         scaled(specification.observation, observed), scaled(specification.action, [actions]), rewards, success, success
     )

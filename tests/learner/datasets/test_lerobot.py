@@ -136,6 +136,25 @@ def test_data_of_others_become_demonstrations(tmp_path: Path, capsys: pytest.Cap
     assert np.abs(read.episodes[1].observations).max() < 1.0
 
 
+def test_the_reward_of_the_last_frame_is_kept(tmp_path: Path) -> None:
+    """A reward that comes with the last frame alone, as in sparse tasks, goes to the last step; a failure keeps its own."""
+    numbers = {"dtype": "float32", "shape": [1]}
+    write_lerobot(tmp_path / "lerobot")
+    place, info = tmp_path / "lerobot/data/chunk-000/file-000.parquet", tmp_path / "lerobot/meta/info.json"
+    told = json.loads(info.read_text())
+    told["features"] |= {"next.reward": numbers, "next.success": {**numbers, "dtype": "bool"}}
+    info.write_text(json.dumps(told))
+    rewards = np.full(21, -1.0, np.float32)
+    rewards[8] = 0.0
+    table = pq.read_table(place).append_column("next.reward", pa.array(rewards))
+    pq.write_table(table.append_column("next.success", pa.array(rewards == 0.0)), place)
+    import_data(tmp_path / "lerobot", "lerobot", tmp_path / "out")
+    done, failed = read_demonstrations(tmp_path / "out").episodes
+    assert (done.end.outcome, failed.end.outcome) == ("success", "failure")
+    np.testing.assert_array_equal(done.rewards, [-1.0] * 7 + [0.0])
+    np.testing.assert_array_equal(failed.rewards, [-1.0] * 11)
+
+
 def test_damage_is_one_sentence(tmp_path: Path) -> None:
     """Another version or place, no numbers, NaN, wrong shape, short, empty, truncated, a folder that is none."""
     out = tmp_path / "out"

@@ -144,10 +144,15 @@ class Learner(Learning):
         return wilson(sum(one.success for one in roll(self.environment, actor, range(episodes), seed)), episodes).rate
 
     def catch_up(self, watermark: int) -> None:
-        """Repeat what followed the checkpoint or, where acting goes on beside the learning, count it; its updates are owed."""
+        """Repeat what followed the checkpoint or, where acting goes on beside the learning, count it; its updates are owed.
+
+        The next checkpoint comes when all of it is counted, since its watermark says that all of it was.
+        """
         if not self.run.beside:
             return super().catch_up(watermark)
         for stored in self.replay.after(watermark):
             self.progress.steps += stored.steps
             self.progress.begun = max(self.progress.begun, stored.episode - self.first_seed + 1)
-            self.conclude(stored.success, self.phase(), accepted=[], beliefs=[])
+            super().conclude(stored.success, self.phase(), accepted=[], beliefs=[])
+        if self.replay.watermark > watermark:
+            self.checkpoint()

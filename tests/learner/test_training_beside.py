@@ -69,6 +69,23 @@ def test_episodes_admitted_before_a_kill_are_kept(tmp_path: Path) -> None:
     assert np.abs(owed).max() <= 3 * 0.7 * 15
 
 
+def test_a_checkpoint_never_precedes_what_it_counts(tmp_path: Path) -> None:
+    """Killed again after it had to go back to an earlier checkpoint, the run still counts every episode of the replay."""
+    settings = reach_recipe(episodes=16, checkpoint_interval=5, evaluation_interval=0)
+    run = Run(settings, 2, tmp_path / "run", beside=True)
+    environment = make_environment(settings.task)
+    learner = Learner(run, environment)
+    with environment_processes(1, settings.task, {}, tmp_path / "workers", None) as processes:
+        pool = EnvironmentPool(processes, lambda: learner.actor(1, run.seed), learner.first_seed)
+        before = list(itertools.islice(learn_beside(learner, pool), 12))
+    (run.out / "states" / "00000010.safetensors").unlink()
+    for _ in range(2):
+        resumed = Learner(run, environment, resume=True)
+        assert (resumed.progress.episodes, resumed.progress.steps) == (12, before[-1].steps)
+        assert resumed.progress.begun >= 12
+    assert len(read_figures(run.out)) == 12
+
+
 def test_commands_use_workers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`train --workers` and `evaluate --workers` end well; the measured success does not depend on the workers."""
     recipe, out = tmp_path / "recipe.yaml", tmp_path / "out"

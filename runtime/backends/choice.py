@@ -15,7 +15,7 @@ from poco.engines.build_all import build_engines
 from poco.engines.device import cuda_runtime, device_of
 from poco.errors import ArtifactError
 from poco.runtime.backends.backend import Backend
-from poco.runtime.backends.onnx_runtime import OnnxRuntimeCpu, OnnxRuntimeCuda
+from poco.runtime.backends.onnx_runtime import OnnxRuntimeCpu, OnnxRuntimeCuda, require_cuda
 from poco.runtime.backends.tensor_rt import TensorRt
 from poco.settings import InferenceSettings
 
@@ -58,8 +58,11 @@ def open_under(settings: InferenceSettings, opened: Callable[[Backend], Policy])
 def build_missing(artifact: Artifact, settings: InferenceSettings, told: Callable[[str], None]) -> None:
     """Build the engines that a run of `artifact` needs and does not find, if `settings` have it so; before any process starts.
 
-    Where one cannot be built `told` hears why if the CPU may take the place of the backend, else ArtifactError is raised.
+    Where one cannot be built `told` hears why if the CPU may take the place of the backend, else ArtifactError is raised; it is
+    too where ONNX Runtime was built without the backend and nothing else may take its place.
     """
+    if settings.backend == "onnxruntime-cuda" and not settings.fall_back:
+        require_cuda()
     if settings.backend not in ("tensorrt", "tensorrt-rtx") or not settings.build_engines:
         return
     try:

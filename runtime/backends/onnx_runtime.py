@@ -14,6 +14,7 @@ from poco.errors import ArtifactError
 from poco.runtime.backends.backend import Array, Memory
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+CUDA_REMEDY = "install onnxruntime-gpu and the driver, or choose --inference.backend onnxruntime-cpu"
 TENSOR_TYPES = {
     "float32": "tensor(float)",
     "float16": "tensor(float16)",
@@ -138,14 +139,12 @@ class OnnxRuntimeCuda:
 
     def __init__(self) -> None:
         """Raise ArtifactError if this installation of ONNX Runtime has no CUDA, or there is no device."""
-        remedy = "install onnxruntime-gpu and the driver, or choose --inference.backend onnxruntime-cpu"
-        if CUDA not in onnxruntime.get_available_providers():
-            raise ArtifactError(f"onnxruntime {onnxruntime.__version__} was built without CUDA: {remedy}")
+        require_cuda()
         try:
             DeviceMemory(np.zeros(1, np.float32))
         except Exception as error:
             raise ArtifactError(
-                f"onnxruntime {onnxruntime.__version__} finds no CUDA device ({_reason(error)}): {remedy}"
+                f"onnxruntime {onnxruntime.__version__} finds no CUDA device ({_reason(error)}): {CUDA_REMEDY}"
             ) from error
 
     @property
@@ -176,6 +175,12 @@ class OnnxRuntimeCuda:
                 "install the CUDA libraries it asks for, or choose --inference.backend onnxruntime-cpu"
             )
         return _Opened(graph.file, session)
+
+
+def require_cuda() -> None:
+    """Raise ArtifactError if this installation of ONNX Runtime has no CUDA; touches no device."""
+    if CUDA not in onnxruntime.get_available_providers():
+        raise ArtifactError(f"onnxruntime {onnxruntime.__version__} was built without CUDA: {CUDA_REMEDY}")
 
 
 def cuda_options(graph: Graph) -> dict[str, str]:

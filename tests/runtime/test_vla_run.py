@@ -68,6 +68,7 @@ def test_what_it_is_not_told_ends_the_run_before_it_begins(start: StartProgram, 
         assert program.wait() == code
         assert words in program.err
         assert is_sentence(program.err)
+        assert not (tmp_path / str(code)).exists()
 
 
 class ToyWorkshop(Workshop):

@@ -166,3 +166,14 @@ def test_engines_that_cannot_be_built_are_told_of() -> None:
     flags["inference.fall_back"] = "true"
     build_missing(artifact, read_settings(PACKAGED_CONFIG, flags).inference, told.append)
     assert [line.split(":")[0] for line in told] == ["no engine for tensorrt, the CPU takes its place"]
+
+
+def test_an_onnx_runtime_without_cuda_is_refused_before_any_process_starts() -> None:
+    """With the remedy; where the CPU may take the place, the run goes on to say so itself."""
+    artifact, told = read_artifact(ARTIFACT), list[str]()
+    flags = {"inference.backend": "onnxruntime-cuda"}
+    with pytest.raises(ArtifactError, match="was built without CUDA: install onnxruntime-gpu"):
+        build_missing(artifact, read_settings(PACKAGED_CONFIG, flags).inference, told.append)
+    flags["inference.fall_back"] = "true"
+    build_missing(artifact, read_settings(PACKAGED_CONFIG, flags).inference, told.append)
+    assert told == []

@@ -98,7 +98,8 @@ class PlainUpdate:
             next_actions = torch.cat((pending, chunks[:, :execute]), dim=1)
             future = self.values(self.target, batch.following, batch.step + execute, next_actions)
             final = batch.last if settings.time_limit == "failure" else batch.terminated
-            rewards = sum(settings.discount**i * (batch.rewards[:, i] - settings.step_cost) for i in range(execute))
+            gains = (batch.rewards - settings.step_cost) * batch.known[:, :execute]
+            rewards = sum(settings.discount**i * gains[:, i] for i in range(execute))
             target = rewards + settings.discount**execute * (1.0 - final) * future
             if settings.endings == "completed":
                 meant = torch.cat((batch.actions[:, :delay], self.sample(batch.observation, generator)), dim=1)

@@ -180,7 +180,8 @@ class Agent:
         with torch.no_grad():
             following, pending = self._following(batch, ahead)
             discounts = settings.discount ** torch.arange(execute, dtype=batch.rewards.dtype, device=self.device)
-            rewards = ((batch.rewards - settings.step_cost) * discounts).sum(-1)
+            lived = batch.known[:, :execute]
+            rewards = ((batch.rewards - settings.step_cost) * lived * discounts).sum(-1)
             seen = self._seen(batch.following, batch.step + execute)
             future = self.target.values(seen, following.unsqueeze(1), settings.aggregate).squeeze(-1)
             final = batch.last if settings.time_limit == "failure" else batch.terminated

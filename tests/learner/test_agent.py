@@ -168,7 +168,7 @@ def test_weights_ignore_constants_and_follow_the_temperature() -> None:
 def test_critic_target_is_the_discounted_return_and_one_policy_sample(
     specification: Specification, batch: Batch
 ) -> None:
-    """Target = sum gamma^i (r_i - cost) + gamma^E * mask * Qbar(s', one sample); only a true end masks the bootstrap."""
+    """Target = sum gamma^i (r_i - cost) + gamma^E * mask * Qbar(s', one sample); a true end masks it, lived steps cost."""
     settings = changed(SMALL, discount=0.9, step_cost=0.01, aggregate="min")
     agent = small_agent(specification, settings)
     with torch.no_grad():
@@ -181,7 +181,7 @@ def test_critic_target_is_the_discounted_return_and_one_policy_sample(
         )
     pending = torch.where(batch.known[:, 3:, None] > 0, batch.actions[:, 3:], sampled[:, :1])
     future = agent.target(batch.following, torch.cat((pending, sampled[:, :3]), 1)[:, None]).amin(0)[:, 0]
-    rewards = sum(0.9**i * (batch.rewards[:, i] - 0.01) for i in range(3))
+    rewards = sum(0.9**i * (batch.rewards[:, i] - 0.01) * batch.known[:, i] for i in range(3))
     target = rewards + 0.9**3 * (1.0 - batch.terminated) * future
     read = torch.cat((batch.actions[:, :3], pending), dim=1)
     expected = ((agent.critic(batch.observation, read[:, None])[..., 0] - target) ** 2 * batch.complete).mean()

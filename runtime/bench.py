@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,7 +42,8 @@ EPILOG = """examples:
 
 Every benchmark prints percentiles (medians over the repeats) and writes JSON and a PNG into --out. --budget NAME=VALUE may be
 given several times; NAME is a figure of the JSON, such as loop.p99 (us) or loop/cyclictest.p99 (a ratio).
-Exit codes: 0 done, 1 over budget or a competitor is missing, 2 usage, 4 artifact, 5 arm, 6 address, 130 stopped by Ctrl-C."""
+Exit codes: 0 done, 1 over budget or a competitor is missing, 2 usage, 4 artifact, 5 arm, 6 address,
+130 stopped by Ctrl-C or SIGTERM."""
 
 
 CONFIG = Path(__file__).parent.parent / "configs" / "fr3_peg_in_hole.yaml"
@@ -307,5 +309,6 @@ def write(outcome: Outcome, report: OutcomeReport, folder: Path) -> list[Path]:
 
 
 def main() -> None:
-    """Entry point of `poco-bench`."""
+    """Entry point of `poco-bench`; SIGTERM does what Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     guard(lambda: run(sys.argv[1:], Console()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from poco.runtime.benchmarks.outcome import (
 from poco.runtime.session import Session
 from poco.runtime.weights_choice import interleaved
 from poco.trouble import Mode
-from programs import ARTIFACT, ROOT
+from programs import ARTIFACT, ROOT, Program, wait_gone
 
 HISTOGRAM = """# Histogram
 000000 000000
@@ -186,6 +187,20 @@ def test_franka_measures_both_loops_on_an_emulated_arm(tmp_path: Path) -> None:
     report = msgspec.json.decode((tmp_path / "franka.json").read_bytes(), type=OutcomeReport)
     assert {name: subject.samples for name, subject in report.subjects.items()} == {"servo": [300], "bare": [300]}
     assert not list(Path("/dev/shm").glob("poco-bench-*"))
+
+
+def test_sigterm_ends_a_benchmark_as_ctrl_c_does(tmp_path: Path) -> None:
+    """It leaves with the same code, without a traceback, and arm and loop that it has started end with it."""
+    words = ["franka", "--host", "127.0.3.19", "--block-s", "3600", "--out", str(tmp_path / "out")]
+    program = Program("poco-bench", *words, folder=tmp_path)
+    try:
+        program.until(lambda: {"emulator", "franka_block"} <= set(program.children()))
+        children = list(program.children().values())
+        program.process.send_signal(signal.SIGTERM)
+        assert (program.wait(), program.out, program.err) == (130, "", "")
+        wait_gone(children)
+    finally:
+        program.end()
 
 
 def test_observe_to_chunk_publishes_what_it_was_given() -> None:

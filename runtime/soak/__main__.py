@@ -48,6 +48,9 @@ and soak.png. Exit code 0 if every check passed, 1 if one failed, 130 if it was 
   python -m poco.runtime.soak --policy artifacts/peg_in_hole --reflexes-per-100 1
 """
 SAMPLES, REPORT, PICTURE, LOG = "samples.jsonl", "soak.json", "soak.png", "runtime.log"
+JOURNAL = "journal"
+"""Folder of the soak's own journal, so that another run beside it keeps the one of the robot."""
+
 SAMPLE_S = 5.0
 POLL_S = 0.1
 TELL_S = 60.0
@@ -131,6 +134,8 @@ class Soak:
             options.policy,
             "--seed",
             str(options.seed),
+            "--journal.folder",
+            str(self.path / JOURNAL),
         ]
         program = str(Path(sys.executable).with_name("poco-runtime"))
         return [program, *words, "--episodes", str(episodes), "--out", str(self.path)]

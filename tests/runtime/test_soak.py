@@ -26,7 +26,7 @@ from poco.runtime.run_folder import (
     Reflex,
     RunFolder,
 )
-from poco.runtime.soak.__main__ import PICTURE, REPORT, SAMPLES, SoakReport, read_samples
+from poco.runtime.soak.__main__ import JOURNAL, PICTURE, REPORT, SAMPLES, SoakReport, read_samples
 from poco.runtime.soak.checks import GROWTH_MAX_KIB_H, Check, check
 from poco.runtime.soak.figures import Watched, measure
 from poco.runtime.soak.picture import draw
@@ -232,7 +232,7 @@ def soak(folder: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def test_interrupt_brakes_and_reports_what_was_seen(tmp_path: Path) -> None:
-    """Ctrl-C during a soak: the arm brakes, the run ends, soak.json and soak.png hold what was seen, exit code 130."""
+    """Ctrl-C during a soak: the arm brakes, the run ends, files in its folder alone hold what was seen, exit code 130."""
     folder = tmp_path / "soak"
     process = soak(folder, "--minutes", "60")
     while len(read_samples(folder / SAMPLES)) < 2:
@@ -252,6 +252,8 @@ def test_interrupt_brakes_and_reports_what_was_seen(tmp_path: Path) -> None:
     assert (folder / PICTURE).is_file()
     ticks = RunFolder.open(folder).ticks()
     assert ticks["command"]["finished"][-1] == 1
+    assert list((folder / JOURNAL).glob("*.seg"))
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name], "a journal that other runs share"
 
 
 def test_a_run_that_cannot_start_is_told_in_its_own_words(tmp_path: Path) -> None:

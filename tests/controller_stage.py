@@ -16,7 +16,7 @@ from poco.hw.polymetis.polymetis_pb2 import ControllerChunk, LogInterval, RobotS
 from poco.hw.polymetis.wire import ARM_PORT, ControllerServer
 from told_controller import HELD_RAD, Floats
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 QUESTIONS = 20
 """So many are answered after a call was sent, before it counts as one that waits in the server."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
@@ -97,7 +98,7 @@ def test_a_gripper_that_is_lost_is_named_and_comes_back_without_letting_go(
     time.sleep(1.2)
     run.grip.fill(state)
     assert not run.grip.clear
-    assert "nothing was heard of the gripper for 1." in run.told[-1]
+    assert re.search(r"nothing was heard of the gripper for [1-9]", run.told[-1])
     run.start("--again")
     run.ready()
     assert run.width_m == pytest.approx(0.0, abs=1e-3)

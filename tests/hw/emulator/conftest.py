@@ -32,7 +32,7 @@ def start_emulator() -> Iterator[StartEmulator]:
     yield start
     for process in running:
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
 
 
 @pytest.fixture(autouse=True)

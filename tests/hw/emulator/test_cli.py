@@ -26,7 +26,7 @@ def test_address_in_use_is_exit_code_6_and_interrupt_130(start_emulator: StartEm
     assert "127.0.0.2 (poco-emulator --host" in second.stderr
     assert second.stderr.count("\n") == 1
     first.send_signal(signal.SIGINT)
-    _, errors = first.communicate(timeout=10)
+    _, errors = first.communicate(timeout=60)
     assert first.returncode == 130
     assert errors == ""
 
@@ -54,4 +54,4 @@ def test_emulator_ends_after_its_parent(start_emulator: StartEmulator) -> None:
     emulator = start_emulator("127.0.1.43", "--task", "none", "--exit-with-parent", str(parent.pid))
     assert emulator.poll() is None
     parent.communicate()
-    assert emulator.wait(timeout=30) == 0
+    assert emulator.wait(timeout=60) == 0

@@ -20,6 +20,7 @@ from poco.kinematics import inverse
 from poco.limits import POSITION_MAX_RAD, POSITION_MIN_RAD
 
 CUBE = ("--task", "cube", "--pacing", "lockstep")
+FALL_TICKS = 500
 FLANGE_T_TIP = np.eye(4)
 FLANGE_T_TIP[:2, :2] = np.array([[1.0, 1.0], [-1.0, 1.0]]) * math.sqrt(0.5)
 FLANGE_T_TIP[2, 3] = 0.1034
@@ -115,7 +116,7 @@ def test_a_second_connection_stops_what_the_first_began(start_emulator: StartEmu
     with pytest.raises(pylibfranka.CommandException):
         gripper.move(0.08, 0.1)
     assert gripper.stop()
-    assert mover.communicate(timeout=10)[0] == "aborted\n"
+    assert mover.communicate(timeout=60)[0] == "aborted\n"
     stopped = gripper.read_once().width
     assert 0.0 < stopped < 0.07
     time.sleep(0.2)
@@ -146,7 +147,9 @@ def test_a_cube_is_held_lifted_and_let_go(start_emulator: StartEmulator) -> None
         assert gripper.read_once().is_grasped
         assert gripper.move(0.08, 0.1)
         assert not gripper.read_once().is_grasped
-        time.sleep(0.5)
+        let_go = signals.status().tick
+        while signals.status().tick < let_go + FALL_TICKS:
+            time.sleep(0.01)
         assert signals.read(0).target_position[2] == pytest.approx(z, abs=0.005)
         assert signals.status().reflexes == 0
 

@@ -5,6 +5,8 @@ What they tell each other are numbers and bytes of their own, never objects that
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -99,10 +101,15 @@ class _Loss(nn.Module):
 
 @contextmanager
 def joined(device: str = "cpu") -> Iterator[Ranks]:
-    """Join the ranks that torchrun has started, through gloo and, for what is on a GPU, NCCL; alone without torchrun."""
+    """Join the ranks that torchrun has started, through gloo and, for what is on a GPU, NCCL; alone without torchrun.
+
+    Gloo's threads end with the last that refers to the group, an averaged loss in some cycle; one that is at work when the
+    interpreter ends aborts the process. So cycles are collected before.
+    """
     if "WORLD_SIZE" not in os.environ:
         yield ALONE
         return
+    atexit.register(gc.collect)
     distributed.init_process_group("gloo" if device == "cpu" else "cpu:gloo,cuda:nccl")
     try:
         yield Ranks(distributed.get_rank(), distributed.get_world_size())

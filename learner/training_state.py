@@ -33,10 +33,12 @@ READ_VERSIONS = (2, VERSION)
 SUFFIX = ".safetensors"
 KEPT = 3
 WEIGHT_MAX = 1e6
-"""A tensor that holds a value beyond this, or none at all, is refused."""
+"""A tensor that holds a value beyond this, or none at all, is refused; but for the optimizer's counts of its steps."""
 
 _KEY = "poco"
 _GENERATOR = "generator"
+_OPTIMIZER = "optimizer."
+_STEPS = ".step"
 
 Tensors = dict[str, Tensor]
 
@@ -110,7 +112,10 @@ def write_state(folder: Path, state: TrainingState) -> None:
     Raises ArtifactError, and leaves the earlier ones alone, if a value is not finite or has exploded or the disk is full.
     """
     for key, tensor in state.tensors.items():
-        if tensor.is_floating_point() and tensor.numel() and not float(tensor.abs().max()) <= WEIGHT_MAX:
+        counts = key.startswith(_OPTIMIZER) and key.endswith(_STEPS)
+        if counts or not tensor.is_floating_point() or not tensor.numel():
+            continue
+        if not float(tensor.abs().max()) <= WEIGHT_MAX:
             raise ArtifactError(
                 f"tensor {key} has a value of magnitude {float(tensor.abs().max())}, the limit is {WEIGHT_MAX:g}: "
                 "the checkpoint is not written; lower the learning rate and resume from the one before"
@@ -190,13 +195,13 @@ def _unreadable(file: Path, error: Exception) -> ArtifactError:
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
     """Return the moments and step counts of `optimizer` by parameter number."""
     state = optimizer.state_dict()["state"]
-    return {f"optimizer.{number}.{key}": value for number, entry in state.items() for key, value in entry.items()}
+    return {f"{_OPTIMIZER}{number}.{key}": value for number, entry in state.items() for key, value in entry.items()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
     """Put moments and step counts back; learning rates stay those of the settings."""
     state: dict[int, Tensors] = {}
-    for key, value in under("optimizer.", tensors).items():
+    for key, value in under(_OPTIMIZER, tensors).items():
         number, _, name = key.partition(".")
         state.setdefault(int(number), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -340,6 +340,23 @@ def test_optimizer_and_generator_come_back(tmp_path: Path) -> None:
     assert torch.equal(torch.randn(4, generator=generators[0]), torch.randn(4, generator=generators[1]))
 
 
+def test_a_run_may_take_more_updates_than_a_weight_may_be_large(tmp_path: Path) -> None:
+    """Adam counts its steps in a number of floating point: beyond two million of them the checkpoint is still written."""
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.Adam([weight], 0.1, fused=True)
+    weight.grad = torch.ones(3)
+    optimizer.step()
+    optimizer.state[weight]["step"].fill_(2.0 * training_state.WEIGHT_MAX)
+    tensors = training_state.optimizer_tensors(optimizer)
+    write_state(tmp_path, TrainingState(IDENTITY, Progress(updates=2_000_000), 0, tensors))
+    restored = torch.optim.Adam([weight], 0.1, fused=True)
+    training_state.restore_optimizer(restored, read_state(tmp_path).tensors)
+    assert float(restored.state[weight]["step"]) == 2_000_000.0
+    moment = {"optimizer.0.exp_avg": torch.full((3,), 2.0 * training_state.WEIGHT_MAX)}
+    with pytest.raises(ArtifactError, match="exp_avg has a value"):
+        write_state(tmp_path, TrainingState(IDENTITY, Progress(), 0, moment))
+
+
 def test_damaged_metrics_are_refused(tmp_path: Path) -> None:
     """No metrics and a half-written line give one sentence each."""
     with pytest.raises(ArtifactError, match="no metrics"):

@@ -13,6 +13,7 @@ from poco.runtime.encoder import Images
 from poco.runtime.entrance import Entrance
 from poco.runtime.events import noted
 from poco.runtime.eyes import Eyes
+from poco.runtime.grid_images import GridImages
 from poco.runtime.run_events import WeightsMoved
 from poco.runtime.run_folder import Event, GenerationMoved
 from poco.specification import Specification
@@ -47,23 +48,18 @@ class JournalRecorder:
         generation: int,
         episode: int,
         eyes: Eyes | None = None,
-        taken_in: Images | None = None,
+        grid: GridImages | None = None,
     ) -> None:
-        """Record what the chunk `actions` led to, what `eyes` saw meanwhile, and the images `taken_in` of which it was made.
-
-        The latter [cameras, 3, side, side] are those of a policy that takes frames whole: it looks once a chunk.
-        """
+        """Record what the chunk `actions` led to, and what `eyes` saw meanwhile, on `grid` where a policy takes frames whole."""
         tick = int(transition.plan.spline["attach_tick"])
         for text in _bent(transition, actions):
             self._entrance.offer(Noted(event="clip", tick=tick, generation=generation, text=text, episode=episode))
-        if eyes is not None and taken_in is not None and transition.steps:
-            self._show(transition.steps[0].key, eyes.cameras, taken_in)
-        self.record(transition.steps, eyes)
+        self.record(transition.steps, eyes, grid)
 
-    def record(self, steps: Iterable[Step], eyes: Eyes | None = None) -> None:
-        """Record `steps`, and what `eyes` saw meanwhile."""
+    def record(self, steps: Iterable[Step], eyes: Eyes | None = None, grid: GridImages | None = None) -> None:
+        """Record `steps`, and what `eyes` saw meanwhile, as in `take`."""
         for step in steps:
-            self._view(step.key, step.tick, eyes)
+            self._view(step.key, step.tick, eyes, None if grid is None else grid.of(step.key.step))
             self._entrance.offer(Stepped(step=step))
 
     def note(self, event: Event) -> None:
@@ -77,18 +73,18 @@ class JournalRecorder:
 
         `taken_in` are the images that a policy that takes frames whole would have made its next chunk of.
         """
-        key = StepKey(end.robot, end.boot_epoch, end.episode, steps)
-        if eyes is not None and taken_in is not None:
-            self._show(key, eyes.cameras, taken_in)
-        else:
-            self._view(key, end.tick, eyes)
+        self._view(StepKey(end.robot, end.boot_epoch, end.episode, steps), end.tick, eyes, taken_in)
 
     def end(self, end: EpisodeEnd) -> None:
         """Record the end of an episode."""
         self._entrance.offer(Ended(end=end))
 
-    def _view(self, key: StepKey, tick: int, eyes: Eyes | None) -> None:
-        if eyes is not None and 0 < eyes.side <= EVERY_STEP_SIDE_MAX:
+    def _view(self, key: StepKey, tick: int, eyes: Eyes | None, taken_in: Images | None = None) -> None:
+        if eyes is None:
+            return
+        if taken_in is not None:
+            self._show(key, eyes.cameras, taken_in)
+        elif 0 < eyes.side <= EVERY_STEP_SIDE_MAX:
             self._show(key, eyes.cameras, eyes.images_at(tick))
 
     def _show(self, key: StepKey, cameras: Sequence[str], images: Images) -> None:

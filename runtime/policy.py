@@ -37,6 +37,7 @@ from poco.runtime.compiled import CompiledFolder, CompiledWeights
 from poco.runtime.demonstrated import Demonstrated
 from poco.runtime.episode_book import EpisodeBook
 from poco.runtime.eyes import Eyes, cameras_of
+from poco.runtime.grid_images import GridImages
 from poco.runtime.grip import Grip
 from poco.runtime.hands import HandsActor, moves
 from poco.runtime.intervention import InterveningActor
@@ -96,6 +97,7 @@ class PolicyProcess:
         newest = memory.read_chunk()
         self.chunk_id = 0 if newest is None else int(newest["chunk_id"])
         self.eyes = self._open_eyes(driver.lockstep)
+        self.grid_images = GridImages(self.actor, self.eyes)
         self.demonstrated = None if self.eyes is None or hidden is None else Demonstrated(self.eyes, hidden)
         self._rehearse()
 
@@ -297,6 +299,7 @@ class PolicyProcess:
             episode_steps=self.settings.task.episode_steps,
             look=self._look,
             clear=self._clear,
+            seen=self.grid_images.saw,
         )
         first_tick = self.plant.tick + 1
         sequence.human = self.actor.human
@@ -334,6 +337,7 @@ class PolicyProcess:
             glance = None if self.eyes is None else self.eyes.glance
             moment = Moment(episode, chunk, observation, rollout.state, rollout.signal, self._frames)
             actions = self.actor.choose(moment)
+            self.grid_images.chose()
             stamps = Stamps(observed_tick, woken_ns, sensed_ns, monotonic_ns(), glance)
             sequence.generation, sequence.human = self.actor.generation, self.actor.human
             sequence.execute_steps = self.actor.execute_steps
@@ -341,7 +345,7 @@ class PolicyProcess:
             transition = rollout.step(actions, partial(self.actor.meanwhile, sequence.rehearse), self.actor.yields)
             plan = transition.plan
             published_ns, late = self.plant.published(int(plan.spline["chunk_id"]))
-            self.journal.take(transition, actions, self.actor.generation, episode, self.eyes, self.actor.taken_in)
+            self.journal.take(transition, actions, self.actor.generation, episode, self.eyes, self.grid_images)
             self.actor.chunk(ChunkFigures(plan.stretched, plan.stopped_first, late, transition.interrupted))
             self.folder.append_chunk(chunk_record(transition, episode, stamps, published_ns, late))
             steps += transition.steps

@@ -57,8 +57,9 @@ class Rollout:
     """Runs chunk after chunk on a Plant and writes a Step for every control period; one instance an episode.
 
     `look` makes the observation at each observation tick; `clear` tells whether the newest one may be acted on. As soon as it may
-    not, the arm is brought to rest, and what is observed there is for the caller to judge. Of a gripper, which takes its own time,
-    a Step says as executed what it was told, or its width where the arm holds.
+    not, the arm is brought to rest, and what is observed there is for the caller to judge. `seen` hears the number of the
+    step that begins with each observation, after a rest the same one again. Of a gripper, which takes its own time, a Step says as
+    executed what it was told, or its width where the arm holds.
     """
 
     def __init__(
@@ -72,12 +73,13 @@ class Rollout:
         episode_steps: int,
         look: Look = observe,
         clear: Callable[[], bool] = lambda: True,
+        seen: Callable[[int], None] = lambda step: None,
     ) -> None:
         self._plant = plant
         self._sequence = sequence
         self._robot, self._boot_epoch, self._episode = robot, boot_epoch, episode
         self._episode_steps = episode_steps
-        self._observe, self._clear = look, clear
+        self._observe, self._clear, self._seen = look, clear, seen
         self._count = 0
         self._state: State
         self._signal: TaskSignal
@@ -219,6 +221,7 @@ class Rollout:
     def _look(self, state: State, signal: TaskSignal) -> None:
         self._state, self._signal = state, signal
         self._observation = self._observe(state, signal, self._sequence.specification)
+        self._seen(self._count)
 
     def _rest(self, state: State) -> None:
         """Go on from `state`, in which the arm is held."""

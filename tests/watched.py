@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from poco.runtime.incoming import leave_offer
-from poco.runtime.run_folder import ChunkRecord, GenerationMoved, RunFolder
+from poco.runtime.run_folder import ChunkRecord, Fault, GenerationMoved, Reflex, RunFolder
 from poco.succession import Floats
 from programs import Program
 from workshop import Workshop
@@ -38,6 +38,10 @@ class Watched:
 
     def chunks(self) -> list[ChunkRecord]:
         return self.folder.chunks()
+
+    def stops(self) -> list[Fault | Reflex]:
+        """What latched a fault, and why the arm stopped itself."""
+        return [event for event in self.folder.events() if isinstance(event, Fault | Reflex)]
 
     def moves(self, generation: int) -> list[str]:
         """The states that `generation` has come to."""

@@ -13,7 +13,7 @@ from oracle import Share, judge
 from poco.artifact import read_artifact
 from poco.episodes import read_episode
 from poco.runtime.gate import read_verdicts
-from poco.runtime.run_folder import Fault, RunFolder
+from poco.runtime.run_folder import RunFolder
 from poco.succession import Floats
 from programs import ARTIFACT, Program, kill
 from watched import Watched
@@ -76,7 +76,7 @@ def test_generations_take_over_while_the_arm_moves(watch: Callable[..., Watched]
     ticks = watched.folder.ticks()
     verdict = judge(np.array(ticks["command"]["q"]), Share(), workshop.artifact.specification.tip, SPEED_MAX_M_S)
     assert not any(verdict.violations.values())
-    assert not [event for event in watched.folder.events() if isinstance(event, Fault)]
+    assert watched.stops() == []
     assert watched.moves(last) == ["loaded", "shadow", "probation", "active"]
     assert {one.reason for one in read_verdicts(workshop.store.folder)} == {""}
     started_with = workshop.store.boot()
@@ -112,4 +112,4 @@ def test_what_does_badly_never_keeps_the_arm(watch: Callable[..., Watched], work
     watched.offer(newest)
     watched.until(lambda: watched.chunks()[-1].generation == newest)
     assert watched.moves(tried) == ["loaded", "shadow", "probation"]
-    assert not [event for event in watched.folder.events() if isinstance(event, Fault)]
+    assert watched.stops() == []

@@ -79,6 +79,11 @@ def make_data(
     specification = rollouts.specification_of(environment)
     actor = rollouts.operator_actor(environment, noise, bias_m, seed)
     there = sorted(int(file.stem) for file in out.glob(f"*{EPISODE_SUFFIX}"))
+    if there and there[0] < seed:
+        raise UsageError(
+            f"{out} holds episode {there[0]}, which a run with --seed {seed} does not record: give the seed it was begun with, or "
+            "choose another --out"
+        )
     first = there[-1] + 1 - seed if there else 0
     successes = written = 0
     with track("demonstrations", episodes - first, "episodes") as advance:
@@ -107,10 +112,10 @@ def import_data(
 ) -> None:
     """Turn data of others into episode files, which clone and train take with --data.
 
-    lerobot: the folder of a LeRobotDataset v3. robomimic: an HDF5 file with low-dimensional observations. What their cameras saw is
-    left out and named, unless --image-side asks for it. ogbench: an npz file of play, whose rewards are relabelled for the task of
-    --config or --task. Leaves the specification (fields, bounds, rate) beside the episodes; without --specification the bounds are
-    those of the data, a little wider.
+    lerobot: the folder of a LeRobotDataset v3. robomimic: an HDF5 file with low-dimensional observations. What their cameras saw
+    is left out and named, unless --image-side asks for it, as is what else was observed and cannot be taken. ogbench: an npz file
+    of play, whose rewards are relabelled for the task of --config or --task. Leaves the specification (fields, bounds, rate)
+    beside the episodes; without --specification the bounds are those of the data, a little wider.
 
     Args:
         source: File or folder to read.

@@ -177,9 +177,13 @@ class Replay:
         return True
 
     def begin_with(self, episodes: Sequence[EpisodeColumns]) -> None:
-        """Admit demonstrations; raises ArtifactError for a misfit, and if they do not all fit into the store together."""
+        """Admit demonstrations; raises ArtifactError for a misfit or a twin, and if they do not all fit into the store together."""
         for episode in episodes:
-            self.admit(episode)
+            if not self.admit(episode):
+                raise ArtifactError(
+                    f"{name_of(episode.end)} is among the demonstrations twice: remove one of its files, or make one of the two "
+                    "with another --seed"
+                )
         if self.watermark > self.episodes:
             needed = sum(len(episode.rewards) for episode in episodes)
             images = self._header.images

@@ -1,8 +1,9 @@
 """A LeRobotDataset v3 as episodes of poco: numeric observations, actions and, where they are wanted, what cameras saw.
 
-Cameras that are not wanted are named. A data set that poco wrote comes back as it was. In one of others the last frame of an
-episode is what its last action led to, whose reward is the better of the last two in next.reward; an episode without a column
-next.success is a demonstration and counts as a success, without next.reward it is rewarded with 1 at its end.
+What of an observation has no place among them, such as cameras that are not wanted, is named. A data set that poco wrote comes
+back as it was. In one of others the last frame of an episode is what its last action led to, whose reward is the better of the
+last two in next.reward; an episode without a column next.success is a demonstration and counts as a success, without next.reward
+it is rewarded with 1 at its end.
 """
 
 from __future__ import annotations
@@ -163,7 +164,11 @@ def open_lerobot(
         seen = [folder.pictures(number, camera, image_side) for camera in cameras]
         return [replace(trajectory, views=views_of([camera.removeprefix(IMAGES) for camera in cameras], seen))]
 
-    return Source("lerobot", specification, len(folder.episodes), read, cameras if image_side is None else ())
+    taken = {*names, *(() if image_side is None else cameras)}
+    left_out = (name for name in info.features if name in cameras or name.startswith("observation."))
+    return Source(
+        "lerobot", specification, len(folder.episodes), read, tuple(name for name in left_out if name not in taken)
+    )
 
 
 def _info(path: Path) -> Info:

@@ -40,6 +40,12 @@ def open_ogbench(path: Path, task: OGBenchEnvironment) -> Source:
     if not len(ends) or ends[-1] != len(actions) - 1:
         raise ArtifactError(f"{path}: the last row is not terminal: the file is cut off, download it again")
     firsts = np.concatenate([[0], ends[:-1] + 1])
+    shortest = int(np.argmin(ends - firsts))
+    if ends[shortest] - firsts[shortest] < task.specification.chunk_steps:
+        raise ArtifactError(
+            f"{path}: play {shortest} has {ends[shortest] - firsts[shortest]} steps, a chunk of the task has "
+            f"{task.specification.chunk_steps}: remove it"
+        )
 
     def play(episode: int) -> Play:
         first, last = int(firsts[episode]), int(ends[episode])

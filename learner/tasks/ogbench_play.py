@@ -137,7 +137,15 @@ class Player:
 
 
 def play_source(task: OGBenchEnvironment, steps: int, noise: float, seed: int, count: int) -> Source:
-    """Return `count` episodes of play in the scene of `task`, relabelled for it."""
+    """Return `count` episodes of play in the scene of `task`, relabelled for it.
+
+    Raises UsageError for play that is shorter than a chunk, of which nothing could be kept, and what Player raises.
+    """
+    if 1 <= steps < task.specification.chunk_steps:
+        raise UsageError(
+            f"--play-steps is {steps}, a chunk of the task has {task.specification.chunk_steps} actions: choose "
+            f"{PUBLISHED_STEPS} as published"
+        )
     player = Player(task.scene, steps, noise, seed)
     return task_source(task, count, player.record)
 

@@ -115,6 +115,14 @@ def test_demonstrations_that_do_not_fit_are_refused(
         Replay.create(tmp_path, specification, 6000).begin_with(demonstrations)
 
 
+def test_a_demonstration_that_is_there_twice_is_refused(
+    specification: Specification, demonstrations: tuple[Episode, ...], tmp_path: Path
+) -> None:
+    """Two files of one robot's episode would count as one: it is named."""
+    with pytest.raises(ArtifactError, match=r"episode \w+/\d+/0 is among the demonstrations twice"):
+        Replay.create(tmp_path, specification, BYTES).begin_with((*demonstrations, demonstrations[0]))
+
+
 def test_size_is_capped_and_the_oldest_make_room(specification: Specification, tmp_path: Path) -> None:
     """400 episodes of random length against a list in memory: the newest stay, in order, unharmed, and the files never grow."""
     bytes_ = 20_000

@@ -121,10 +121,14 @@ def test_the_layout_is_the_published_one(exported: Path, demonstrations: tuple[E
 
 
 def test_data_of_others_become_demonstrations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """30 Hz, bounds from the data; the last frame is what the last action led to; a camera is left out and named."""
+    """30 Hz, bounds from the data; the last frame is what the last action led to; camera and whole numbers are left out, named."""
     write_lerobot(tmp_path / "lerobot")
+    info = tmp_path / "lerobot/meta/info.json"
+    told = json.loads(info.read_text())
+    told["features"]["observation.mode"] = {"dtype": "int64", "shape": [1]}
+    info.write_text(json.dumps(told))
     import_data(tmp_path / "lerobot", "lerobot", tmp_path / "out")
-    assert '"left_out": ["observation.images.top"]' in capsys.readouterr().out
+    assert '"left_out": ["observation.images.top", "observation.mode"]' in capsys.readouterr().out
     read = read_demonstrations(tmp_path / "out")
     spec = read.specification
     assert (spec.name, spec.rate_hz, spec.observation_size, spec.action_size) == ("lerobot_so101", 30, 3, 2)

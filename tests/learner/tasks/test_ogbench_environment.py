@@ -134,6 +134,8 @@ def test_demonstrations_are_recorded_and_resumed(tmp_path: Path) -> None:
     for one, other in zip(whole.episodes, parts.episodes, strict=True):
         assert np.array_equal(one.observations, other.observations)
         assert np.array_equal(one.actions_policy, other.actions_policy)
+    with pytest.raises(UsageError, match="holds episode 0, which a run with --seed 5 does not record"):
+        make_data(tmp_path / "parts", episodes=2, noise=0.2, config=recipe, seed=5, resume=True)
     assert whole.specification == environment(reward="success").specification != environment().specification
     with pytest.raises(UsageError, match="cannot be made"):
         make_data(tmp_path / "variant", variant="hard", task="poco.learner.tasks:poco/cube-single-task2-v0")

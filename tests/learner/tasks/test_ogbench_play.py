@@ -123,7 +123,7 @@ def test_a_file_of_ogbench_is_read(tmp_path: Path, play: Play) -> None:
 
 
 def test_damage_is_one_sentence(tmp_path: Path, play: Play) -> None:
-    """Truncated file, another scene, NaN, a cut-off last play, a missing column, no rows, and flags that do not belong."""
+    """Truncated file, another scene, NaN, a cut-off or short play, a missing column, no rows, and flags that do not belong."""
     path = tmp_path / "play.npz"
 
     def refused(match: str, scene: str = "cube-single", **changes: object) -> None:
@@ -142,6 +142,7 @@ def test_damage_is_one_sentence(tmp_path: Path, play: Play) -> None:
     refused("has no button_states", "scene")
     refused("has no qpos", qpos=None)
     refused("the last row is not terminal", terminals=np.zeros(61))
+    refused("play 1 has 3 steps, a chunk of the task has 5", terminals=np.isin(np.arange(61), (56, 60)))
     refused("an action is 2", actions=np.full((61, 5), 2.0))
     refused("holds no steps", actions=np.zeros((0, 5)))
     refused("expected 61 rows", qpos=play.qpos[:-3])
@@ -154,6 +155,10 @@ def test_damage_is_one_sentence(tmp_path: Path, play: Play) -> None:
         import_data(path, "robomimic", tmp_path / "out", task="CartPole-v1")
     with pytest.raises(UsageError, match="play has neither"):
         make_data(tmp_path / "data", task=TASK.format("scene", 1), play_steps=10, bias_m=0.01)
-    for noise, steps, match in ((1.5, 10, "noise of play"), (0.1, 0, "must be at least 1")):
+    for noise, steps, match in (
+        (1.5, 10, "noise of play"),
+        (0.1, 0, "must be at least 1"),
+        (0.1, 4, "is 4, a chunk of the task has 5"),
+    ):
         with pytest.raises(UsageError, match=match):
             make_data(tmp_path / "data", task=TASK.format("scene", 1), play_steps=steps, noise=noise)

@@ -377,4 +377,4 @@ def _pick(chunks: Tensor, values: Tensor) -> Tensor:
 
 
 def _spread(values: Tensor) -> Figures:
-    return {"mean": values.mean(), "std": values.std(), "max": values.max(), "min": values.min()}
+    return {"mean": values.mean(), "std": values.std(correction=0), "max": values.max(), "min": values.min()}

@@ -305,7 +305,7 @@ def test_known_posterior_is_reproduced(specification: Specification, batch: Batc
 
 
 def test_clipped_gradient_equals_finite_differences(specification: Specification, batch: Batch) -> None:
-    """In float64 the gradient of the whole clipped actor loss equals central differences in random directions."""
+    """In float64 the gradient of the clipped posterior term equals central differences in random directions."""
     double = Batch(*(getattr(batch, name).double() for name in Batch.__slots__))
     agent = small_agent(specification, changed(SMALL, zeta=1.2))
     for parameter in (*agent.policy.parameters(), *agent.critic.parameters(), *agent.target.parameters()):
@@ -392,6 +392,43 @@ def test_diagnostics_are_complete_and_in_range(specification: Specification, bat
     assert 1.0 <= figures["effective_sample_size"] <= 4.0
     assert figures["weight_mean"] == pytest.approx(0.25)
     assert figures["best_of_8_gain"] >= 0.0
+
+
+def test_diagnostics_of_a_single_state_are_numbers(specification: Specification, batch: Batch) -> None:
+    """So are the spreads of a batch of one whose other candidates were left out: not a number could not be read again."""
+    settings = changed(SMALL, eta=1e-6, weightless=1e-3)
+    figures = small_agent(specification, settings).update(batch.rows(slice(1)), "learning", generator())
+    assert figures["weightless_fraction"] > 0.0
+    assert figures["candidate_loss_std"] == 0.0
+    assert all(math.isfinite(value) for value in figures.values())
+
+
+class CountingPolicy(GaussianPolicy):
+    """Counts the observations it encodes and the chunks it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0, 0.15)
+        self.encoded = self.sampled = 0
+
+    def encode(self, observation: Tensor) -> Tensor:
+        """Return what was observed."""
+        self.encoded += len(observation)
+        return super().encode(observation)
+
+    def sample(self, context: Tensor, noise: Tensor) -> Tensor:
+        """Return exact samples."""
+        self.sampled += len(context)
+        return super().sample(context, noise)
+
+
+@pytest.mark.parametrize("method", ["poco", "qc", "bc"])
+def test_an_observation_is_encoded_once(specification: Specification, batch: Batch, method: Method) -> None:
+    """An update of any method encodes each state and each following one once, however many candidates are drawn there."""
+    policy, settings = CountingPolicy(), changed(SMALL, method=method)
+    agent = Agent(policy, LinearCritic(critic_architecture(specification, settings), 0.1), settings, specification)
+    agent.loss(batch, "learning", generator())
+    drawn = {"poco": 1 + SMALL.candidates, "qc": SMALL.candidates, "bc": 1}
+    assert (policy.encoded, policy.sampled) == (2 * 24, drawn[method] * 24)
 
 
 def test_phases_change_what_they_say(specification: Specification, batch: Batch) -> None:

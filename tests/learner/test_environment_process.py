@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import socket
 import struct
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,9 +24,13 @@ from poco.errors import PocoError, UsageError
 from poco.learner import environment_frames as frames
 from poco.learner.environment_pool import EnvironmentPool
 from poco.learner.environment_process import RESTARTS_MAX, EnvironmentLost, EnvironmentProcess, Parameters
+from poco.learner.evaluation import read_evaluations
+from poco.learner.metrics import read_figures
 from poco.learner.rollouts import Actor, Rolled, make_environment, roll
+from poco.learner.training_commands import evaluate, train
 from poco.noise import NoiseSource
 from reach_task import SPECIFICATION, TASK
+from recipes import reach_recipe
 
 TESTS = Path(__file__).parents[1]
 
@@ -111,6 +118,46 @@ def test_what_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     bare.chmod(0o755)
     with pytest.raises(UsageError, match="--env-python needs numpy, msgspec, pyyaml, gymnasium"):
         EnvironmentProcess(TASK, {}, log, bare)
+
+
+@pytest.fixture
+def other_python(tmp_path: Path) -> Path:
+    """A Python that has what a worker needs and nothing else of what is installed here."""
+    suite = tmp_path / "suite"
+    suite.mkdir()
+    for name in ("numpy", "msgspec", "yaml", "gymnasium", "cloudpickle", "farama_notifications", "typing_extensions"):
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        assert spec.origin is not None
+        place = Path(spec.origin).parent if spec.submodule_search_locations else Path(spec.origin)
+        for needed in (place, place.with_name(f"{name}.libs")):
+            if needed.exists():
+                (suite / needed.name).symlink_to(needed)
+    python = tmp_path / "other-python"
+    python.write_text(f'#!/bin/sh\nexport PYTHONPATH="{suite}:$PYTHONPATH"\nexec {sys.executable} -S -s "$@"\n')
+    python.chmod(0o755)
+    return python
+
+
+def test_another_python_plays_the_same(tmp_path: Path, other_python: Path) -> None:
+    """In a Python without torch, gymnasium's tasks do what they do here: by itself, while training and while evaluating."""
+    for module, known in (("gymnasium", True), ("torch", False)):
+        assert (subprocess.run([other_python, "-c", f"import {module}"], capture_output=True).returncode == 0) == known
+    (process,) = started(tmp_path, {}, 1)
+    other = EnvironmentProcess(TASK, {}, tmp_path / "other.log", other_python)
+    here, there = (list(roll(one, noise_actor(), range(2), 40)) for one in (process, other))
+    assert here == there
+    process.close()
+    other.close()
+    recipe, rates = tmp_path / "recipe.yaml", []
+    recipe.write_text(yaml.safe_dump(msgspec.to_builtins(reach_recipe(episodes=3))))
+    for python in (None, other_python):
+        out = tmp_path / str(python is None)
+        train(out, recipe, env_python=python)
+        evaluate(out, episodes=3, env_python=python)
+        rates.append(read_evaluations(out))
+    assert rates[0] == rates[1]
+    assert read_figures(tmp_path / "True") == read_figures(tmp_path / "False")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])

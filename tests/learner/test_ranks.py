@@ -15,10 +15,16 @@ from safetensors.torch import load_file
 
 from learning_toys import SMALL, small_agent
 from poco.episodes import Episode, write_episode
+from poco.errors import ArtifactError, SettingsError
 from poco.learner import training_state
+from poco.learner.learning import Run
 from poco.learner.metrics import read_figures
 from poco.learner.own_episodes import own_successes
-from reach_task import SPECIFICATION
+from poco.learner.ranks import Ranks
+from poco.learner.rollouts import make_environment
+from poco.learner.training import Learner
+from poco.learner.training_commands import train
+from reach_task import SPECIFICATION, TASK
 from recipes import reach_recipe
 
 TESTS = Path(__file__).parents[1]
@@ -49,6 +55,21 @@ def test_two_ranks_on_halves_equal_one_on_the_whole(tmp_path: Path) -> None:
         assert float((value - first[key]).abs().max()) < 1e-5, key
     for key, value in small_agent(SPECIFICATION).critic.state_dict(prefix="critic.").items():
         assert key in ("critic.mean", "critic.std") or float((value - one[key]).abs().max()) > 1e-3
+
+
+def test_batches_that_cannot_be_shared_are_refused(tmp_path: Path) -> None:
+    """Nine windows or five posterior states do not fall into two equal parts; nothing is made on the disk."""
+    odd = (
+        (reach_recipe(batch=9), "batch is 9"),
+        (
+            reach_recipe(agent=msgspec.structs.replace(SMALL, posterior_states=5)),
+            "posterior_states is 5",
+        ),
+    )
+    for settings, sentence in odd:
+        with pytest.raises(SettingsError, match=f"{sentence}, must be a multiple of the 2 ranks"):
+            Learner(Run(settings, 0, tmp_path / "run", ranks=Ranks(1, 2)), make_environment(TASK))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture
@@ -96,6 +117,8 @@ def test_a_run_of_two_ranks_is_that_of_one(tmp_path: Path, recipe: Path, demonst
     assert shared.tensors.keys() == alone.tensors.keys()
     for key, value in alone.tensors.items():
         assert float((value.float() - shared.tensors[key].float()).abs().max()) < 1e-5, key
+    with pytest.raises(ArtifactError, match="with as many ranks as it began with, here they are 1"):
+        train(two, resume=True)
     parts = [episode.end.episode for episode in own_successes(two).episodes]
     assert sorted(parts) == sorted(episode.end.episode for episode in own_successes(one).episodes)
     assert parts[:6] == [0, 2, 4, 6, 8, 10]

@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -305,6 +306,28 @@ def test_states_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:500])
     with pytest.raises(ArtifactError, match="remove it to resume from the one before"):
         read_state(tmp_path)
+
+
+def test_a_state_of_other_networks_is_refused(
+    settings: TrainingSettings, environment: Environment, start: Checkpoint, tmp_path: Path
+) -> None:
+    """A tensor that is missing or of another shape, and random numbers of another kind of device, give one sentence each."""
+    run = Run(msgspec.structs.replace(settings, episodes=1), 0, tmp_path, start=start)
+    finish(run, environment)
+    whole = read_state(tmp_path / "states")
+    for key, changed, sentence in (
+        ("critic.value_layer.bias", None, "does not hold what it needs"),
+        ("actor.velocity_layer.weight", torch.zeros(3, 16), "does not hold what it needs"),
+        ("generator", whole.tensors["generator"][:16], "resume it with the --device it was begun with"),
+    ):
+        tensors = {**whole.tensors} if changed is None else {**whole.tensors, key: changed}
+        if changed is None:
+            del tensors[key]
+        write_state(tmp_path / "states", replace(whole, tensors=tensors))
+        with pytest.raises(ArtifactError, match=sentence):
+            Learner(run, environment, resume=True)
+    write_state(tmp_path / "states", whole)
+    assert Learner(run, environment, resume=True).progress.episodes == 1
 
 
 def test_states_of_other_versions(tmp_path: Path) -> None:

@@ -213,7 +213,10 @@ class Replay:
         return True
 
     def rewind(self, watermark: int) -> None:
-        """Forget the episodes admitted after `watermark`, so that a resumed run goes on where its checkpoint was."""
+        """Forget the episodes admitted after `watermark`, so that a resumed run goes on where its checkpoint was.
+
+        Those that had made room for them do not come back.
+        """
         self._forget(self._index.numbers > watermark)
         self._index.newest = watermark
 

@@ -1,7 +1,7 @@
 """Learning from the policy's own episodes: act, admit the episode to the replay, update, watch the success, keep checkpoints.
 
-Acting and learning take turns, so a resumed run repeats what an unbroken one would have done; `training_beside` lets the
-acting go on meanwhile.
+Acting and learning take turns, so a resumed run repeats what an unbroken one would have done, unless the replay is full: the oldest
+episodes, which made room after the checkpoint, do not come back. `training_beside` lets the acting go on meanwhile.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ TRAINING_SEED = 10_000_000
 """Episode e of the run with seed s is reset with (s + 1) * TRAINING_SEED + e, far from demonstrations and evaluations."""
 
 EVALUATION_SEED = 5_000_000
-"""First seed of the evaluations during training; others than those of `poco-learner evaluate`."""
+"""First seed of the evaluations during training, which stay below twice this: others than those of training and `evaluate`."""
+
+EVALUATION_STRIDE = 10_000
+"""So much further on begin the seeds of the evaluation after the next episode, round and round."""
 
 BEST_OF = 8
 
@@ -135,7 +138,7 @@ class Learner(Learning):
         due = settings.evaluation_interval and self.progress.episodes % settings.evaluation_interval == 0
         if not due or not self.run.ranks.first:
             return {}
-        episodes, seed = settings.evaluation_episodes, EVALUATION_SEED + 10_000 * self.progress.episodes
+        episodes, seed = settings.evaluation_episodes, evaluation_seed(self.progress.episodes)
         plain, best = (self.measure(self.actor(count, seed), episodes, seed) for count in (1, BEST_OF))
         return {"plain": plain, f"best_of_{BEST_OF}": best, "critic_trust": best - plain}
 
@@ -156,3 +159,8 @@ class Learner(Learning):
             super().conclude(stored.success, self.phase(), accepted=[], beliefs=[])
         if self.replay.watermark > watermark:
             self.checkpoint()
+
+
+def evaluation_seed(episodes: int) -> int:
+    """Return the first seed of the evaluation after so many training episodes."""
+    return EVALUATION_SEED + EVALUATION_STRIDE * episodes % EVALUATION_SEED

@@ -74,7 +74,8 @@ def train(
         episodes: Replaces the number of training episodes of the recipe.
         steps: Replaces the number of control steps after which the recipe ends; 0 for no such limit.
         seed: Seed of the whole run.
-        resume: Go on from the newest checkpoint in --out.
+        resume: Go on from the newest checkpoint in --out, as the unbroken run would have unless --workers act or older episodes
+            have left a full replay since.
         workers: Environments that act in processes of their own beside the learning; with 0 acting and learning take turns, and
             only then the same seed gives the same run.
         threads: Threads that share the candidates of an update out; on a GPU it has no use for them.

@@ -29,8 +29,8 @@ from poco.learner.recipe import TrainingSettings, read_training_settings
 from poco.learner.rollouts import Environment
 from poco.learner.success_guard import GuardSettings, GuardState, judge
 from poco.learner.trained_policy import flow_policy
-from poco.learner.training import Learner
-from poco.learner.training_commands import TASK, train
+from poco.learner.training import TRAINING_SEED, Learner, evaluation_seed
+from poco.learner.training_commands import FRESH_SEED, TASK, train
 from poco.learner.training_state import Identity, Progress, TrainingState, read_state, write_state
 from poco.noise import NoiseSource
 from reach_task import SPECIFICATION
@@ -127,6 +127,14 @@ def test_purely_online_from_a_fresh_actor_with_every_method(
         assert (learner.progress.steps, learner.progress.updates, learner.progress.refused) == (20, 27, 0)
         assert read_checkpoint(tmp_path / method).metrics["online_updates"] == 27.0
         assert set(read_figures(tmp_path / method)[1].evaluation) == {"plain", "best_of_8", "critic_trust"}
+
+
+def test_evaluations_never_see_an_episode_that_was_learned_from() -> None:
+    """However long a run is, their seeds lie between those of `evaluate` and those of the first run's training episodes."""
+    seeds = [evaluation_seed(episodes) for episodes in range(1, 5000)]
+    assert seeds[:2] == [5_010_000, 5_020_000]
+    assert len(set(seeds)) == 500
+    assert FRESH_SEED + 1_000_000 < min(seeds) < max(seeds) + 1000 < TRAINING_SEED
 
 
 def test_the_critic_chooses_what_is_executed_after_the_warm_up_only(

@@ -17,7 +17,7 @@ INSTALL_TORCH = echo "installing torch$(if $(TORCH_INDEX), from $(TORCH_INDEX))"
 	$(PIP) torch $(if $(TORCH_INDEX),--no-deps --index-url $(TORCH_INDEX))
 ROBOT := robot,prompt,franka,sim
 VLA := .venv-vla
-VLA_NEEDS := transformers tokenizers draccus einops gymnasium termcolor requests pillow jsonlines pytest pytest-timeout
+VLA_NEEDS := transformers tokenizers draccus einops gymnasium termcolor requests pillow jsonlines grpcio protobuf pytest pytest-timeout
 VLA_PIP := $(VLA)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --constraint constraints-vla.txt
 LEARNER := learner,export
 ARTIFACT := artifacts/peg_in_hole

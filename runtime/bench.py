@@ -174,7 +174,7 @@ def parser() -> argparse.ArgumentParser:
         help="what computes (default onnxruntime-cpu)",
     )
     command.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the CPU (default 1)")
-    what = "bench/vla_eager.py with its Python and checkpoint: measure LeRobot's own call too"
+    what = "bench/vla_eager.py or bench/lerobot_async.py with Python and checkpoint: measure LeRobot's own call too"
     command.add_argument("--library", metavar="COMMAND", help=what)
 
     what = "everything but the model, from frames to chunk, against bare round trips of the same bytes"

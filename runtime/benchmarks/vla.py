@@ -37,8 +37,8 @@ def run(
 ) -> Outcome:
     """Measure `repeats` times `calls` calls with new frames (height, width) each, and as many with the same ones (us of wall time).
 
-    `library` is the command of bench/vla_eager.py, whose calls alternate with ours. Raises ArtifactError for a broken artifact
-    or a backend that is not there, UsageError for a policy that is told nothing, PocoError if the program ends.
+    `library` is the command of bench/vla_eager.py or bench/lerobot_async.py, whose calls alternate with ours. Raises ArtifactError
+    for a broken artifact or a backend that is not there, UsageError for a policy told nothing, PocoError if the program ends.
     """
     artifact = read_artifact(policy)
     if artifact.manifest.vla is None:
@@ -69,8 +69,9 @@ def run(
         eager.end()
         versions = ", ".join(f"{name} {version}" for name, version in eager.ready.versions.items())
         notes.append(
-            f"{LIBRARY}: {versions}, eager, {inference.threads} thread(s), from frames to actions through its own processors; its "
-            f"golden chunks are {eager.ready.difference:.1e} from ours in -1 ... 1; {SAMPLE_ACTIONS} is the model in it"
+            f"{LIBRARY}: {versions}, {eager.ready.how}, {inference.threads} thread(s), from frames to actions through its own "
+            f"processors; its golden chunks are {eager.ready.difference:.1e} from ours in -1 ... 1; {SAMPLE_ACTIONS} is the model "
+            "in it"
         )
         more["library_peak_memory_mb"] = turns.library_peak_memory_bytes / 1e6
     return Outcome(

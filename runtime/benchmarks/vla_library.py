@@ -1,4 +1,4 @@
-"""LeRobot's own eager call of a policy, asked of bench/vla_eager.py in an environment that has LeRobot."""
+"""LeRobot's own call of a policy, asked of bench/vla_eager.py or bench/lerobot_async.py in an environment that has LeRobot."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from poco.runtime.benchmarks.program import Program
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
-    """First line of the program: with which versions it runs, and how far its golden chunks are from the artifact's (-1 ... 1)."""
+    """First line of the program: its versions, how far its golden chunks are from the artifact's (-1 ... 1), how it is called."""
 
     versions: dict[str, str]
     difference: float
+    how: str = "eager"
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):

@@ -124,19 +124,19 @@ class EmulatorStatus(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     command); `gate_timeouts` are gates kept shut too long, `mode` is the robot mode in words.
     """
 
-    tick: int
+    tick: int = 0
     pacing: str
-    connected: bool
-    dilation_ns: int
-    longest_dilation_ns: int
-    commands_taken: int
-    commands_lost: int
-    commands_late: int
-    commands_invalid: int
-    reflexes: int
-    gate_timeouts: int
-    mode: str
-    faults_injected: int
+    connected: bool = True
+    dilation_ns: int = 0
+    longest_dilation_ns: int = 0
+    commands_taken: int = 0
+    commands_lost: int = 0
+    commands_late: int = 0
+    commands_invalid: int = 0
+    reflexes: int = 0
+    gate_timeouts: int = 0
+    mode: str = ""
+    faults_injected: int = 0
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):

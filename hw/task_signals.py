@@ -59,7 +59,7 @@ class EmulatorSignals:
             self._socket = socket.create_connection((host, int(port or TASK_PORT)), timeout=reply_timeout_s)
         except (OSError, ValueError, OverflowError) as error:
             raise AddressError(
-                f"no task signals at emulator://{address} ({error}): start poco-emulator there, with --host {host}"
+                f"no task signals at emulator://{address} ({error}): start poco-emulator there, with --host {host}, or your sensor"
             ) from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

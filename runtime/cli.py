@@ -16,12 +16,12 @@ from rich.console import Console
 from poco.artifact import Artifact, read_artifact
 from poco.durable import write_durably
 from poco.errors import ArtifactError, PocoError, UsageError, guard
-from poco.hw.task_driver import check_addresses, check_sensor
+from poco.hw.task_driver import NONE, check_addresses, check_sensor
 from poco.journal.records import EVERY_STEP_SIDE_MAX, VIEWED_SIDE_MAX
 from poco.runtime import blind_evaluation, doctor, record, task_check
 from poco.runtime.backends.choice import build_missing
 from poco.runtime.blind_evaluation import check_alike, contestants_of, show_evaluation
-from poco.runtime.console import terminal_keys
+from poco.runtime.console import TerminalKeys, terminal_keys
 from poco.runtime.contact_sheet import show_demonstrations
 from poco.runtime.eyes import check_frames
 from poco.runtime.hands import check_device
@@ -212,6 +212,20 @@ def check_weights(options: RunOptions) -> None:
         )
 
 
+def keys_of(options: RunOptions, console: Console) -> TerminalKeys | None:
+    """Return the keys of the terminal where a person has something to say; say so if nobody could say what succeeds."""
+    unjudged = options.settings.task.outcome == NONE
+    if options.hands is None and not options.against and not unjudged:
+        return None
+    keys = terminal_keys(None if options.hands is None else options.hands.device)
+    if keys is None and options.hands is None and unjudged:
+        console.print(
+            "task.outcome is none and standard input is no terminal: nobody says what succeeds, every episode counts as failed",
+            highlight=False,
+        )
+    return keys
+
+
 def ask(words: Sequence[str]) -> int:
     """Leave the operator's request `veto` or `rollback` for the run that uses a store."""
     parser = Parser(f"poco-runtime {words[0]}", description=REQUESTS[words[0]], allow_abbrev=False)
@@ -268,8 +282,7 @@ def run(words: Sequence[str], console: Console) -> int:
     if options.hands is not None:
         check_device(options.hands.device)
     check_emulated(options, artifact)
-    judged = options.hands is not None or bool(options.against)
-    keys = terminal_keys(None if options.hands is None else options.hands.device) if judged else None
+    keys = keys_of(options, console)
     sweep()
     folder = prepare(options, artifact)
     memory = RunMemory.create(options.run_name)
@@ -306,19 +319,19 @@ def show_report(folder: RunFolder, artifact: Artifact | None, settings: Settings
     if settings.robot.kind == "sim" and settings.emulator.task == "peg-in-hole":
         paths += draw_strip(folder, settings.emulator.clearance_mm, console)
     print_summary(facts, paths, console)
-    if artifact:
-        console.print(evaluations(artifact), highlight=False)
+    if artifact and (sentence := evaluations(artifact)):
+        console.print(sentence, highlight=False)
 
 
 def evaluations(artifact: Artifact) -> str:
-    """Return what the exporter measured of this policy in the environment, per variant of the task, as one sentence."""
+    """Return what was measured of this policy in the environment, per variant of the task, as a sentence; empty if nothing was."""
     metrics = artifact.manifest.metrics
     rates = [
         f"{name.removeprefix(SUCCESS)} {rate:.0%} of {metrics.get(EPISODES + name.removeprefix(SUCCESS), 0.0):.0f}"
         for name, rate in metrics.items()
         if name.startswith(SUCCESS)
     ]
-    return f"for comparison, this policy in the environment when it was made: {', '.join(rates) or 'not evaluated'}"
+    return f"for comparison, this policy in the environment when it was made: {', '.join(rates)}" if rates else ""
 
 
 def draw_strip(folder: RunFolder, clearance_mm: float, console: Console) -> list[Path]:

@@ -97,7 +97,7 @@ def counts(episodes: list[Shown]) -> str:
     kept = len(episodes) - found[DISCARDED]
     seconds = sum(one.duration_s for one in episodes if one.outcome != DISCARDED)
     return (
-        f"{kept} demonstrations kept ({found['success']} success, {kept - found['success']} failure), "
+        f"{kept} demonstration{'' if kept == 1 else 's'} kept ({found['success']} success, {kept - found['success']} failure), "
         f"{found[DISCARDED]} discarded, {seconds / 60:.1f} min of motion"
     )
 

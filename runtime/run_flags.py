@@ -14,8 +14,9 @@ from pathlib import Path
 import msgspec
 
 from poco.errors import UsageError
+from poco.hw.task_driver import EMULATOR, NONE
 from poco.runtime.run_options import WITHOUT_ARTIFACT, HandsOptions, RunOptions
-from poco.settings import Settings, nearest, read_settings, settings_keys
+from poco.settings import Settings, TaskSettings, nearest, read_settings, settings_keys
 
 SIGNALS = ("sensors", "outcome", "reset")
 """The drivers of the task's signals, as keys of the settings' task."""
@@ -119,10 +120,7 @@ def options_of(flags: argparse.Namespace, overrides: dict[str, str]) -> RunOptio
             "section polymetis"
         )
     if settings.robot.kind == "sim" and not flags.sensors:
-        address = f"emulator://{settings.robot.host}"
-        own = {name: address for name in SIGNALS if f"task.{name}" not in overrides}
-        task = msgspec.structs.replace(settings.task, **own)
-        settings = msgspec.structs.replace(settings, task=task)
+        settings = msgspec.structs.replace(settings, task=_of_emulated_arm(settings, overrides))
     settings = _forbid_automatic_recovery(settings, "robot.automatic_recovery" in overrides)
     if not 1 <= flags.episodes <= 100_000:
         raise UsageError(f"--episodes is {flags.episodes}, must lie in 1 to 100000")
@@ -153,6 +151,13 @@ def options_of(flags: argparse.Namespace, overrides: dict[str, str]) -> RunOptio
 def sensors_unnamed(settings: Settings, config: Path | None, overrides: Mapping[str, str]) -> bool:
     """Tell whether an arm that is there would go by the sensors of the packaged settings, which are the emulated arm's."""
     return settings.robot.kind != "sim" and config is None and "task.sensors" not in overrides
+
+
+def _of_emulated_arm(settings: Settings, overrides: Mapping[str, str]) -> TaskSettings:
+    """Return the task with the signals of the emulated arm that is started, where somebody is to give them and it has a task."""
+    address = NONE if settings.emulator.task == "none" else f"{EMULATOR}{settings.robot.host}"
+    given = [name for name in SIGNALS if f"task.{name}" not in overrides and getattr(settings.task, name) != NONE]
+    return msgspec.structs.replace(settings.task, **dict.fromkeys(given, address))
 
 
 def _forbid_automatic_recovery(settings: Settings, asked_for: bool) -> Settings:

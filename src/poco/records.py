@@ -6,7 +6,7 @@ offset by offset. All angles are rad, lengths m, times ns or ticks of 1 ms; tran
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -265,17 +265,24 @@ class EpisodeEnd(msgspec.Struct, frozen=True, kw_only=True):
     revision: int = 0
 
 
+TaskOutcome = Literal["running", "success", "failure"]
+
+NOW = 1 << 62
+"""In place of the robot tick of a task signal: later than any."""
+
+
 class TaskSignal(msgspec.Struct, frozen=True, kw_only=True):
     """task -> policy: named values in robot time, outcome so far ("running", "success", "failure") and state of the scene.
 
     target_position (m, base frame) and target_yaw (rad) are as the sensor sees them, with noise of the stated standard
-    deviation (noise_m, noise_rad). `reset` is "idle" or "busy" (objects are being placed).
+    deviation (noise_m, noise_rad). `reset` is "idle" or "busy" (objects are being placed). A sensor that does not know robot
+    time leaves `tick` out: what it says is of now.
     """
 
-    tick: int
+    tick: int = NOW
     target_position: tuple[float, float, float]
     target_yaw: float
-    noise_m: float
-    noise_rad: float
-    outcome: str
+    noise_m: float = 0.0
+    noise_rad: float = 0.0
+    outcome: TaskOutcome
     reset: str = "idle"

@@ -342,7 +342,7 @@ def _refuse_unknown(tree: object, kind: type[msgspec.Struct], where: str, prefix
     required = [field.name for field in msgspec.structs.fields(kind) if field.required]
     missing = [name for name in required if name not in tree]
     if missing:
-        raise SettingsError(f"{where}: key {prefix}{missing[0]} is missing; a settings file is whole, see configs/")
+        raise SettingsError(f"{where}: key {prefix}{missing[0]} is missing; such a file is whole, see configs/")
 
 
 def _refuse_not_finite(value: object, where: str, key: str) -> None:

@@ -205,7 +205,8 @@ def read_specification(path: Path) -> Specification:
     could follow. Any process may call it.
     """
     if not path.is_file():
-        raise SettingsError(f"specification file {path} does not exist: see configs/ for a whole example")
+        lack = "is a folder" if path.is_dir() else "does not exist"
+        raise SettingsError(f"specification file {path} {lack}: see configs/ for a whole example")
     try:
         tree = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:

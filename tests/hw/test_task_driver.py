@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from poco.errors import AddressError, SettingsError
+from poco.errors import AddressError, ArmError, SettingsError
 from poco.hw.task_driver import TaskDriver, nothing_seen
 
-HOST = "127.0.5.51"
+HOST, SENSOR_HOST = "127.0.5.51", "127.0.5.52"
+LATEST_TICK = 10**12
+PAGE = Path(__file__).parents[2] / "docs/task.md"
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +62,36 @@ def test_a_task_without_a_sensor(emulator: str) -> None:
     judged.place(1)
     assert judged.read(0) == nothing_seen(0)
     assert not judged.lockstep
+
+
+@pytest.fixture
+def sensor() -> Iterator[str]:
+    """The program that docs/task.md shows, as it stands there, at an address of its own."""
+    (program,) = re.findall(r"```python\n(.+?)```", PAGE.read_text(), re.DOTALL)
+    process = subprocess.Popen([sys.executable, "-c", program.replace('"127.0.0.1"', f'"{SENSOR_HOST}"')])
+    yield f"emulator://{SENSOR_HOST}:1341"
+    process.kill()
+    process.wait()
+
+
+def connected(address: str) -> TaskDriver:
+    """A driver of the sensor at `address` alone, as soon as it listens."""
+    while True:
+        try:
+            return TaskDriver(address, "none", "none")
+        except AddressError:
+            time.sleep(0.05)
+
+
+def test_a_sensor_of_the_users_own(sensor: str) -> None:
+    """It need not know robot time: what it says is of now; what it refuses is told in its own words."""
+    driver = connected(sensor)
+    assert not driver.lockstep
+    signal = driver.read(LATEST_TICK)
+    assert (signal.target_position, signal.target_yaw, signal.outcome) == ((0.5, 0.02, 0.03), 0.0, "running")
+    placing = TaskDriver(sensor, "none", sensor)
+    with pytest.raises(ArmError, match="refused Place: Place is not for this sensor"):
+        placing.place(1)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from poco.learner.cloning import CloningSettings, clone
 from poco.learner.demonstrations import read_demonstrations
 from poco.learner.journal_files import JournalFiles
 from poco.runtime.contact_sheet import CONTACT_SHEET
+from poco.runtime.run_flags import PACKAGED_CONFIG
 from poco.runtime.run_folder import EpisodeEnded, EpisodeLabelled, EpisodeStarted, RunFolder
 from poco.runtime.run_options import OPERATOR_SPECIFICATION
 from poco.specification import read_specification
@@ -180,6 +181,38 @@ def test_a_person_helps_a_policy(tmp_path: Path) -> None:
     assert not any(step.intervened for step in alone.steps)
     assert "intervention" not in alone.end.labels
     assert len(list(JournalFiles(tmp_path / "journal-fr3").episodes(helped.specification))) == 2
+
+
+def test_a_person_judges_a_policy(tmp_path: Path) -> None:
+    """Where nobody else says what succeeded (`task.outcome: none`), the person at the terminal does, in any run; q ends it."""
+    with sitting(tmp_path) as start:
+        flags = ["--robot", "sim", "--robot.host", "127.0.19.6", "--task.outcome", "none", "--episodes", "5"]
+        session = start("--policy", str(ARTIFACT), *flags)
+        session.type_until("y", seen(EpisodeEnded, 1))
+        session.type_until("q", lambda events: session.program.process.poll() is not None)
+        assert (session.program.wait(), session.program.err) == (0, "")
+    end = files(session.folder / "episodes")[0].end
+    assert (end.outcome, end.terminated, end.labels["judge"]) == ("success", True, "person")
+
+
+def test_settings_without_signals_on_the_emulated_arm(sit_down: Callable[..., Session], tmp_path: Path) -> None:
+    """What settings of an arm leave to a person (`none`) the emulated arm in its place does too, with or without a task."""
+    tree = msgspec.to_builtins(SPECIFICATION)
+    tree["observation"] = [item for item in tree["observation"] if not item["source"].startswith("target")]
+    (tmp_path / "bare.yaml").write_text(yaml.safe_dump(tree))
+    cell = yaml.safe_load(PACKAGED_CONFIG.read_text())
+    cell["task"] |= dict.fromkeys(("sensors", "outcome", "reset"), "none")
+    cell["emulator"]["task"] = "none"
+    (tmp_path / "cell.yaml").write_text(yaml.safe_dump(cell))
+    mine = ["--robot", "sim", "--config", str(tmp_path / "cell.yaml"), "--task", str(tmp_path / "bare.yaml")]
+    session = sit_down("127.0.19.7", *mine)
+    session.type_until(" 3s", seen(EpisodeStarted, 1))
+    session.type_until("sd", lambda events: len(RunFolder.open(session.folder).chunks()) >= 6)
+    session.type_until("y", seen(EpisodeEnded, 1))
+    session.type_until("q", lambda events: session.program.process.poll() is not None)
+    assert (session.program.wait(), session.program.err) == (0, "")
+    (kept,) = files(session.folder / "episodes")
+    assert (kept.end.outcome, kept.end.labels["judge"]) == ("success", "person")
 
 
 @pytest.mark.proof

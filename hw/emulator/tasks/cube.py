@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poco.limits import Guards
-from poco.records import TaskSignal
+from poco.records import TaskOutcome, TaskSignal
 
 from ...cube_operator import CUBE_SIDE_M, GOAL_M
 from ..arm import SimulatedArm
@@ -118,7 +118,7 @@ class CubePlacing:
         return (yaw_rad + math.pi / 4) % (math.pi / 2) - math.pi / 4
 
     @property
-    def outcome(self) -> str:
+    def outcome(self) -> TaskOutcome:
         """ "success" while the cube lies on the goal and nothing holds it, else "running"; a reflex is the arm's to report."""
         x, y, z = self.cube_position
         near = math.hypot(x - GOAL_M[0], y - GOAL_M[1]) < GOAL_RADIUS_M

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from poco.errors import UsageError
 from poco.limits import Guards
-from poco.records import TaskSignal
+from poco.records import TaskOutcome, TaskSignal
 
 from ..arm import SimulatedArm
 from ..fingers import SimulatedFingers
@@ -181,7 +181,7 @@ class PegInHole:
         return max(0.0, -float(offset[2])) if inside else 0.0
 
     @property
-    def outcome(self) -> str:
+    def outcome(self) -> TaskOutcome:
         """ "success" while the peg is at least SUCCESS_DEPTH_M deep, else "running"; a reflex is the arm's to report."""
         return "success" if self.depth_m >= SUCCESS_DEPTH_M else "running"
 

@@ -103,7 +103,7 @@ def _sources(specification: Specification, robot: str) -> Finding:
         check_sources(specification)
         check_recordable(specification, robot)
     except PocoError as error:
-        return Finding(what="observation", grade="fail", seen=str(error), remedy="correct the field's source or size")
+        return Finding(what="observation", grade="fail", seen=str(error), remedy="correct the specification")
     names = ", ".join(field.name for field in specification.observation)
     return Finding(what="observation", grade="ok", seen=names)
 
@@ -143,10 +143,8 @@ def _start(settings: Settings, specification: Specification) -> Iterator[Finding
 
 def _motion(settings: Settings, specification: Specification) -> Finding:
     """Judge the largest action by what the guards let through."""
+    low, high = (np.concatenate([getattr(field, end) for field in specification.arm_action]) for end in ("low", "high"))
     if specification.action_space == "joint_position":
-        low, high = (
-            np.concatenate([getattr(field, end) for field in specification.arm_action]) for end in ("low", "high")
-        )
         beyond = np.maximum(POSITION_MIN_RAD - low, high - POSITION_MAX_RAD) + PLANNING_MARGINS.position_rad
         joint = int(np.argmax(beyond))
         return judged(
@@ -155,13 +153,12 @@ def _motion(settings: Settings, specification: Specification) -> Finding:
             f"joint {joint + 1} goes furthest, {beyond[joint]:+.3f} rad beyond what is planned with",
             f"narrow low and high of joint {joint + 1}: what lies beyond is moved inside",
         )
-    step = _of(specification.action, "tip_step")[0]
-    speed = float(np.linalg.norm(np.maximum(np.abs(step.low), np.abs(step.high)))) * specification.rate_hz
+    speed = float(np.linalg.norm(np.maximum(np.abs(low), np.abs(high))[:3])) * specification.rate_hz
     return judged(
         "actions",
         speed <= settings.guards.speed_max_m_s,
         f"the largest step moves the tip at {speed:.3f} m/s, the limit is {settings.guards.speed_max_m_s:g} m/s",
-        f"lower the bounds of {step.name} or the rate: faster chunks are stretched in time",
+        f"lower the bounds of {specification.action[0].name} or the rate: faster chunks are stretched in time",
     )
 
 

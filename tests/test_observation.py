@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from poco.errors import ArtifactError
-from poco.observation import QUANTITIES, check_sources, observe, sees_target, wrap
+from poco.observation import QUANTITIES, UNITS, check_sources, observe, sees_target, wrap
 from poco.records import ROBOT_STATE, TaskSignal
 from poco.specification import Field, Specification
 
 
 def with_field(specification: Specification, source: str, size: int) -> Specification:
     """The specification with one observation field of `size` elements from `source`."""
-    field = Field(name="seen", source=source, frame="base", unit="m", low=(-2.0,) * size, high=(2.0,) * size)
+    unit = UNITS.get(source, "m")
+    field = Field(name="seen", source=source, frame="base", unit=unit, low=(-2.0,) * size, high=(2.0,) * size)
     return msgspec.structs.replace(specification, observation=(field,))
 
 
@@ -37,6 +38,21 @@ def test_wrong_sources_are_refused_before_motion(
     """An unknown source and one of another size give one sentence that names what would be right."""
     with pytest.raises(ArtifactError, match=words):
         check_sources(with_field(specification, source, size))
+
+
+def test_wrong_units_and_actions_are_refused_before_motion(specification: Specification) -> None:
+    """Bounds in another unit, and actions in another order or of another name, would move the arm otherwise than meant."""
+    step, turn = specification.action
+    for wrong, words in (
+        ({"observation": (msgspec.structs.replace(specification.observation[0], unit="mm"),)}, "is in mm, .* give low"),
+        ({"action": (step, msgspec.structs.replace(turn, unit="deg"))}, "yaw_step is in deg"),
+        ({"action": (turn, step)}, r"yaw_step \(1\), tip_step \(3\), .* has tip_step \(3\), yaw_step \(1\)"),
+        ({"action": (msgspec.structs.replace(step, source="step"), turn)}, r"sources step \(3\)"),
+    ):
+        with pytest.raises(ArtifactError, match=words):
+            check_sources(msgspec.structs.replace(specification, **wrong))
+    axes = [msgspec.structs.replace(step, name=axis, low=step.low[:1], high=step.high[:1]) for axis in "xyz"]
+    check_sources(msgspec.structs.replace(specification, action=(*axes, turn)))
 
 
 def test_every_quantity_can_be_observed(specification: Specification) -> None:

@@ -13,7 +13,7 @@ from poco.errors import ArtifactError
 from poco.kinematics import forward, jacobian
 from poco.records import ROBOT_STATE, TaskSignal
 from poco.settings import nearest
-from poco.specification import SEEN, Specification, scale
+from poco.specification import SEEN, Field, Specification, scale
 
 Floats = npt.NDArray[np.float64]
 
@@ -81,7 +81,29 @@ QUANTITIES: Mapping[str, Callable[[Scene], npt.ArrayLike]] = {
     "gripper_width": lambda view: view.gripper_width,
     "lead_yaw": lambda view: wrap(view.commanded_yaw - view.tip_yaw),
 }
-"""Named quantities a field's `source` may take, each in m, rad, rad/s."""
+"""Named quantities a field's `source` may take."""
+
+UNITS: Mapping[str, str] = {
+    "joint_position": "rad",
+    "joint_velocity": "rad/s",
+    "tip_position": "m",
+    "tip_yaw": "rad",
+    "target_offset": "m",
+    "target_yaw_offset": "rad",
+    "lead_position": "m",
+    "commanded_velocity": "m/s",
+    "gripper_width": "m",
+    "lead_yaw": "rad",
+    "tip_step": "m",
+    "yaw_step": "rad",
+}
+"""What they, and the actions, are given in."""
+
+ACTIONS: Mapping[str, tuple[str, ...]] = {
+    "tip_delta": ("tip_step", "tip_step", "tip_step", "yaw_step"),
+    "joint_position": ("joint_position",) * 7,
+}
+"""What the elements of an action are in each action space, one by one; the width of a gripper comes behind them."""
 
 TARGET = ("target_offset", "target_yaw_offset")
 """Those that depend on what the task's sensor tells."""
@@ -103,7 +125,9 @@ def without_target(specification: Specification) -> tuple[Specification, Specifi
 
 
 def check_sources(specification: Specification) -> None:
-    """Raise ArtifactError if the robot is not ours, or a field names an unknown source or one of another size. Before motion."""
+    """Raise ArtifactError if the robot is not ours, or a field names an unknown source, one of another size or unit, or an action
+    that is moved otherwise. Before motion.
+    """
     if specification.robot == "foreign":
         raise ArtifactError(
             f"specification {specification.name} is of a foreign robot, which poco trains for but does not drive: give a policy "
@@ -131,6 +155,31 @@ def check_sources(specification: Specification) -> None:
             raise ArtifactError(
                 f"field {item.name} has {item.size} elements, its source {item.source} gives {size}: correct low and high"
             )
+        _check_unit(item)
+    _check_action(specification)
+
+
+def _check_action(specification: Specification) -> None:
+    """Raise ArtifactError unless the elements of an action are what its action space moves, in this order and unit."""
+    due = ACTIONS[specification.action_space] + ("gripper_width",) * specification.grips
+    if [item.source for item in specification.action for _ in range(item.size)] != list(due):
+        elements = ", ".join(f"{source} ({due.count(source)})" for source in dict.fromkeys(due))
+        named = ", ".join(f"{item.source} ({item.size})" for item in specification.action)
+        raise ArtifactError(
+            f"the fields of an action have the sources {named}, action space {specification.action_space} with gripper "
+            f"{specification.gripper} has {elements}, in this order: name them so"
+        )
+    for item in specification.action:
+        _check_unit(item)
+
+
+def _check_unit(item: Field) -> None:
+    """Raise ArtifactError where a field of a known source says that it has another unit than that."""
+    unit = UNITS[item.source]
+    if item.unit != unit:
+        raise ArtifactError(
+            f"field {item.name} is in {item.unit}, its source {item.source} in {unit}: give low and high in {unit}"
+        )
 
 
 def observe(state: npt.NDArray[np.void], signal: TaskSignal, specification: Specification) -> npt.NDArray[np.float32]:

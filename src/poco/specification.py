@@ -23,6 +23,9 @@ Bounds = Annotated[tuple[float, ...], msgspec.Meta(max_length=4096)]
 Fields = Annotated[tuple["Field", ...], msgspec.Meta(max_length=256)]
 
 
+ROTATION_TOLERANCE = 1e-3
+"""So far may the rows of a rotation be from unit length and right angles: three digits, as people write them."""
+
 SEEN = "images:"
 """Begins the source of what an encoder has made of a camera's images; the hash of the encoder follows."""
 
@@ -103,6 +106,10 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise ArtifactError(
                 f"flange_t_tip needs {lengths[0]} numbers (row-major) and rest_q {lengths[1]} (rad) for robot {self.robot}"
             )
+        if self.robot != "foreign" and not _is_pose(self.tip):
+            raise ArtifactError(
+                "flange_t_tip is no pose: needs three rows of a rotation with a position (m) behind it, then 0, 0, 0, 1"
+            )
         if self.robot == "foreign" and self.grips:
             raise ArtifactError(
                 "gripper is width for a foreign robot, whose actions are all its own: write gripper: none"
@@ -175,6 +182,13 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         """Return the sha256 of the canonical JSON of this specification, the hash that all sides compare."""
         canonical = json.dumps(msgspec.to_builtins(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _is_pose(matrix: Floats) -> bool:
+    """Tell whether `matrix` [4, 4] turns and moves, and does nothing else."""
+    turn = matrix[:3, :3]
+    rigid = np.allclose(turn @ turn.T, np.eye(3), atol=ROTATION_TOLERANCE) and np.linalg.det(turn) > 0.0
+    return bool(rigid and np.array_equal(matrix[3], [0.0, 0.0, 0.0, 1.0]))
 
 
 def foreign_specification(

@@ -79,6 +79,8 @@ def test_tasks_that_do_not_fit_are_found(tmp_path: Path) -> None:
     code, found = checked("--task", task(tmp_path, observation=field("tip_yaw", source="tip_jaw")))
     assert (code, found["observation"]["grade"]) == (1, "fail")
     assert "did you mean tip_yaw" in found["observation"]["seen"]
+    code, found = checked("--task", task(tmp_path, action=TASK["action"][::-1]))
+    assert (code, found["observation"]["grade"]) == (1, "fail")
     assert checked("--task", task(tmp_path, delay_steps=0))[1]["task"]["grade"] == "warn"
     joints = [
         {

@@ -222,15 +222,12 @@ def export_data(data: Path, out: Path, task: str = "do the task") -> None:
         task: What the robot was to do, in words.
     """
     from poco.episodes import read_episode
-    from poco.errors import ArtifactError
     from poco.learner.datasets.lerobot_writer import write_lerobot
-    from poco.learner.demonstrations import EPISODE_SUFFIX
+    from poco.learner.demonstrations import episode_files
     from poco.learner.progress import track
 
     _fit_for_data(out, resume=False)
-    files = sorted(data.glob(f"*{EPISODE_SUFFIX}"))
-    if not files:
-        raise ArtifactError(f"no episode files (*{EPISODE_SUFFIX}) in {data}: make some with `poco-learner make-data`")
+    files = episode_files(data)
     first = read_episode(files[0])
     shown = None if first.views is None else first.views.shown
     with track("export to lerobot", len(files), "episodes") as advance:

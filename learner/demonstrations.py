@@ -96,14 +96,23 @@ class Windows:
         return len(self.observation)
 
 
+def episode_files(folder: Path) -> list[Path]:
+    """Return the episode files of `folder`, by name; raises ArtifactError if there are none."""
+    files = sorted(folder.glob(f"*{EPISODE_SUFFIX}"))
+    if not files:
+        inside = folder / "episodes"
+        remedy = (
+            f"give {inside}"
+            if inside.is_dir()
+            else "record some with `poco-runtime record`, or in the environment with `poco-learner make-data`"
+        )
+        raise ArtifactError(f"no episode files (*{EPISODE_SUFFIX}) in {folder}: {remedy}")
+    return files
+
+
 def read_demonstrations(folder: Path) -> Demonstrations:
     """Read all episode files of `folder`; raises ArtifactError if there are none or their specifications or cameras differ."""
-    files = sorted(folder.glob(f"*{EPISODE_SUFFIX}")) if folder.is_dir() else []
-    if not files:
-        raise ArtifactError(
-            f"no episode files (*{EPISODE_SUFFIX}) in {folder}: record some with `poco-runtime record`, or in the environment with "
-            "`poco-learner make-data`"
-        )
+    files = episode_files(folder)
     episodes = tuple(Recorded.of(read_episode(file)) for file in files)
     digests = [episode.specification.digest() for episode in episodes]
     for file, digest in zip(files, digests, strict=True):

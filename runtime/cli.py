@@ -71,7 +71,7 @@ examples:
   poco-runtime evaluate artifacts/peg_in_hole artifacts/peg_in_hole_start/policy --robot sim --trials 30
   poco-runtime veto --store runs/store-fr3
   poco-runtime check --config my_cell.yaml --task my_task.yaml
-  poco-runtime doctor --robot.kind franka --robot.host 172.16.0.2
+  poco-runtime doctor --robot franka --robot.host 172.16.0.2
 
 Every key of the settings file can be overridden as --section.key VALUE. Ctrl-C brakes the arm and stops the run.
 Exit codes: 0 done, 2 usage, 3 settings, 4 artifact, 5 arm, 6 address, 7 real-time rights, 8 motion, 9 latched fault,
@@ -226,7 +226,7 @@ def keys_of(options: RunOptions, console: Console) -> TerminalKeys | None:
     return keys
 
 
-def ask(words: Sequence[str]) -> int:
+def ask(words: Sequence[str], console: Console) -> int:
     """Leave the operator's request `veto` or `rollback` for the run that uses a store."""
     parser = Parser(f"poco-runtime {words[0]}", description=REQUESTS[words[0]], allow_abbrev=False)
     parser.add_argument(
@@ -236,6 +236,9 @@ def ask(words: Sequence[str]) -> int:
     if not (folder / FLOOR_FILE).is_file():
         raise UsageError(f"{folder} is not the store of a robot: it is beside the run folders, such as runs/store-fr3")
     ArtifactStore(folder).ask("veto" if words[0] == "veto" else "rollback")
+    console.print(
+        f"asked for: by the run that uses {folder} at once, else by the next one", highlight=False, soft_wrap=True
+    )
     return 0
 
 
@@ -256,7 +259,7 @@ def run(words: Sequence[str], console: Console) -> int:
     if words[:1] == ["check"]:
         return task_check.run(words[1:], console)
     if words and words[0] in REQUESTS:
-        return ask(words)
+        return ask(words, console)
     options = asked_for(words)
     signals = options.settings.task
     check_addresses(signals.sensors, signals.outcome, signals.reset)

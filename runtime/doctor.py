@@ -15,12 +15,13 @@ from poco.errors import UsageError
 from poco.runtime import findings, network_path
 from poco.runtime.benchmarks import native_loop
 from poco.runtime.findings import Finding
+from poco.runtime.run_flags import add_robot_flag
 from poco.settings import read_settings, settings_keys
 
 DESCRIPTION = "Examine this computer and the way to the arm; nothing moves."
 EPILOG = """examples:
   poco-runtime doctor
-  poco-runtime doctor --robot.kind franka --robot.host 172.16.0.2 --robot.realtime.cpu 3
+  poco-runtime doctor --robot franka --robot.host 172.16.0.2 --robot.realtime.cpu 3
   poco-runtime doctor --json
 
 Grades: fail keeps poco from working, warn from being punctual.
@@ -55,6 +56,7 @@ def run(words: Sequence[str], config: Path, console: Console) -> int:
     """Run the command line `words` after `poco-runtime doctor`; return the exit code. Raises UsageError or SettingsError."""
     parser = _Parser("poco-runtime doctor", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_robot_flag(parser)
     parser.add_argument(
         "--config", type=Path, default=config, metavar="FILE", help="settings file (default: the packaged)"
     )
@@ -67,6 +69,8 @@ def run(words: Sequence[str], config: Path, console: Console) -> int:
     if not 0.1 <= flags["jitter_s"] <= 3600.0:
         raise UsageError(f"--jitter-s is {flags['jitter_s']:g} s, must lie in 0.1 to 3600 s")
     overrides = {key: flags[key] for key in keys if flags[key] is not None}
+    if flags["robot"]:
+        overrides["robot.kind"] = flags["robot"]
     found = examine(read_settings(flags["config"], overrides).robot, flags["jitter_s"])
     if flags["json"]:
         console.out(msgspec.json.format(msgspec.json.encode(found)).decode(), highlight=False)

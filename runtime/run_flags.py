@@ -33,13 +33,18 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see {self.prog} --help")
 
 
-def add_run_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of every run to `parser`."""
+def add_robot_flag(parser: argparse.ArgumentParser) -> None:
+    """Add which arm it is, robot.kind of the settings."""
     parser.add_argument(
         "--robot",
         choices=("sim", "franka", "polymetis"),
         help="sim starts the emulated arm; franka uses one that is there; polymetis one behind a Polymetis server",
     )
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of every run to `parser`."""
+    add_robot_flag(parser)
     parser.add_argument(
         "--speed", type=float, default=1.0, metavar="S", help="time scale of the motion, 0.05 to 1 (default 1)"
     )

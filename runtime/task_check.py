@@ -32,7 +32,7 @@ EPILOG = """examples:
   poco-runtime check
   poco-runtime check --config my_cell.yaml --task my_task.yaml
   poco-runtime check --config my_cell.yaml --task my_task.yaml --image-side 64
-  poco-runtime check --config my_cell.yaml --policy artifacts/mine --robot.kind franka
+  poco-runtime check --config my_cell.yaml --policy artifacts/mine --robot franka
 
 --config is the settings file (arm, guards, task, cameras), --task the specification (what is seen and done), or
 --policy an artifact that carries its own. docs/task.md says what belongs into them.
@@ -43,6 +43,7 @@ def run(words: Sequence[str], console: Console) -> int:
     """Run the command line `words` after `poco-runtime check`; return the exit code. Raises PocoError for unreadable files."""
     parser = run_flags.Parser("poco-runtime check", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    run_flags.add_robot_flag(parser)
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings file (default: the packaged)")
     parser.add_argument("--task", metavar="TASK", help="specification file of the task (default: peg_in_hole)")
     parser.add_argument("--policy", type=Path, metavar="PATH", help="artifact whose specification is taken instead")
@@ -53,6 +54,8 @@ def run(words: Sequence[str], console: Console) -> int:
         raise UsageError(
             f"--task is {flags.task}, but the artifact {flags.policy} carries its own: leave one of the two out"
         )
+    if flags.robot:
+        overrides["robot.kind"] = flags.robot
     settings = read_settings(flags.config or run_flags.PACKAGED_CONFIG, overrides)
     if flags.policy is None:
         specification = read_specification(specification_file(flags.task or "peg_in_hole"))

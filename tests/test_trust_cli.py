@@ -32,6 +32,8 @@ def test_publishers_come_and_go(tmp_path: Path, capsys: pytest.CaptureFixture[st
         "revision 3",
         f"laboratory {laboratory} until {_date(folder)} up to generation 50",
     ]
+    with pytest.raises(ArtifactError, match=r"has no root.pub: give its folder robot"):
+        Trust.read(folder)
     with pytest.raises(ArtifactError, match="exists already"):
         trust_cli.init(folder)
     with pytest.raises(ArtifactError, match="not on the list"):

@@ -29,6 +29,9 @@ LIST_BYTES_MAX = 1 << 16
 PUBLISHERS_MAX = 64
 PUBLISHER_NAME = "^[a-z0-9_-]{1,64}$"
 LIST_FILE, LIST_SIGNATURE_FILE, ROOT_FILE = "trust.json", "trust.sig", "root.pub"
+ROBOT = "robot"
+"""Folder of these three, as poco-trust makes it for robots beside the private keys."""
+
 
 PublicKey = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
@@ -78,6 +81,10 @@ class Trust:
         Raises Refused for a list that the root key did not sign or that is older than `revision_min`, ArtifactError for
         files that are missing or malformed.
         """
+        if not (folder / ROOT_FILE).is_file() and (folder / ROBOT / ROOT_FILE).is_file():
+            raise ArtifactError(
+                f"{folder} has no {ROOT_FILE}: give its folder {ROBOT}, which poco-trust makes for robots"
+            )
         root = _read_text(folder / ROOT_FILE, 256)
         payload = _read(folder / LIST_FILE, LIST_BYTES_MAX)
         verify(payload, _read(folder / LIST_SIGNATURE_FILE, SIGNATURE_BYTES_MAX), Purpose.TRUST, {root})

@@ -17,6 +17,7 @@ from poco.trust import (
     FORMAT,
     PUBLISHER_NAME,
     PUBLISHERS_MAX,
+    ROBOT,
     VERSION,
     Publisher,
     Trust,
@@ -28,7 +29,7 @@ from poco.trust import (
 )
 
 TRUST = Path("~/.config/poco/trust")
-ROOT, ROBOT = "root.key", "robot"
+ROOT = "root.key"
 DAY_S = 86_400
 DAYS_MAX = 36_500
 DESCRIPTION = """The keys that sign policies, and the list of them that robots believe.

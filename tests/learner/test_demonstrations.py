@@ -85,6 +85,9 @@ def test_mixed_specifications_and_empty_folders_are_refused(
     """One folder holds one specification; none at all is said too."""
     with pytest.raises(ArtifactError, match="no episode files"):
         read_demonstrations(tmp_path)
+    (tmp_path / "episodes").mkdir()
+    with pytest.raises(ArtifactError, match=f"no episode files .* in {tmp_path}: give {tmp_path}/episodes"):
+        read_demonstrations(tmp_path)
     other = msgspec.structs.replace(demonstrations[0].specification, rate_hz=10.0)
     write_all(tmp_path, (demonstrations[0], replace(demonstrations[1], specification=other)))
     with pytest.raises(ArtifactError, match="different specifications"):

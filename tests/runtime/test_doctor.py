@@ -214,7 +214,7 @@ def test_doctor_prints_json_and_says_by_its_exit_code_whether_anything_failed(
 ) -> None:
     """The simulated arm needs no answer; an arm that is not there fails."""
     for kind, failing in (("sim", False), ("franka", True)):
-        words = ["doctor", "--json", "--jitter-s", "0.1", "--robot.kind", kind, "--robot.host", "127.0.3.14"]
+        words = ["doctor", "--json", "--jitter-s", "0.1", "--robot", kind, "--robot.host", "127.0.3.14"]
         code = run(words, Console())
         found = msgspec.json.decode(capsys.readouterr().out, type=list[Finding])
         assert code == int(any(finding.grade == "fail" for finding in found))

@@ -57,6 +57,7 @@ def test_the_packaged_task_fits() -> None:
         (("--task.sensors", "none"), "target", "fail"),
         (("--task.outcome", "camera://1"), "task.outcome", "fail"),
         (("--robot.kind", "franka"), "task.sensors", "fail"),
+        (("--robot", "franka"), "task.sensors", "fail"),
         (("--robot.kind", "polymetis"), "task.sensors", "fail"),
         (("--policy", str(SEEN), "--robot.kind", "franka"), "camera wrist", "fail"),
         (("--policy", str(SEEN), "--cameras", "[]"), "cameras", "fail"),

@@ -73,5 +73,5 @@ def read_figures(folder: Path) -> list[EpisodeFigures]:
         return [msgspec.json.decode(line, type=EpisodeFigures) for line in file.read_bytes().splitlines()]
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ArtifactError(
-            f"metrics {file} hold a damaged line ({error}): resume the run, which mends them"
+            f"metrics {file} hold a damaged line ({error}): resume the run, which mends the last one, or remove it"
         ) from error

@@ -20,7 +20,7 @@ from poco.durable import write_durably
 from poco.episodes import Episode
 from poco.errors import ArtifactError
 from poco.learner.demonstrations import EpisodeColumns, Recorded
-from poco.learner.replay_checks import checked, name_of
+from poco.learner.replay_checks import checked, name_of, sound
 from poco.learner.replay_index import Booleans, Integers, ReplayIndex, Stored
 from poco.learner.replay_layout import (
     EPISODES_FILE,
@@ -97,7 +97,7 @@ class Replay:
         file = folder / HEADER_FILE
         try:
             header = msgspec.json.decode(file.read_bytes(), type=ReplayHeader)
-        except (OSError, msgspec.MsgspecError, ArtifactError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, ArtifactError) as error:
             raise ArtifactError(f"replay {file} is not readable ({error}): start the run again") from error
         if (header.format, header.version) != (FORMAT, VERSION):
             raise ArtifactError(
@@ -110,7 +110,12 @@ class Replay:
             size = (folder / name).stat().st_size if (folder / name).is_file() else 0
             if size != expected:
                 raise ArtifactError(f"replay file {folder / name} has {size} bytes, expected {expected}: start again")
-        return cls(folder, header)
+        replay = cls(folder, header)
+        if not sound(replay._table, header.rows):
+            raise ArtifactError(
+                f"replay file {folder / EPISODES_FILE} is damaged, an episode lies where there is no room for it: start again"
+            )
+        return replay
 
     def __len__(self) -> int:
         """Return the number of steps that can be sampled."""

@@ -54,6 +54,22 @@ def checked(episode: EpisodeColumns, header: ReplayHeader) -> dict[str, npt.NDAr
     return columns
 
 
+def sound(table: npt.NDArray[np.void], rows: int) -> bool:
+    """Whether every episode in `table` has the slot of its number, steps among `rows` and a readable name.
+
+    After a power cut episodes that had just made room may overlap with others; a resumed run forgets those others.
+    """
+    live = np.flatnonzero(table["number"] > 0)
+    held = table[live]
+    first, steps = held["first"], held["steps"]
+    inside = (first >= 0) & (first < rows) & (steps >= 1) & (steps <= rows - first)
+    try:
+        np.char.decode(held["robot"], "utf-8")
+    except UnicodeDecodeError:
+        return False
+    return bool((inside & (held["number"] % len(table) == live)).all())
+
+
 def _check(what: str, values: npt.NDArray[np.float32], shape: tuple[int, ...], bound: float) -> None:
     if values.shape != shape:
         raise ArtifactError(f"{what} has shape {list(values.shape)}, expected {list(shape)}: discard the episode")

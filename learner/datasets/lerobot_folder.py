@@ -174,7 +174,7 @@ def open_lerobot(
 def _info(path: Path) -> Info:
     try:
         info = msgspec.json.decode((path / INFO).read_bytes(), type=Info)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ArtifactError(
             f"{path / INFO} is not readable ({error}): give the folder of a LeRobotDataset v3"
         ) from error
@@ -241,7 +241,7 @@ def _ours(folder: _Folder, cameras: Sequence[str], image_side: int | None) -> So
     place = folder.path / OURS
     try:
         ours = msgspec.json.decode(place.read_bytes(), type=Ours)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{place} is damaged ({error}): export the episodes again") from error
     if len(ours.ends) != len(folder.episodes):
         raise ArtifactError(f"{place} has {len(ours.ends)} ends for {len(folder.episodes)} episodes: export them again")

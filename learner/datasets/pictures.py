@@ -58,7 +58,7 @@ def video_pictures(path: Path, first_s: float, count: int, rate_hz: float, side:
                 found.append(_square(frame, side))
                 if len(found) == count:
                     return np.stack(found)
-    except (av.FFmpegError, IndexError) as error:
+    except (av.FFmpegError, IndexError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} is not a whole video ({error}): copy or download it again") from error
     raise ArtifactError(
         f"{path} has no frame at {first_s + len(found) / rate_hz:.4f} s, {len(found)} of {count} frames after {first_s:.4f} s "
@@ -76,7 +76,7 @@ def single_pictures(what: str, files: Sequence[bytes], side: int) -> Pictures:
 
     try:
         return np.stack([decoded(content) for content in files])
-    except (av.FFmpegError, StopIteration, IndexError, TypeError) as error:
+    except (av.FFmpegError, StopIteration, IndexError, TypeError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{what} holds no whole pictures ({error}): write the data set again") from error
 
 

@@ -6,7 +6,8 @@ ends for poco with the first step that is rewarded, as an episode of the task do
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,34 +51,41 @@ def open_robomimic(
         import h5py
     except ImportError as error:
         raise UsageError(f'RoboMimic needs the package h5py ({error}): pip install "poco-robot[datasets]"') from error
-    try:
+    with _whole(path):
         file = h5py.File(path, "r")
-    except OSError as error:
-        raise ArtifactError(f"{path} is not a whole HDF5 file ({error}): copy or download it again") from error
-    group = file.get("data")
-    names = [] if group is None else sorted((name for name in group if name.startswith("demo_")), key=_number)
-    if not names:
-        raise ArtifactError(f"{path} holds no demonstrations (data/demo_N): give a file in the layout of RoboMimic")
-    arguments = _arguments(path, group.attrs.get("env_args", ""))
-    keys = LOW_DIMENSIONAL if specification is None else tuple(_key(item) for item in specification.observation)
-    if specification is None:
-        specification = _specification(path, group, names, keys, arguments, chunk_steps)
-
-    others = sorted(key for key in group[names[0]].get("obs", {}) if key not in keys)
-    cameras = [key for key in others if group[f"{names[0]}/obs/{key}"].ndim == 4]
+        group = file.get("data")
+        names = [] if group is None else sorted((name for name in group if name.startswith("demo_")), key=_number)
+        if not names:
+            raise ArtifactError(f"{path} holds no demonstrations (data/demo_N): give a file in the layout of RoboMimic")
+        arguments = _arguments(path, group.attrs.get("env_args", ""))
+        keys = LOW_DIMENSIONAL if specification is None else tuple(_key(item) for item in specification.observation)
+        if specification is None:
+            specification = _specification(path, group, names, keys, arguments, chunk_steps)
+        others = sorted(key for key in group[names[0]].get("obs", {}) if key not in keys)
+        cameras = [key for key in others if group[f"{names[0]}/obs/{key}"].ndim == 4]
     if image_side is not None:
         check_cameras(str(path), cameras, image_side)
 
     def read(number: int) -> Sequence[Trajectory]:
-        what, demonstration = f"{path}: {names[number]}", group[names[number]]
-        trajectory = _trajectory(what, demonstration, keys, specification)
-        if image_side is None:
-            return [trajectory]
-        seen = [_pictures(what, demonstration, key, len(trajectory.actions), image_side) for key in cameras]
+        with _whole(path):
+            what, demonstration = f"{path}: {names[number]}", group[names[number]]
+            trajectory = _trajectory(what, demonstration, keys, specification)
+            if image_side is None:
+                return [trajectory]
+            seen = [_pictures(what, demonstration, key, len(trajectory.actions), image_side) for key in cameras]
         return [replace(trajectory, views=views_of([key.removesuffix("_image") for key in cameras], seen))]
 
     left_out = others if image_side is None else [key for key in others if key not in cameras]
     return Source("robomimic", specification, len(names), read, tuple(left_out))
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Raise ArtifactError for whatever HDF5 finds wrong with the file at `path`, which it tells by errors of many kinds."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"{path} is not a whole HDF5 file ({error}): copy or download it again") from error
 
 
 def _pictures(what: str, demonstration: Any, key: str, count: int, side: int) -> Pictures:
@@ -142,10 +150,7 @@ def _specification(
 def _column(what: str, demonstration: Any, key: str) -> Any:
     if key not in demonstration:
         raise ArtifactError(f"{what} has no {key}: give low-dimensional data in the layout of RoboMimic, with next_obs")
-    try:
-        values = demonstration[key][()]
-    except OSError as error:
-        raise ArtifactError(f"{what}: {key} cannot be read ({error}): copy or download the file again") from error
+    values = demonstration[key][()]
     if values.size == 0:
         raise ArtifactError(f"{what}: {key} is empty: remove the demonstration")
     return checked(f"{what}: {key}", values, values.shape[1] if values.ndim == 2 else 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ from .ogbench_play import Play, task_source
 from .ogbench_scenes import scene_parts
 
 UNIT = 1.0 + 1e-6
+UNSOUND = (OSError, ValueError, EOFError, RuntimeError, SyntaxError, TokenError, zipfile.BadZipFile, zlib.error)
+"""What numpy raises for archives that were cut off or overwritten."""
 
 
 def open_ogbench(path: Path, task: OGBenchEnvironment) -> Source:
@@ -71,7 +74,7 @@ def _columns(path: Path, buttons: bool) -> dict[str, npt.NDArray[np.generic]]:
                     f"{path} has no {missing[0]}: give the data set of a manipulation scene, which carries its states"
                 )
             columns = {name: np.asarray(archive[name]) for name in names}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except UNSOUND as error:
         raise ArtifactError(f"{path} is not a whole npz file ({error}): download it again") from error
     count = len(columns["actions"]) if columns["actions"].ndim else 0
     if count == 0:

@@ -14,7 +14,7 @@ from poco.episodes import Episode
 from poco.errors import ArtifactError
 from poco.learner.demonstrations import Recorded, windows
 from poco.learner.replay import Replay
-from poco.learner.replay_layout import STEPS_FILE
+from poco.learner.replay_layout import EPISODES_FILE, HEADER_FILE, STEPS_FILE, episode_record
 from poco.records import DISCARDED
 from poco.specification import Specification
 from recorded_episodes import BYTES, add, counted, end
@@ -261,3 +261,21 @@ def test_files_that_do_not_fit_are_refused(specification: Specification, tmp_pat
     (folder / STEPS_FILE).write_bytes(payload[:-1])
     with pytest.raises(ArtifactError, match="bytes, expected"):
         Replay.open(folder, specification)
+    (folder / HEADER_FILE).write_bytes(b'{"form\xfft')
+    with pytest.raises(ArtifactError, match="not readable"):
+        Replay.open(folder, specification)
+
+
+@pytest.mark.parametrize(("field", "value"), [("first", -1), ("steps", 1 << 62), ("number", 7), ("robot", b"\xff")])
+def test_a_damaged_table_is_refused(
+    specification: Specification, tmp_path: Path, field: str, value: int | bytes
+) -> None:
+    """An episode outside the steps, without end, in another's slot or of a name that is none: a sentence, no wrong windows."""
+    replay = Replay.create(tmp_path, specification, BYTES)
+    add(replay, counted(specification, 0, 7), counted(specification, 1, 4))
+    replay.flush()
+    table = np.memmap(tmp_path / EPISODES_FILE, episode_record(specification), "r+")
+    table[1][field] = value
+    table.flush()
+    with pytest.raises(ArtifactError, match=r"episodes.bin is damaged.*start again"):
+        Replay.open(tmp_path, specification)

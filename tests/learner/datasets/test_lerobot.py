@@ -196,6 +196,9 @@ def test_damage_is_one_sentence(tmp_path: Path) -> None:
         import_data(folder, "lerobot", tmp_path / "other", resume=True)
     with pytest.raises(ArtifactError, match="give the folder of a LeRobotDataset"):
         import_data(tmp_path, "lerobot", tmp_path / "other", resume=True)
+    (folder / "meta/info.json").write_bytes(b'{"codebase\xff')
+    with pytest.raises(ArtifactError, match=r"info\.json is not readable"):
+        import_data(folder, "lerobot", tmp_path / "other", resume=True)
 
 
 def test_what_cannot_be_exported_is_one_sentence(tmp_path: Path, demonstrations: tuple[Episode, ...]) -> None:

@@ -62,7 +62,7 @@ def test_an_import_resumes_and_takes_a_given_specification(file: Path, tmp_path:
 
 
 def test_damage_is_one_sentence(file: Path, tmp_path: Path) -> None:
-    """Truncated, empty, NaN, wrong shape, actions out of bounds, an episode shorter than a chunk, a missing file."""
+    """Truncated, overwritten, empty, NaN, wrong shape, actions out of bounds, an episode shorter than a chunk, a missing file."""
 
     def refused(match: str, chunk_steps: int = 5) -> None:
         with pytest.raises(ArtifactError, match=match):
@@ -87,6 +87,11 @@ def test_damage_is_one_sentence(file: Path, tmp_path: Path) -> None:
     with h5py.File(file, "r+") as opened:
         del opened["data/demo_3"]["next_obs"]
     refused("demo_3 has no next_obs/robot0_eef_pos")
+    whole = file.read_bytes()
+    for signature in (b"TREE", b"SNOD", b"HEAP"):
+        file.write_bytes(whole.replace(signature, b"none"))
+        refused("is not a whole HDF5 file|holds no demonstrations")
+    file.write_bytes(whole)
     with h5py.File(file, "r+") as opened:
         for name in list(opened["data"]):
             del opened["data"][name]

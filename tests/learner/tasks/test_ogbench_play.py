@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,13 @@ def test_damage_is_one_sentence(tmp_path: Path, play: Play) -> None:
     refused("an action is 2", actions=np.full((61, 5), 2.0))
     refused("holds no steps", actions=np.zeros((0, 5)))
     refused("expected 61 rows", qpos=play.qpos[:-3])
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("observations.npy", b"\x93NUMPY\x01\x00\x08\x00{'desc(\n")
+        for name in ("actions", "terminals", "qpos"):
+            archive.writestr(f"{name}.npy", b"")
+    with pytest.raises(ArtifactError, match="not a whole npz file"):
+        import_data(path, "ogbench", tmp_path / "out", task=TASK.format("cube-single", 2))
+    write_npz(path, (play,))
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(ArtifactError, match="not a whole npz file"):
         import_data(path, "ogbench", tmp_path / "out", task=TASK.format("cube-single", 2))

@@ -87,7 +87,7 @@ class StaleAfterRecovery(_Fault, frozen=True, kw_only=True, tag="stale_after_rec
 
 
 class SecondClient(_Fault, frozen=True, kw_only=True, tag="second_client"):
-    """Somebody else connects to the arm and sends it a command that would tear it away."""
+    """Somebody else connects to the arm and tries to speak to it for 0.1 s; an arm without a client is theirs for so long."""
 
 
 class Push(_Fault, frozen=True, kw_only=True, tag="push"):

@@ -30,6 +30,9 @@ from ..fault_script import (
 from .protocol import ARM_PORT, HEADER, PAYLOADS, PROTOCOL_VERSION, STATE, Command, Error, RobotMode, request_size
 from .robot import EmulatedRobot
 
+INTRUSION_TICKS = 100
+"""So long a second client stays."""
+
 Packet = bytes | memoryview
 
 REFLEXES: dict[ReflexName, Error] = {
@@ -93,6 +96,7 @@ class Adversary:
         self._stale_states = 0
         self._last_mode = robot.mode
         self._intruder: socket.socket | None = None
+        self._intruder_leaves = 0
 
     def follow(self, entries: Sequence[Entry], seed: int, *, from_motion: bool = False) -> None:
         """Follow `entries` instead of what was left of the last ones; `seed` decides the random part.
@@ -116,6 +120,8 @@ class Adversary:
             due += [fault for rate, fault in self._rates if self._random.random() < rate]
         for fault in due:
             self._inject(fault)
+        if self._tick == self._intruder_leaves:
+            self.close()
         self._push()
         self._tick += 1
 
@@ -140,6 +146,7 @@ class Adversary:
         """Close the second client's connection, if there is one."""
         if self._intruder is not None:
             self._intruder.close()
+            self._intruder = None
 
     def _inject(self, fault: Fault) -> None:
         self.injected += 1
@@ -187,6 +194,7 @@ class Adversary:
 
     def _intrude(self) -> None:
         self.close()
+        self._intruder_leaves = self._tick + INTRUSION_TICKS
         self._intruder = socket.create_connection((self._host, ARM_PORT), timeout=1.0)
         header = np.array((Command.CONNECT, 0, request_size(Command.CONNECT)), HEADER)
         self._intruder.sendall(header.tobytes() + np.array((PROTOCOL_VERSION, 9), PAYLOADS[Command.CONNECT]).tobytes())

@@ -14,7 +14,7 @@ import pytest
 from fci_client import StartEmulator, connect, finish, follow, start
 
 from poco.errors import SettingsError
-from poco.hw.emulator.faults import REFLEXES, Channel
+from poco.hw.emulator.faults import INTRUSION_TICKS, REFLEXES, Channel
 from poco.hw.fault_script import (
     Delay,
     Drop,
@@ -193,6 +193,17 @@ def test_not_a_number_a_second_client_and_a_stall(start_emulator: StartEmulator)
         status = signals.status()
     assert (status.reflexes, status.commands_lost, status.commands_invalid) == (0, 0, 0)
     assert status.longest_dilation_ns >= 30_000_000
+
+
+def test_a_second_client_leaves_again(start_emulator: StartEmulator) -> None:
+    """One that finds the arm without a client has it for a moment, and then the arm is free again."""
+    start_emulator("127.0.4.22", "--task", "none", "--pacing", "realtime")
+    with EmulatorSignals("127.0.4.22") as signals:
+        injected = signals.inject(now(SecondClient()))
+        while (status := signals.status()).tick <= injected + 2 * INTRUSION_TICKS or status.connected:
+            assert status.tick < injected + 60_000, "it has not left within a minute"
+    assert status.faults_injected == 1
+    finish(start(connect("127.0.4.22")))
 
 
 def test_a_silent_arm_is_the_clients_own_timeout(start_emulator: StartEmulator) -> None:

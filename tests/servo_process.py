@@ -28,6 +28,7 @@ Records = npt.NDArray[np.void]
 
 ATTACH_DELAY_TICKS = 60
 PATIENCE_S = 120.0
+HOLD_TIMEOUT_S = "3600"
 SWING_RAD = np.array([0.12, 0.0, 0.0, 0.0, 0.1, 0.0, 0.2])
 
 
@@ -41,11 +42,15 @@ class ServoProcess:
     def __init__(
         self, host: str, folder: Path, *, recover: bool = False, guided: bool = False, **overrides: str
     ) -> None:
-        """Start it for the arm at `host`; `overrides` are settings such as robot__collision_force_n."""
+        """Start it for the arm at `host`; `overrides` are settings such as robot__collision_force_n.
+
+        An arm in lockstep may be held for long while this process waits for its turn.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         keys = {name.replace("__", "."): value for name, value in overrides.items()}
         settings = read_settings(
-            ROOT / "configs" / "fr3_peg_in_hole.yaml", {"robot.kind": "franka", "robot.host": host, **keys}
+            ROOT / "configs" / "fr3_peg_in_hole.yaml",
+            {"robot.kind": "franka", "robot.host": host, "servo.hold_timeout_s": HOLD_TIMEOUT_S, **keys},
         )
         self.options = RunOptions(
             settings=settings,
@@ -182,9 +187,14 @@ class ServoProcess:
         return self.process.returncode
 
     def recorded(self) -> Records:
-        """All ticks so far, in order."""
+        """All ticks so far, or since they were forgotten, in order."""
         self.beat()
         return np.concatenate(self.ticks)
+
+    def forget_ticks(self) -> None:
+        """Begin `recorded` anew: a held arm in lockstep makes thousands of ticks a second."""
+        self.beat()
+        self.ticks.clear()
 
     def close(self) -> None:
         """End the process and remove its shared memory."""

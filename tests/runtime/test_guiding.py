@@ -152,7 +152,7 @@ def test_demonstrations_by_the_hand(session: Session, signals: EmulatorSignals, 
     )
     assert all(step.intervened and step.action_policy == step.action_executed for step in kept.steps)
     assert len(list((session.folder / "discarded").glob("*.safetensors"))) == 1
-    assert "1 demonstrations kept (1 success, 0 failure)" in session.program.out
+    assert "1 demonstration kept (1 success, 0 failure)" in session.program.out
     assert (session.folder / CONTACT_SHEET).is_file()
     assert report_of(session.folder).finished == 1
     replay(signals, tmp_path, kept, left)

@@ -45,14 +45,16 @@ def ls(journal: Folder) -> None:
     files = JournalFiles(journal)
     head, log = files.head, files.log
     print(f"robot {head.robot}, journal {head.journal}, {len(log.starts)} segments from entry {log.first_sequence}")
-    print(f"{'boot epoch':>14} {'episode':>8} {'steps':>6} {'human':>6} outcome    generations")
-    for episode in files.episodes(files.specification()):
-        generations = sorted({step.generation for step in episode.steps})
-        human = sum(step.intervened for step in episode.steps)
-        print(
-            f"{episode.end.boot_epoch:>14} {episode.end.episode:>8} {len(episode.steps):>6} {human:>6} "
-            f"{episode.end.outcome:<10} {', '.join(map(str, generations))}"
-        )
+    for specification in files.specifications():
+        print(f"task {specification.name}, specification {specification.digest()[:12]}")
+        print(f"{'boot epoch':>14} {'episode':>8} {'steps':>6} {'human':>6} outcome    generations")
+        for episode in files.episodes(specification):
+            generations = sorted({step.generation for step in episode.steps})
+            human = sum(step.intervened for step in episode.steps)
+            print(
+                f"{episode.end.boot_epoch:>14} {episode.end.episode:>8} {len(episode.steps):>6} {human:>6} "
+                f"{episode.end.outcome:<10} {', '.join(map(str, generations))}"
+            )
 
 
 def verify(journal: Folder) -> None:
@@ -133,7 +135,7 @@ def export(journal: Folder, to: Literal["lerobot", "mcap"], out: Path, task: str
     total = sum(1 for _ in _kept(files, specification))
     with track("export to lerobot", total, "episodes") as advance:
         frames = write_lerobot(out, _kept(files, specification), specification, task, advance)
-    print(f"{total} episodes, {frames} frames in {out}")
+    print(f"{total} episodes of {specification.name}, {frames} frames in {out}")
 
 
 def _kept(files: JournalFiles, specification: Specification) -> Iterator[Episode]:

@@ -46,13 +46,18 @@ class JournalFiles:
 
     def specification(self) -> Specification:
         """Return what the newest policy process recorded under; raises ArtifactError if the journal knows of none."""
-        found: Specification | None = None
+        return self.specifications()[-1]
+
+    def specifications(self) -> list[Specification]:
+        """Return each that policy processes recorded under once, that of the newest last; raises ArtifactError if there is none."""
+        found: dict[str, Specification] = {}
         for _, written in self.all():
             if written is not None and isinstance(written.record, Boot):
-                found = written.record.specification
-        if found is None:
-            raise ArtifactError(f"no policy has begun in the journal {self.folder}: there is nothing to export")
-        return found
+                digest = written.record.specification_hash
+                found[digest] = found.pop(digest, written.record.specification)
+        if not found:
+            raise ArtifactError(f"no policy has begun in the journal {self.folder}: it holds no episodes")
+        return list(found.values())
 
     def episodes(self, specification: Specification) -> Iterator[Episode]:
         """Yield the whole episodes of `specification` in the order in which they ended, with their newest labels."""

@@ -43,6 +43,7 @@ examples:
 The folder robot in it (root.pub, trust.json, trust.sig) is for the robots: copy it there, give it as --swap.trust, and copy
 it again after every change. NAME.key is for poco-learner serve --signing-key. root.key is needed for changes only and can
 be kept off-line.
+
 Exit codes: 0 done, 2 usage, 4 keys or list missing or not readable."""
 
 Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]

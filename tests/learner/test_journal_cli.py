@@ -36,12 +36,12 @@ def story() -> list[Record]:
     return writer.offered
 
 
-def record(folder: Path, records: list[Record], numbers: list[int] | None = None) -> Path:
+def record(folder: Path, records: list[Record], numbers: list[int] | None = None, writer: str = "policy-1") -> Path:
     """Write `records` of one writer to a journal of several segments, each with its number."""
     disk = FolderDisk(folder)
     journal = Journal(disk, "arm", RealSurroundings(), quota_bytes=1 << 30, segment_bytes=8_000)
     for number, one in zip(numbers or range(1, len(records) + 1), records, strict=True):
-        journal.append("policy-1", number, one)
+        journal.append(writer, number, one)
         assert journal.commit()
     journal.close()
     return folder
@@ -57,7 +57,7 @@ def test_ls_and_audit_of_a_good_journal(journal: Path, capsys: pytest.CaptureFix
     """Every whole episode is listed, every byte checks, the audit counts what was written and is clean."""
     journal_cli.ls(journal)
     rows = capsys.readouterr().out.splitlines()
-    assert [row.split()[:3] for row in rows[2:]] == [["1", str(number), str(LENGTH)] for number in range(EPISODES)]
+    assert [row.split()[:3] for row in rows[3:]] == [["1", str(number), str(LENGTH)] for number in range(EPISODES)]
     journal_cli.verify(journal)
     assert len(capsys.readouterr().out.splitlines()) > 3
     journal_cli.audit(journal)
@@ -66,6 +66,20 @@ def test_ls_and_audit_of_a_good_journal(journal: Path, capsys: pytest.CaptureFix
     assert f"{EPISODES} episodes" in out
     assert "1 events: clip" in out
     assert out.endswith("audit clean\n")
+
+
+def test_ls_shows_every_task(journal: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Episodes of an earlier task of the robot are listed under its name, before those of the newest."""
+    other = msgspec.structs.replace(specification(), name="another")
+    writer = Writer(Entrance("nobody", "policy-2"), "arm", other, 2)
+    writer.begin()
+    writer.make(2 * LENGTH, LENGTH)
+    journal_cli.ls(record(journal, writer.offered, writer="policy-2"))
+    rows = capsys.readouterr().out.splitlines()
+    tasks = [row for row in rows if row.startswith("task")]
+    assert tasks == [f"task {one.name}, specification {one.digest()[:12]}" for one in (specification(), other)]
+    assert [len(rows[:place]) for place, row in enumerate(rows) if row == tasks[1]] == [3 + EPISODES]
+    assert [row.split()[:2] for row in rows[-2:]] == [["2", "0"], ["2", "1"]]
 
 
 def test_flipped_bit_is_found(journal: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +148,7 @@ def test_export_to_lerobot(journal: Path, tmp_path: Path, capsys: pytest.Capture
     """Whole episodes come out as a data set that reads back; a folder that is there is refused."""
     out = tmp_path / "data"
     journal_cli.export(journal, "lerobot", out, "do it")
-    assert f"{EPISODES} episodes, {EPISODES * LENGTH} frames" in capsys.readouterr().out
+    assert f"{EPISODES} episodes of synthetic, {EPISODES * LENGTH} frames" in capsys.readouterr().out
     assert open_lerobot(out, 8, None).count == EPISODES
     with pytest.raises(UsageError, match="there already"):
         journal_cli.export(journal, "lerobot", out)
@@ -150,7 +164,7 @@ def test_what_a_person_has_thrown_away_is_not_exported(tmp_path: Path, capsys: p
     assert capsys.readouterr().out.count(DISCARDED) == 1
     journal_cli.audit(journal)
     journal_cli.export(journal, "lerobot", tmp_path / "data", "do it")
-    assert f"{EPISODES - 1} episodes, {(EPISODES - 1) * LENGTH} frames" in capsys.readouterr().out
+    assert f"{EPISODES - 1} episodes of synthetic, {(EPISODES - 1) * LENGTH} frames" in capsys.readouterr().out
 
 
 def test_export_to_mcap(journal: Path, tmp_path: Path) -> None:

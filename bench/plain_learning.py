@@ -59,7 +59,7 @@ class Learned(msgspec.Struct, frozen=True, kw_only=True):
 def learn(kind: type[Learner], run: Run, fresh: int) -> Learned:
     """Learn `run` to its end and measure it."""
     still = GuardSettings(window=20, margin=1.0, span=10_000)
-    settings = msgspec.structs.replace(run.settings, guard=still, evaluation_interval=0)
+    settings = msgspec.structs.replace(run.settings, guard=still, evaluation_interval=0, evaluation_interval_steps=0)
     environment = make_environment(settings.task, **settings.environment)
     learner = kind(replace(run, settings=settings), environment)
     before = learner.measure(learner.actor(1, FRESH_SEED), fresh, FRESH_SEED)

@@ -23,12 +23,12 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     The run ends with the episode that is number `episodes` or that reaches `steps` control steps, 0 for no such limit.
     updates_per_step is the update-to-data ratio in control steps; warm_up says what updates do to the actor in the first
-    warm_up_steps control steps besides training the critic; warm_up_updates_per_step is the ratio then, none (paper) for the
-    same one. After it the robot acts with the best by the critic of collecting_samples chunks, 1 (paper) for a plain sample; the
+    warm_up_steps control steps besides training the critic; warm_up_updates_per_step is the ratio then, none (paper) for the same
+    one. After it the robot acts with the best by the critic of collecting_samples chunks, 1 (paper) for a plain sample; the
     finished policy acts with one. What acts, is measured, kept and published is an average of the actor that comes nearer to it by
-    average_rate in every update; 0 (paper) for the actor itself, from which candidates always are. evaluation_interval 0 turns the
-    evaluations off. bf16_sampling: candidates are drawn in bfloat16 "on", "off" or, "auto", where a measurement at the start of the
-    run says it is faster.
+    average_rate in every update; 0 (paper) for the actor itself, from which candidates always are. It is evaluated every
+    evaluation_interval episodes and every evaluation_interval_steps control steps; 0 for neither. bf16_sampling: candidates are
+    drawn in bfloat16 "on", "off" or, "auto", where a measurement at the start of the run says it is faster.
 
     windows: updates see windows from every step on ("all", paper) or from those at which a chunk was chosen ("acted"). In a window
     that begins in between, the later actions were chosen knowing what the earlier ones had led to; a critic that learns from it
@@ -53,6 +53,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     average_rate: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.0
     windows: Literal["all", "acted"] = "all"
     evaluation_interval: NotNegative
+    evaluation_interval_steps: NotNegative = 0
     evaluation_episodes: Count
     checkpoint_interval: Count
     replay_bytes: Count

@@ -135,12 +135,19 @@ class Learner(Learning):
         Their difference says how far to trust the critic.
         """
         settings = self.run.settings
-        due = settings.evaluation_interval and self.progress.episodes % settings.evaluation_interval == 0
-        if not due or not self.run.ranks.first:
+        if not self._evaluation_due() or not self.run.ranks.first:
             return {}
         episodes, seed = settings.evaluation_episodes, evaluation_seed(self.progress.episodes)
         plain, best = (self.measure(self.actor(count, seed), episodes, seed) for count in (1, BEST_OF))
         return {"plain": plain, f"best_of_{BEST_OF}": best, "critic_trust": best - plain}
+
+    def _evaluation_due(self) -> bool:
+        """Whether this episode ended an interval between evaluations; one of control steps has then begun anew."""
+        settings, progress = self.run.settings, self.progress
+        by_steps = 0 < settings.evaluation_interval_steps <= progress.steps - progress.evaluated_step
+        if by_steps:
+            progress.evaluated_step = progress.steps - progress.steps % settings.evaluation_interval_steps
+        return by_steps or (settings.evaluation_interval > 0 and progress.episodes % settings.evaluation_interval == 0)
 
     def measure(self, actor: Actor, episodes: int, seed: int) -> float:
         """Return the success of `actor` over fresh `episodes`."""

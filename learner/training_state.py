@@ -45,7 +45,7 @@ Tensors = dict[str, Tensor]
 
 class Progress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Counters of a run: episodes begun and finished, control steps and updates so far, updates refused, step until which the
-    actor is frozen.
+    actor is frozen, step up to which it was evaluated for its control steps.
 
     bf16_sampling is what was decided at its start, so that a resumed run draws as the unbroken one does.
     """
@@ -56,6 +56,7 @@ class Progress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     updates: int = 0
     refused: int = 0
     frozen_until_step: int = 0
+    evaluated_step: int = 0
     bf16_sampling: bool = False
     guard: GuardState = msgspec.field(default_factory=GuardState)
 

@@ -44,7 +44,7 @@ def run_of(name: str, settings: TrainingSettings, folder: Path) -> Run:
         import_data(folder / "made.hdf5", "robomimic", folder / "data")
     demonstrations = read_demonstrations(folder / "data").episodes
     settings = msgspec.structs.replace(
-        settings, warm_up_steps=0, evaluation_interval=0, checkpoint_interval=1, replay_bytes=500_000
+        settings, warm_up_steps=0, evaluation_interval_steps=0, checkpoint_interval=1, replay_bytes=500_000
     )
     return Run(settings, 0, folder / "run", demonstrations)
 
@@ -95,6 +95,31 @@ def test_ten_updates_with_a_resume_in_the_middle(name: str, tmp_path: Path) -> N
 def test_thirty_updates_at_full_size(name: str, tmp_path: Path) -> None:
     """The recipe as it is: batch 256 with 32 candidates."""
     take_updates(name, read_training_settings(RECIPES / f"{name}.yaml"), tmp_path, 30)
+
+
+PUBLISHED = {
+    "scene": ("scene-task1-v0", 0.001, 0.15, 500_000, 10_000),
+    "puzzle_3x3": ("puzzle-3x3-task1-v0", 0.001, 0.15, 500_000, 10_000),
+    "cube_double": ("cube-double-task2-v0", 0.1, 0.3, 1_000_000, 10_000),
+    "cube_triple": ("cube-triple-task2-v0", 0.1, 0.3, 1_000_000, 10_000),
+    "lift": ("lift-v0", 0.001, 0.15, 200_000, 50_000),
+    "can": ("can-v0", 0.001, 0.3, 1_000_000, 50_000),
+    "square": ("square-v0", 0.001, 0.08, 1_000_000, 50_000),
+}
+"""Task, eta, zeta, control steps and those between evaluations; the tasks of cubes, and the steps of cubes and lift, are ours."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_task_has_its_own_constants(name: str) -> None:
+    """Those that the paper and its code give for the task, and nothing of what is told otherwise for a CPU."""
+    recipe = read_training_settings(RECIPES / f"{name}.yaml")
+    task, *constants = PUBLISHED[name]
+    assert recipe.task.rpartition("/")[2] == task
+    assert [recipe.agent.eta, recipe.agent.zeta, recipe.steps, recipe.evaluation_interval_steps] == constants
+    assert (recipe.evaluation_interval, recipe.evaluation_episodes, recipe.agent.method) == (0, 50, "poco")
+    assert (recipe.windows, recipe.agent.posterior_states, recipe.agent.weightless) == ("all", 0, 0.0)
+    assert (recipe.agent.time_limit, recipe.agent.endings, recipe.agent.critic_heads) == ("bootstrap", "left_out", 2)
+    assert recipe.agent.actor_learning_rate == recipe.agent.critic_learning_rate == 3e-4
 
 
 def test_every_recipe_is_the_papers() -> None:

@@ -129,6 +129,19 @@ def test_purely_online_from_a_fresh_actor_with_every_method(
         assert set(read_figures(tmp_path / method)[1].evaluation) == {"plain", "best_of_8", "critic_trust"}
 
 
+def test_evaluations_come_by_steps_however_long_episodes_are(
+    settings: TrainingSettings, environment: Environment, start: Checkpoint, tmp_path: Path
+) -> None:
+    """Every 25 steps of episodes of 10: with episodes 3, 5 and 8, also where the run was resumed in between."""
+    recipe = msgspec.structs.replace(settings, episodes=8, updates_per_step=0.0, evaluation_interval_steps=25)
+    run = Run(recipe, 0, tmp_path, start=start)
+    broken = Learner(run, environment).episodes()
+    for _ in range(4):
+        next(broken)
+    finish(run, environment, resume=True)
+    assert [one.episode for one in read_figures(tmp_path) if one.evaluation] == [3, 5, 8]
+
+
 def test_evaluations_never_see_an_episode_that_was_learned_from() -> None:
     """However long a run is, their seeds lie between those of `evaluate` and those of the first run's training episodes."""
     seeds = [evaluation_seed(episodes) for episodes in range(1, 5000)]

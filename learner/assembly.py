@@ -128,3 +128,8 @@ def forget_moments(policy: TrainedPolicy, agent: Agent) -> None:
 
 def _modules(policy: TrainedPolicy, agent: Agent) -> dict[str, TrainedPolicy | torch.nn.Module]:
     return {"actor.": policy, "critic.": agent.critic, "target.": agent.target}
+
+
+def equal(tensors: Tensors, others: Tensors) -> bool:
+    """Tell whether all of `tensors` are those of `others`, on whichever devices."""
+    return all(torch.equal(tensor, others[key].to(tensor.device)) for key, tensor in tensors.items())

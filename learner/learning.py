@@ -114,6 +114,7 @@ class Learning:
         if isinstance(run.eyes, Eyes):
             run.eyes.albums.append(ReplayAlbum(run.eyes, self.replay))
         self.acting = copy.deepcopy(self.policy) if run.settings.average_rate else self.policy
+        self.best: Tensors = {}
         if state is None:
             self._begin()
         else:
@@ -202,13 +203,15 @@ class Learning:
     ) -> EpisodeFigures:
         """Count an episode as finished: ask the guard, evaluate where that is due, write the figures.
 
-        `driver` holds the weights that acted, for an actor that has learned more since.
+        `driver` holds the weights that acted, for an actor that has learned more since; `best` itself where nobody knows them.
         """
         settings, progress = self.run.settings, self.progress
         warming_up = phase != "learning" and progress.guard.roll_backs == 0
-        verdict = judge(progress.guard, settings.guard, success, warming_up)
+        acted = driver or self.acting.state_dict()
+        by_best = driver is not self.best and assembly.equal(acted, self.best)
+        verdict = judge(progress.guard, settings.guard, success, warming_up, by_best)
         if verdict == "best_so_far":
-            self.best = copy.deepcopy(driver or self.acting.state_dict())
+            self.best = copy.deepcopy(acted)
         elif verdict == "roll_back":
             self._roll_back()
         progress.episodes += 1

@@ -16,11 +16,11 @@ from poco.learner.publications import Publication
 from poco.learner.service import Service
 from poco.learner.service_status import ServiceStatus, prometheus, status_of
 from poco.learner.status_page import StatusPage
+from poco.learner.success_guard import TOLD
 
 REFRESH_S = 0.25
 STATUS_FILE = "status.json"
 NOBODY = "no robot is connected"
-ROLLED_BACK = "success stayed too far below the level of {:.0%}: the best actor is back, and frozen for now"
 
 
 class Board:
@@ -61,8 +61,8 @@ class Board:
 
     def episode(self, figures: EpisodeFigures) -> None:
         """Say how an episode went, in a line where there is no panel."""
-        if figures.verdict == "roll_back":
-            self.note(ROLLED_BACK.format(self._service.learning.progress.guard.baseline))
+        if figures.verdict in TOLD:
+            self.note(TOLD[figures.verdict].format(self._service.learning.progress.guard.baseline))
         if self._live or figures.origin is None:
             return
         origin, recent, episodes = figures.origin, self._service.recent, self._service.learning.progress.episodes

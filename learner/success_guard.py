@@ -6,7 +6,13 @@ from typing import Annotated, Literal
 
 import msgspec
 
-Verdict = Literal["go_on", "best_so_far", "roll_back"]
+Verdict = Literal["go_on", "best_so_far", "roll_back", "lower_level"]
+
+TOLD: dict[str, str] = {
+    "roll_back": "success stayed too far below the level of {:.0%}: the best actor is back, and frozen for now",
+    "lower_level": "the best actor itself stayed too far below the level, which is {:.0%} from now on: what it reaches",
+}
+"""What a person is told of a verdict, with the level that holds then."""
 
 
 class GuardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,7 +24,8 @@ class GuardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class GuardState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What the guard remembers: recent outcomes, cloned level, best average since, episodes below in a row, returns.
+    """What the guard remembers: recent outcomes, cloned level, best average since, episodes below in a row, returns, and how many
+    episodes the best actor has driven last, in a row.
 
     `measured` is whether the cloned level was given, by an evaluation of the starting checkpoint; otherwise it is the success
     of the warm-up.
@@ -30,6 +37,7 @@ class GuardState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     best: float = 0.0
     below: int = 0
     roll_backs: int = 0
+    by_best: int = 0
 
     @property
     def recent(self) -> float:
@@ -37,12 +45,17 @@ class GuardState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         return sum(self.outcomes) / len(self.outcomes) if self.outcomes else 0.0
 
 
-def judge(state: GuardState, settings: GuardSettings, success: bool, warming_up: bool) -> Verdict:
+def judge(
+    state: GuardState, settings: GuardSettings, success: bool, warming_up: bool, by_best: bool = False
+) -> Verdict:
     """Enter one outcome into `state` and say what follows from it; the learner calls it after every episode.
 
     During the warm-up the actor is still the one that was cloned: it is the best so far, and its success the cloned level. A
-    warm-up shorter than the window counts for the best average as if its missing episodes had failed.
+    warm-up shorter than the window counts for the best average as if its missing episodes had failed. `by_best` is whether the best
+    actor has driven this episode. If it has driven a whole window and lies too low itself, as after a return, or under a level that
+    was measured too high by luck, there is nothing to return to: the level becomes what it reaches.
     """
+    state.by_best = state.by_best + 1 if by_best else 0
     state.outcomes = [*state.outcomes, success][-settings.window :]
     if warming_up:
         state.best = sum(state.outcomes) / settings.window
@@ -57,6 +70,9 @@ def judge(state: GuardState, settings: GuardSettings, success: bool, warming_up:
     state.below = state.below + 1 if state.recent < state.baseline - settings.margin else 0
     if state.below <= settings.span:
         return "go_on"
+    if state.by_best >= settings.window:
+        state.baseline, state.below = state.recent, 0
+        return "lower_level"
     state.outcomes, state.below = [], 0
     state.roll_backs += 1
     return "roll_back"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from poco.errors import UsageError
+from poco.learner.success_guard import TOLD
 
 if TYPE_CHECKING:
     from poco.learner.encoder import Encoder
@@ -31,9 +32,6 @@ WORKERS = "workers"
 """Folder of what the environments in processes of their own print."""
 
 _RESUME = "`poco-learner train --out {} --resume`"
-_ROLLED_BACK = (
-    "episode {}: success stayed too far below the cloned level of {:.0%}, the best actor is back and frozen for now"
-)
 
 Variant = Literal["easy", "hard"]
 Method = Literal["poco", "poco-noclip", "poco-noestep", "qc", "bc"]
@@ -152,8 +150,9 @@ def _learn(learner: Learner, episodes: Iterator[EpisodeFigures], tensorboard: bo
             reached = figures.steps
             if log is not None:
                 log(figures)
-            if figures.verdict == "roll_back" and ranks.first:
-                print(_ROLLED_BACK.format(figures.episode, learner.progress.guard.baseline), file=sys.stderr)
+            if figures.verdict in TOLD and ranks.first:
+                told = TOLD[figures.verdict].format(learner.progress.guard.baseline)
+                print(f"episode {figures.episode}: {told}", file=sys.stderr)
             if not ranks.agree(not stopping()) and not learner.finished:
                 learner.checkpoint()
                 if ranks.first:

@@ -438,6 +438,19 @@ def test_the_guard_knows_what_was_measured_of_the_start(
     assert learner.progress.guard.baseline == learner.progress.guard.recent
 
 
+def test_where_the_best_actor_itself_lies_too_low_the_level_is_what_it_reaches() -> None:
+    """A level that was measured too high by luck asks for one return; what was returned to, seen for a window, sets the level, and
+    from then on only what falls below that is taken back."""
+    state = GuardState(baseline=0.9, measured=True, best=0.5)
+    verdicts = [judge(state, GUARD, success, False, by_best=False) for success in [True, False] * 3]
+    assert verdicts == ["go_on"] * 5 + ["roll_back"]
+    verdicts = [judge(state, GUARD, success, False, by_best=True) for success in [True, False] * 5]
+    assert verdicts == ["go_on"] * 5 + ["lower_level"] + ["go_on"] * 4
+    assert (state.baseline, state.roll_backs) == (0.5, 1)
+    verdicts = [judge(state, GUARD, success, False, by_best=False) for success in [True] + [False] * 6]
+    assert verdicts == ["go_on"] * 4 + ["roll_back"] + ["go_on"] * 2
+
+
 def test_guard_is_patient() -> None:
     """A dip no longer than the span, and one within the margin, are borne."""
     state = GuardState(outcomes=[True] * 4, baseline=0.6, best=1.0)
@@ -448,9 +461,10 @@ def test_guard_is_patient() -> None:
 def test_roll_back_restores_the_best_actor_and_freezes_it(
     settings: TrainingSettings, environment: Environment, start: Checkpoint, tmp_path: Path
 ) -> None:
-    """A fallen success brings the actor of the warm-up back bit for bit; the next episodes train the critic only."""
-    guard = GuardSettings(window=1, margin=0.1, span=1)
-    learner = Learner(Run(msgspec.structs.replace(settings, guard=guard), 0, tmp_path, start=start), environment)
+    """A fallen success brings the actor of the warm-up back bit for bit; the next episodes train the critic only, and as that actor
+    drives them nothing is taken back: what it reaches is the level."""
+    settings = msgspec.structs.replace(settings, guard=GuardSettings(window=1, margin=0.1, span=1), episodes=6)
+    learner = Learner(Run(settings, 0, tmp_path, start=start), environment)
     episodes = learner.episodes()
     for _ in range(2):
         assert next(episodes).verdict == "best_so_far"
@@ -460,6 +474,8 @@ def test_roll_back_restores_the_best_actor_and_freezes_it(
     assert [one.phase for one in figures] == ["learning", "learning", "frozen"]
     for key, value in start.policy.state_dict().items():
         assert torch.equal(value, learner.policy.state_dict()[key]), key
+    assert next(episodes).verdict == "lower_level"
+    assert (learner.progress.guard.baseline, learner.progress.guard.roll_backs) == (learner.progress.guard.recent, 1)
 
 
 def test_command_learns_resumes_and_draws(

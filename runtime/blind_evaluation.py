@@ -53,6 +53,11 @@ class Contestant(msgspec.Struct, frozen=True, kw_only=True):
     gain_low: float
     gain_high: float
 
+    @property
+    def name(self) -> str:
+        """The last two folders of its artifact, which tell contestants apart."""
+        return "/".join(Path(self.artifact).parts[-2:])
+
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """The JSON: policies in the order they were named, with the seed of the order they acted in."""
@@ -154,7 +159,7 @@ def show_evaluation(folder: RunFolder, options: RunOptions, console: Console) ->
     for one in found.contestants:
         gain = "" if one.letter == "A" else f"{one.gain:+.0%} ({one.gain_low:+.0%} to {one.gain_high:+.0%})"
         rate = f"{one.rate:.0%} ({one.low:.0%} to {one.high:.0%})" if one.outcomes else "not tried"
-        table.add_row(one.letter, one.artifact, f"{one.successes} of {len(one.outcomes)}", rate, gain)
+        table.add_row(one.letter, one.name, f"{one.successes} of {len(one.outcomes)}", rate, gain)
     console.print(table)
     console.print(f"order: {found.order}", highlight=False)
     for path in (EVALUATION, PICTURE):

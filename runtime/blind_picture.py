@@ -36,7 +36,7 @@ def draw(found: Evaluation, path: Path) -> None:
             color=color,
             label=one.letter,
         )
-    names = [f"{one.letter}\n{'/'.join(Path(one.artifact).parts[-2:])}" for one in found.contestants]
+    names = [f"{one.letter}\n{one.name}" for one in found.contestants]
     bars.set_xticks(range(len(names)), names)
     bars.set(ylim=(0.0, 1.05), ylabel="success", title="Success and its 95 % interval")
     bars.yaxis.set_major_formatter(PercentFormatter(1.0))

@@ -65,6 +65,7 @@ def test_all_of_it_adds_up(evaluated: tuple[Path, str]) -> None:
     assert Counter(letters) == {"A": TRIALS, "B": TRIALS}
     for one, artifact in zip(found.contestants, (ARTIFACT, CLUMSY), strict=True):
         assert Path(one.artifact) == Path(artifact).resolve()
+        assert one.name in out
         assert one.outcomes == [end.outcome == "success" for end in ends if end.labels[POLICY_LABEL] == one.letter]
         assert 0.0 <= one.low <= one.rate <= one.high <= 1.0
         assert f"{one.successes} of {TRIALS}" in out

@@ -37,7 +37,7 @@ from poco.runtime.run_flags import (
     options_of,
     parse_with,
 )
-from poco.runtime.run_folder import RunFacts, RunFolder, host_facts
+from poco.runtime.run_folder import EVENTS, FACTS, TICKS, RunFacts, RunFolder, host_facts
 from poco.runtime.run_options import HANDS, WITHOUT_ARTIFACT, RunOptions
 from poco.runtime.status import Status
 from poco.runtime.store import FLOOR_FILE, ArtifactStore
@@ -130,6 +130,12 @@ def prepare(options: RunOptions, artifact: Artifact | None) -> RunFolder:
     folder = RunFolder.create(Path(options.folder), facts)
     write_durably(folder.path / "options.json", msgspec.json.format(msgspec.json.encode(options)))
     return folder
+
+
+def give_up(folder: RunFolder) -> None:
+    """Let `folder` hold no run any more, after one that ended before its first tick; what its processes said stays."""
+    for name in (EVENTS, TICKS, FACTS):
+        (folder.path / name).unlink(missing_ok=True)
 
 
 def open_artifact(policy: str) -> Artifact | None:
@@ -304,15 +310,22 @@ def run(words: Sequence[str], console: Console) -> int:
             keys.close()
     try:
         if folder.ticks().size:
-            show_report(folder, None if options.against else artifact, options.settings, console)
-        if options.policy == HANDS:
-            show_demonstrations(folder, console)
-        if options.against:
-            show_evaluation(folder, options, console)
+            show(options, folder, artifact, console)
+        else:
+            give_up(folder)
     finally:
         if failure is not None:
             raise failure
     return code
+
+
+def show(options: RunOptions, folder: RunFolder, artifact: Artifact | None, console: Console) -> None:
+    """Write what follows from the run in `folder`, in which the arm was in motion or held, and print it."""
+    show_report(folder, None if options.against else artifact, options.settings, console)
+    if options.policy == HANDS:
+        show_demonstrations(folder, console)
+    if options.against:
+        show_evaluation(folder, options, console)
 
 
 def show_report(folder: RunFolder, artifact: Artifact | None, settings: Settings, console: Console) -> None:

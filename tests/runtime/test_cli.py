@@ -248,12 +248,16 @@ def test_run_folder_cannot_be_made(
 
 
 def test_nobody_at_the_address(tmp_path: Path) -> None:
-    """`--robot franka` towards an address without an arm: one sentence, the code of the arm, no shared memory left."""
+    """`--robot franka` towards an address without an arm: one sentence, the code of the arm, no shared memory left, and the same
+    folder may be named again."""
     program = Program("poco-runtime", *POLICY, "--out", tmp_path / "run", *NOBODY, folder=tmp_path)
     assert program.wait() == ArmError.exit_code
     assert is_sentence(program.err), program.err
     assert "no arm answers at 127.0.2.20" in program.err
     assert not any(name.endswith(f"-{program.process.pid}") for name in shared_memory())
+    assert not (tmp_path / "run" / "run.json").exists()
+    again = Program("poco-runtime", *POLICY, "--out", tmp_path / "run", *NOBODY, folder=tmp_path)
+    assert (again.wait(), again.err) == (ArmError.exit_code, program.err)
 
 
 def test_address_in_use(tmp_path: Path) -> None:
@@ -279,4 +283,4 @@ def test_real_time_rights_required(tmp_path: Path) -> None:
     assert done.returncode == RealtimeError.exit_code, done.stderr
     assert is_sentence(done.stderr), done.stderr
     assert "priority" in done.stderr.lower() or "fifo" in done.stderr.lower()
-    assert not (run_folder / "ticks.bin").stat().st_size
+    assert not (run_folder / "ticks.bin").exists()

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from poco.errors import UsageError
+from poco.errors import ArtifactError, UsageError
 from poco.learner.training_commands import Variant, at_least_one, named_environment, not_negative, read_recipe
 
 if TYPE_CHECKING:
@@ -231,6 +231,11 @@ def export_data(data: Path, out: Path, task: str = "do the task") -> None:
     first = read_episode(files[0])
     shown = None if first.views is None else first.views.shown
     with track("export to lerobot", len(files), "episodes") as advance:
-        frames = write_lerobot(out, map(read_episode, files), first.specification, task, advance, shown)
+        try:
+            frames = write_lerobot(out, map(read_episode, files), first.specification, task, advance, shown)
+        except OSError as error:
+            raise ArtifactError(
+                f"the data set cannot be written to {out} ({error}): free space and export again"
+            ) from error
     cameras = [] if shown is None else shown.cameras
     print(json.dumps({"out": str(out), "episodes": len(files), "frames": frames, "cameras": cameras}))

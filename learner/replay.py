@@ -86,8 +86,13 @@ class Replay:
             raise ArtifactError(
                 f"the disk of {folder} has no room for {max_bytes} bytes of replay ({free} are free): lower replay_bytes"
             )
-        for name, size in header.sizes.items():
-            allocate(folder / name, size)
+        try:
+            for name, size in header.sizes.items():
+                allocate(folder / name, size)
+        except OSError as error:
+            raise ArtifactError(
+                f"a replay of {max_bytes} bytes cannot be made in {folder} ({error.strerror}): free space or lower replay_bytes"
+            ) from error
         write_durably(folder / HEADER_FILE, msgspec.json.encode(header))
         return cls(folder, header)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import resource
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -264,6 +268,24 @@ def test_files_that_do_not_fit_are_refused(specification: Specification, tmp_pat
     (folder / HEADER_FILE).write_bytes(b'{"form\xfft')
     with pytest.raises(ArtifactError, match="not readable"):
         Replay.open(folder, specification)
+
+
+def test_a_disk_that_fills_while_it_is_made_is_one_sentence(specification: Specification, tmp_path: Path) -> None:
+    """There was room when it was asked for, not when it was taken; with room again the same call makes it."""
+
+    def make_with_no_room() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (BYTES // 2, BYTES // 2))
+        try:
+            Replay.create(tmp_path, specification, BYTES)
+        except ArtifactError as error:
+            os._exit(3 if "free space or lower replay_bytes" in str(error) else 4)
+
+    process = multiprocessing.get_context("fork").Process(target=make_with_no_room)
+    process.start()
+    process.join()
+    assert process.exitcode == 3
+    assert len(Replay.create(tmp_path, specification, BYTES)) == 0
 
 
 @pytest.mark.parametrize(("field", "value"), [("first", -1), ("steps", 1 << 62), ("number", 7), ("robot", b"\xff")])

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import resource
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -199,6 +203,29 @@ def test_damage_is_one_sentence(tmp_path: Path) -> None:
     (folder / "meta/info.json").write_bytes(b'{"codebase\xff')
     with pytest.raises(ArtifactError, match=r"info\.json is not readable"):
         import_data(folder, "lerobot", tmp_path / "other", resume=True)
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path, demonstrations: tuple[Episode, ...]) -> None:
+    """pyarrow does not say which file it could not write; what is left is no data set, and the folder is named."""
+    (tmp_path / "data").mkdir()
+    for number, episode in enumerate(demonstrations):
+        path = tmp_path / "data" / f"{number:06d}.safetensors"
+        write_episode(path, episode.specification, episode.steps, episode.end)
+
+    def export_with_no_room() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+        try:
+            export_data(tmp_path / "data", tmp_path / "lerobot")
+        except ArtifactError as error:
+            os._exit(3 if f"cannot be written to {tmp_path / 'lerobot'}" in str(error) else 4)
+
+    process = multiprocessing.get_context("fork").Process(target=export_with_no_room)
+    process.start()
+    process.join()
+    assert process.exitcode == 3
+    with pytest.raises(ArtifactError, match="give the folder of a LeRobotDataset"):
+        import_data(tmp_path / "lerobot", "lerobot", tmp_path / "back")
 
 
 def test_what_cannot_be_exported_is_one_sentence(tmp_path: Path, demonstrations: tuple[Episode, ...]) -> None:

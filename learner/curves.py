@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from poco.learner.critic_trust import discrimination, expectations
 from poco.learner.metrics import EpisodeFigures
@@ -27,7 +27,9 @@ def draw(figures: list[EpisodeFigures], path: Path) -> None:
     """Draw the curves of one run to the PNG `path`."""
     figure = Figure(figsize=(17, 7), layout="constrained")
     FigureCanvasAgg(figure)
-    success, health, trust, losses, values, beliefs = figure.subplots(2, 3).ravel()
+    success, health, trust, losses, values, beliefs = panels = figure.subplots(2, 3).ravel()
+    for axes in panels:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _success(success, figures)
     _diagnostics(
         health,
@@ -37,6 +39,7 @@ def draw(figures: list[EpisodeFigures], path: Path) -> None:
     )
     sizes = health.twinx()
     _diagnostics(sizes, figures, [("effective_sample_size", "effective sample size")], None, "tab:green")
+    _leave_room(sizes)
     health.set_title("Posterior")
     if not health.get_lines():
         _note(health, "no update of the actor yet")
@@ -52,6 +55,8 @@ def draw(figures: list[EpisodeFigures], path: Path) -> None:
         None,
     )
     losses.set_title("Losses")
+    if losses.get_lines():
+        losses.set_yscale("log")
     _diagnostics(
         values,
         figures,
@@ -90,6 +95,12 @@ def _success(axes: Axes, figures: list[EpisodeFigures]) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
+
+
+def _leave_room(axes: Axes) -> None:
+    """Begin at 0 and leave the upper third to the legend of the axes beneath."""
+    if axes.get_lines():
+        axes.set_ylim(0.0, 1.5 * axes.dataLim.ymax)
 
 
 def _trust(axes: Axes, figures: list[EpisodeFigures]) -> None:
@@ -134,8 +145,9 @@ def _diagnostics(
     if limits is not None:
         axes.set_ylim(limits[0] - 0.02, limits[1] + 0.02)
     axes.set_xlabel("episode")
-    axes.grid(alpha=0.3)
     if color is not None:
         axes.set_ylabel(curves[0][1], color=color)
-    elif axes.get_lines():
+        return
+    axes.grid(alpha=0.3)
+    if axes.get_lines():
         axes.legend(fontsize=8)

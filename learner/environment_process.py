@@ -7,6 +7,7 @@ that does not help.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -33,6 +34,9 @@ MAKE_S = 120.0
 
 ANSWER_S = 60.0
 """So long one reset or one chunk may take."""
+
+COMING_S = 10.0
+"""So long the rest of an answer may take that has begun to come; images do not fit into a socket as a whole."""
 
 RESTARTS_MAX = 3
 """So often in a row, without a finished episode, a worker is replaced before the run gives up."""
@@ -118,7 +122,12 @@ class EnvironmentProcess(gymnasium.Env[Floats, Floats]):
             raise self._lost(error) from error
 
     def answer(self) -> Answer:
-        """Return the observation and what happened until then, waiting for the rest of the time it may take."""
+        """Return the observation and what happened until then, waiting for the rest of the time it may take.
+
+        One that has begun to come is waited for even when its time is over: it was the caller who had other work meanwhile.
+        """
+        if select.select([self], [], [], 0.0)[0]:
+            self._deadline_s = max(self._deadline_s, time.monotonic() + COMING_S)
         try:
             reply, observation = self._receive(frames.Observed)
             views = Views(reply.cameras, *self._attached()) if reply.cameras else None

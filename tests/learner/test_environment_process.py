@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import select
 import signal
 import socket
 import struct
@@ -27,6 +28,7 @@ from poco.learner.environment_process import RESTARTS_MAX, EnvironmentLost, Envi
 from poco.learner.evaluation import read_evaluations
 from poco.learner.metrics import read_figures
 from poco.learner.rollouts import Actor, Rolled, make_environment, roll
+from poco.learner.training_commands import TASK as PEG
 from poco.learner.training_commands import evaluate, train
 from poco.noise import NoiseSource
 from reach_task import SPECIFICATION, TASK
@@ -200,6 +202,25 @@ def test_frames_that_lie_are_refused() -> None:
         ours.sendall(data)
         with pytest.raises(frames.FrameError, match=sentence):
             frames.receive(theirs, frames.Request, 0.05)
+
+
+def test_an_answer_that_had_to_wait_is_taken(tmp_path: Path) -> None:
+    """Larger than a socket holds, it lay there beyond its deadline while the learner had other work; the worker is kept."""
+    process = EnvironmentProcess(PEG, {"image_side": 256}, tmp_path / "log", answer_s=0.2)
+    process.ask(frames.Reset(0))
+    while not process.overdue or not select.select([process], [], [], 1.0)[0]:
+        pass
+    seen = process.answer()
+    assert seen.views is not None
+    assert seen.views.images.shape[1:] == (2, 3, 256, 256)
+    assert (
+        seen.views.images.nbytes
+        > sum(
+            process._connection.getsockopt(socket.SOL_SOCKET, option) for option in (socket.SO_SNDBUF, socket.SO_RCVBUF)
+        )
+        / 2
+    )
+    process.close()
 
 
 def test_waiting_ends_at_the_deadline(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from poco.durable import write_durably
 from poco.learner.comparison import Candidate
@@ -122,9 +123,8 @@ def draw(candidates: Sequence[Candidate], found: Sequence[Row], path: Path) -> N
         runs = [read_figures(one.folder) for one in candidates if one.label == label]
         _curve(curves, runs, label, f"C{number}")
     curves.set(ylim=(-0.02, 1.02), xlabel="control steps", ylabel=f"success, mean of {WINDOW} training episodes")
-    curves.set_title(
-        "While learning: mean over seeds, 95 % interval of its episodes; dots are evaluations, one plain sample"
-    )
+    curves.set_title("While learning: mean over seeds, 95 % interval of its episodes; dots are evaluations")
+    curves.yaxis.set_major_formatter(PercentFormatter(1.0))
     curves.grid(alpha=0.3)
     curves.legend(fontsize=8)
     _bars(bars, found, labels)
@@ -170,9 +170,11 @@ def _bars(axes: Axes, found: Sequence[Row], labels: Sequence[str]) -> None:
         axes.errorbar(
             place, row.mean, [[max(0.0, row.mean - row.low)], [max(0.0, row.high - row.mean)]], color=color, capsize=5
         )
-        axes.plot([place] * len(row.rates), row.rates, "o", color=color, markersize=4)
-        axes.annotate(f"{row.mean:.0%}", (place, 0.02), ha="center")
+        beside = place + 0.06 * (np.arange(len(row.rates)) - (len(row.rates) - 1) / 2)
+        axes.plot(beside, row.rates, "o", color=color, markersize=4)
+        axes.annotate(f"{100 * row.mean:.3g}%", (place, max(row.high, *row.rates) + 0.015), ha="center")
     axes.set_xticks(range(len(found)), [f"{row.label}\n{row.mode}" for row in found], fontsize=8)
-    axes.set(ylim=(0.0, 1.05), ylabel="success")
+    axes.set(ylim=(0.0, 1.1), ylabel="success")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_title("Fresh episodes after learning: 95 % interval, dots are seeds")
     axes.grid(axis="y", alpha=0.3)

@@ -332,7 +332,7 @@ def show_report(folder: RunFolder, artifact: Artifact | None, settings: Settings
     """Write the report and pictures of the run in `folder` and print what a person wants to know at once."""
     console.print("drawing the report", highlight=False)
     facts, paths = write_report(folder)
-    if settings.robot.kind == "sim" and settings.emulator.task == "peg-in-hole":
+    if settings.robot.kind == "sim" and settings.emulator.task == "peg-in-hole" and any(folder.episodes.iterdir()):
         paths += draw_strip(folder, settings.emulator.clearance_mm, console)
     print_summary(facts, paths, console)
     if artifact and (sentence := evaluations(artifact)):

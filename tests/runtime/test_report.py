@@ -12,10 +12,13 @@ from PIL import Image
 from rich.console import Console
 
 from poco.limits import ACCELERATION_MAX_RAD_S2, JERK_MAX_RAD_S3
+from poco.runtime.cli import show_report
 from poco.runtime.measures import LIMIT_KINDS, Recording, Report, limit_shares, measure
 from poco.runtime.plots import JOINT_AXIS_MIN_RAD, PICTURES, joints, styled, thin
 from poco.runtime.report import REPORT, print_summary, report, write_report
+from poco.runtime.run_flags import PACKAGED_CONFIG
 from poco.runtime.run_folder import CHUNKS, EVENTS, TICKS, EpisodeStarted, RunFolder
+from poco.settings import read_settings
 from synthetic_run import (
     AMPLITUDE_RAD,
     ANGULAR_RAD_S,
@@ -167,6 +170,15 @@ def test_summary(measured: Report, tmp_path: Path) -> None:
     assert measured.turnaround_us is not None
     assert measured.turnaround_us.maximum > 1000.0
     assert f"max {measured.turnaround_us.maximum:,.0f} µs" in text
+
+
+def test_no_strip_is_drawn_without_an_episode(tmp_path: Path) -> None:
+    """A run of the emulated arm that kept no episode has nothing to show as pictures, which is no error."""
+    folder, out = make_run(tmp_path / "run"), StringIO()
+    assert not any(folder.episodes.iterdir())
+    show_report(folder, None, read_settings(PACKAGED_CONFIG, {}), Console(file=out, width=200))
+    assert "report.png" in out.getvalue()
+    assert "error" not in out.getvalue()
 
 
 def test_thinning_keeps_maxima() -> None:

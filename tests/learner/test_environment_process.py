@@ -218,10 +218,11 @@ def test_an_answer_that_had_to_wait_is_taken(tmp_path: Path) -> None:
 
 def test_waiting_ends_at_the_deadline(tmp_path: Path) -> None:
     """A blocking step of a hanging worker raises EnvironmentLost."""
-    (process,) = started(tmp_path, {"trouble": "hang"}, 1, answer_s=0.2)
+    (process,) = started(tmp_path, {"trouble": "hang"}, 1)
     process.reset(seed=0)
     chunk = np.zeros((5, 4), np.float32)
     process.step(chunk)
+    process._answer_s = 0.2
     with pytest.raises(EnvironmentLost, match="in time"):
         process.step(chunk)
     process.close()

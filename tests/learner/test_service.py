@@ -42,6 +42,8 @@ from synthetic_run import specification as other_specification
 from workshop import Workshop
 
 LENGTH = 15
+UPDATES_PER_STEP = 1.05 / LENGTH
+"""One an episode, for a few episodes: of two the service may take each in a turn of its own, and publish in between."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -208,7 +210,9 @@ def test_what_must_not_leave_and_what_comes_back(artifact: Artifact, tmp_path: P
     """A policy gone astray is withheld and told, the service goes on; failures bring back the generation that drove before."""
     publisher = Publisher(artifact, Workshop(artifact, tmp_path).key, 3600)
     begin = Checkpoint(artifact.specification, policy_of(artifact), {})
-    settings = recipe(guard=GuardSettings(window=1, margin=0.1, span=1), updates_per_step=0.1, warm_up_steps=0)
+    settings = recipe(
+        guard=GuardSettings(window=1, margin=0.1, span=1), updates_per_step=UPDATES_PER_STEP, warm_up_steps=0
+    )
     server = LinkServer(tmp_path / "inbox", artifact.manifest.specification_hash, "tcp://127.0.18.53:0", None)
     robot = LinkRun(tmp_path, "arm", server.address, specification=artifact.specification)
     try:

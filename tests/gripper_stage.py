@@ -24,6 +24,8 @@ from synthetic_run import facts
 PATIENCE_S = 120.0
 OPEN_M, CLOSED_M = 0.08, 0.0
 LEAD_MS = 200
+STEP_MS = 20
+"""Robot time goes on by so much at most before the gripper's process has looked at it, however late that is."""
 
 
 class Stage:
@@ -50,7 +52,8 @@ class Stage:
         self.memory = RunMemory.create(options.run_name)
         self.mode, self.fault, self.told = Mode.FOLLOWING, 0, list[str]()
         self.grip = Grip(self.memory, settings.gripper, lambda tick, trouble: self.told.append(trouble))
-        self._began_s, self._attach_tick, self._chunk_id, self.following = time.monotonic(), 0, 0, 0
+        self.tick, self._went_on_s = 0, time.monotonic()
+        self._attach_tick, self._chunk_id, self.following = 0, 0, 0
         self.child = self.start()
 
     def start(self, *words: str) -> Child:
@@ -60,18 +63,18 @@ class Stage:
         return self.child
 
     @property
-    def tick(self) -> int:
-        """Robot time, which began with this stage."""
-        return int(1000 * (time.monotonic() - self._began_s))
-
-    @property
     def width_m(self) -> float:
         """The newest width that the gripper's process has told."""
         newest = self.memory.read_gripper()
         return float("nan") if newest is None else float(newest["width"])
 
     def beat(self) -> None:
-        """Let the arm say where it is."""
+        """Let the arm say where it is; no faster than the clock, and no further than the gripper's process has seen."""
+        newest = self.memory.read_gripper()
+        if newest is None or int(newest["tick"]) == self.tick:
+            now_s = time.monotonic()
+            self.tick += min(int(1000 * (now_s - self._went_on_s)), STEP_MS)
+            self._went_on_s = now_s
         state = np.zeros((), ROBOT_STATE)
         if self.tick >= self._attach_tick:
             self.following = self._chunk_id

@@ -115,10 +115,10 @@ class Supervisor:
             start_limit_s(self.options),
         )
         policy = PolicyWatch(start, self.folder, self.memory, self.status, silence_s, limit_s)
-        *carried, missing = servo.wait_for("ready", START_LIMIT_S, self._beat_or_leave).split("|", 1)
-        for text in carried:
-            self.status.note(text)
-        self.status.realtime(missing)
+        arm, keeps_time, missing = servo.wait_for("ready", START_LIMIT_S, self._beat_or_leave).partition("|")
+        self.status.note(arm)
+        if keeps_time:
+            self.status.realtime(missing)
         if computed_by := policy.child.wait_for("ready", limit_s, self._beat_or_leave):
             self.status.note(f"the policy is computed by {computed_by}")
         if self.options.settings.task.sensors.startswith(EMULATOR):

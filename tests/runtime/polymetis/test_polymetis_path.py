@@ -29,6 +29,7 @@ class Run:
 
     folder: RunFolder
     exit_code: int
+    out: str
     errors: str
     mapped: dict[str, set[str]]
 
@@ -67,7 +68,7 @@ def act(emulator: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
             program.until(lambda: "episode 0 (1 of " in program.out)
             processes = program.children() | {"supervisor": program.process.pid}
             mapped = {name: libraries(process) for name, process in processes.items()}
-            return Run(RunFolder.open(folder / "run"), program.wait(), program.err, mapped)
+            return Run(RunFolder.open(folder / "run"), program.wait(), program.out, program.err, mapped)
         finally:
             program.end()
 
@@ -85,6 +86,9 @@ def test_it_succeeds(policy_run: Run) -> None:
     assert (policy_run.exit_code, policy_run.errors) == (0, "")
     report = policy_run.report
     assert (report.finished, report.successes, report.faults, report.chunks_late) == (EPISODES, EPISODES, [], 0)
+    said = policy_run.out.splitlines()
+    assert said[1].startswith("server "), "which server it is, and nothing of a real time that is kept there"
+    assert not any("real-time" in line for line in said)
 
 
 def test_every_tick_is_recorded(policy_run: Run) -> None:

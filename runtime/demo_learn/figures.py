@@ -169,6 +169,8 @@ def first_chunks_ms(generations: Sequence[GenerationStory]) -> npt.NDArray[np.fl
 def goals(gain: Gain | None, swapped_in: int, audit: Audit | None) -> list[Goal]:
     """Return what the demonstration is to show."""
     points = "nothing to compare" if gain is None else f"{gain.points * 100:+.0f} points"
+    if gain is not None and gain.first.episodes < COMPARED:
+        points += f" ({gain.last.episodes} against {gain.first.episodes})"
     return [
         Goal(
             said=f"last {COMPARED} episodes at least {GAIN_GOAL * 100:.0f} points over the first {COMPARED}: {points}",

@@ -63,7 +63,9 @@ def success(axes: Axes, report: DemoReport) -> None:
     if report.gain is not None:
         _level(axes, 0.5, report.gain.first, f"first {report.gain.first.episodes}")
         _level(axes, count - report.gain.last.episodes + 0.5, report.gain.last, f"last {report.gain.last.episodes}")
-    if report.before_learning:
+    if report.before_learning >= count > 0:
+        axes.text(0.7, 0.03, "as cloned; the critic learns", ha="left", va="bottom", fontsize=8, color=INK)
+    elif report.before_learning:
         place = report.before_learning + 0.5
         axes.axvline(place, color=INK, linewidth=1.0, linestyle="--")
         axes.text(place - 0.8, 0.03, "as cloned; the critic learns", ha="right", va="bottom", fontsize=8, color=INK)
@@ -105,6 +107,7 @@ def generations(axes: Axes, records: Records, report: DemoReport) -> None:
     ]
     if thrown:
         axes.plot(*np.array(thrown).T, "x", color=ORANGE, markersize=6, label="refused on probation")
+    axes.set_ylim(min(*axes.get_ylim(), min(numbers) - 1), max(*axes.get_ylim(), max(numbers) + 1))
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="upper left", ncols=2, fontsize=8)

@@ -27,7 +27,7 @@ from learning_run import (
     make_demonstration,
 )
 from poco.errors import ArtifactError, UsageError
-from poco.runtime.demo_learn.figures import AVERAGED, COMPARED, DemoReport, Gain, measure, moving_average
+from poco.runtime.demo_learn.figures import AVERAGED, COMPARED, DemoReport, Gain, goals, measure, moving_average
 from poco.runtime.demo_learn.learner_files import read_publications
 from poco.runtime.demo_learn.records import AUDIT, LEARNER, ROBOT, Audit, Records
 from poco.runtime.demo_learn.report import NUMBERS, PAGE, PICTURE, write_report
@@ -69,6 +69,7 @@ def test_few_episodes_are_halved() -> None:
     gain = Gain.of(["success", "truncated", "success", "success", "success"])
     assert gain is not None
     assert [(rate.successes, rate.episodes) for rate in (gain.first, gain.last)] == [(1, 2), (2, 2)]
+    assert goals(gain, 0, None)[0].said.endswith(": +50 points (2 against 2)")
 
 
 def test_generations(report: DemoReport) -> None:

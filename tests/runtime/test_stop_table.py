@@ -29,10 +29,10 @@ from servo_process import ArmStopped, ServoProcess
 Floats = npt.NDArray[np.float64]
 
 HOST = "127.0.4.31"
-SILENCE_S = 0.2
-"""Longer than the emulator is ever late on a busy computer."""
+UNWATCHED_S = 0.0
+"""No silence counts: the emulator of a busy computer may be late where it is not silence that is looked for."""
 
-SHORT_SILENCE_S = 0.05
+SILENCE_S, SHORT_SILENCE_S = 0.2, 0.05
 MISSED_COMMANDS_MAX = 20
 LIBRARY_TIMEOUT_TICKS = 1000
 STILL_TICKS = 200
@@ -51,7 +51,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorSigna
 @pytest.fixture
 def silence_s() -> float:
     """How long the servo lets the arm be silent."""
-    return SILENCE_S
+    return UNWATCHED_S
 
 
 @pytest.fixture
@@ -178,6 +178,7 @@ def test_client_killed(emulator: EmulatorSignals, servo: ServoProcess, tmp_path:
     assert emulator.status().mode == "idle"
 
 
+@pytest.mark.parametrize("silence_s", [SILENCE_S])
 def test_client_stalls(emulator: EmulatorSignals, servo: ServoProcess) -> None:
     """A servo that stands still for more than 20 ms is a communication error of the arm, not a silent arm."""
     before = emulator.status()
@@ -288,7 +289,7 @@ def test_collision_above_threshold(emulator: EmulatorSignals, tmp_path: Path) ->
     """Pressing the peg on the block beyond the threshold is a named reflex; the arm stands compliantly and waits."""
     force = "[10.0, 10.0, 10.0, 10.0, 10.0, 10.0]"
     with ServoProcess(HOST, tmp_path, recover=True, robot__collision_force_n=force) as servo:
-        servo.arm(SILENCE_S)
+        servo.arm(UNWATCHED_S)
         servo.move(*above_and_into_the_block(servo))
         servo.until(lambda: servo.mode == Mode.FAULT)
         assert servo.fault == "arm_error"

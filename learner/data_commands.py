@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -86,7 +87,7 @@ def make_data(
         )
     first = there[-1] + 1 - seed if there else 0
     successes = written = 0
-    with track("demonstrations", episodes - first, "episodes") as advance:
+    with _resumable(out), track("demonstrations", episodes - first, "episodes") as advance:
         for rolled in rollouts.roll(environment, actor, range(first, episodes), seed):
             successes += rolled.success
             if rolled.success or not only_successes:
@@ -187,6 +188,19 @@ def _fit_for_data(out: Path, resume: bool) -> None:
         raise UsageError(f"{out} is not an empty folder: give --resume, choose another --out or remove it")
 
 
+@contextlib.contextmanager
+def _resumable(out: Path) -> Iterator[None]:
+    """Say what there is when Ctrl-C or SIGTERM ends the recording of episodes to `out`."""
+    from poco.learner.demonstrations import EPISODE_SUFFIX
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        there = len(list(out.glob(f"*{EPISODE_SUFFIX}")))
+        print(f"stopped: {out} holds {there} whole episodes, go on with the same command and --resume", file=sys.stderr)
+        raise
+
+
 def _play(config: Path | None, task: str | None, steps: int, noise: float, seed: int, episodes: int) -> Source:
     from poco.learner.tasks.ogbench_play import play_source
 
@@ -205,6 +219,7 @@ def _keep_all(make: Callable[[], Source], count: int, out: Path, name: str, work
     with contextlib.ExitStack() as stack:
         if workers > 1:
             source = stack.enter_context(read_beside(source, make, workers, first))
+        stack.enter_context(_resumable(out))
         advance = stack.enter_context(track(name, max(0, count - first), "episodes"))
         for number in range(first, count):
             pieces, length = trajectory.keep(source, number, out)

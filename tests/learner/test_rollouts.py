@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,7 @@ from poco.learner.demonstrations import read_demonstrations
 from poco.learner.evaluation import Subject
 from poco.learner.networks import Architecture, FlowPolicy
 from poco.learner.training_commands import TASK, evaluate
+from programs import Program
 
 
 @pytest.mark.parametrize(
@@ -82,6 +84,21 @@ def test_the_three_commands_end_in_a_measured_checkpoint(tmp_path: Path, capsys:
     assert metrics["evaluation_episodes_easy"] == 1.0
     assert metrics["success_easy"] == figures[-1]["rate"]
     assert metrics["training_steps"] == 20.0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_recording_that_is_stopped_says_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM leave whole episodes, say how many, and the same command goes on behind them."""
+    data = tmp_path / "data"
+    program = Program("poco-learner", "make-data", "--episodes", "100000", "--out", data, folder=tmp_path)
+    program.until(lambda: len(list(data.glob("*.safetensors"))) >= 2)
+    program.process.send_signal(number)
+    assert program.wait() == 130
+    kept = len(read_demonstrations(data).episodes)
+    assert f"{data} holds {kept} whole episodes, go on with the same command and --resume" in program.err
+    last = max(int(file.stem) for file in data.glob("*.safetensors"))
+    make_data(data, episodes=last + 2, only_successes=False, resume=True)
+    assert sorted(file.name for file in data.glob("*.safetensors"))[-1] == f"{last + 1:06}.safetensors"
 
 
 def test_impossible_requests_are_refused(tmp_path: Path) -> None:

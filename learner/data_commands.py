@@ -183,9 +183,11 @@ def _ogbench_task(config: Path | None, task: str | None) -> OGBenchEnvironment:
     return environment
 
 
-def _fit_for_data(out: Path, resume: bool) -> None:
+def _fit_for_data(out: Path, resume: bool | None) -> None:
+    """Raise UsageError where `out` is in use; `resume` is None for a command that cannot go on with what is there."""
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not resume)):
-        raise UsageError(f"{out} is not an empty folder: give --resume, choose another --out or remove it")
+        remedy = "give --resume, " if out.is_dir() and resume is not None else ""
+        raise UsageError(f"{out} is not an empty folder: {remedy}choose another --out or remove it")
 
 
 @contextlib.contextmanager
@@ -241,7 +243,7 @@ def export_data(data: Path, out: Path, task: str = "do the task") -> None:
     from poco.learner.demonstrations import episode_files
     from poco.learner.progress import track
 
-    _fit_for_data(out, resume=False)
+    _fit_for_data(out, resume=None)
     files = episode_files(data)
     first = read_episode(files[0])
     shown = None if first.views is None else first.views.shown

@@ -237,5 +237,5 @@ def test_what_cannot_be_exported_is_one_sentence(tmp_path: Path, demonstrations:
     write_episode(tmp_path / "data" / "000000.safetensors", empty.specification, empty.steps, empty.end)
     with pytest.raises(ArtifactError, match="has no steps"):
         export_data(tmp_path / "data", tmp_path / "out")
-    with pytest.raises(UsageError, match="not an empty folder"):
+    with pytest.raises(UsageError, match="not an empty folder: choose another --out"):
         export_data(tmp_path, tmp_path / "data")

@@ -76,8 +76,13 @@ class Stage:
         return sent
 
     def done(self, call: grpc.Future[LogInterval]) -> LogInterval:
-        """Take control steps until `call` is answered and return the answer."""
-        self.step_until(call.done)
+        """Take a control step each millisecond until `call` is answered and return the answer."""
+
+        def answered() -> bool:
+            self.step()
+            return call.done()
+
+        until(answered)
         return call.result()
 
     def until_phase(self, phase: Phase) -> None:

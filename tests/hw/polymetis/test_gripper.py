@@ -22,6 +22,7 @@ from poco.settings import read_settings
 from programs import ROOT
 
 HOST, PORT = "127.0.5.23", 50052
+PATIENCE_S = 120.0
 SETTINGS = read_settings(ROOT / "configs" / "fr3_peg_in_hole.yaml", {}).gripper
 
 
@@ -50,6 +51,7 @@ def test_stamps_are_new() -> None:
 def test_before_there_is_a_client(service: GripperService, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server whose client is still homing, or was lost with the server before it, does not know what hand there is."""
     monkeypatch.setattr(gripper, "CONNECT_LIMIT_S", 0.3)
+    monkeypatch.setattr(gripper, "ANSWER_LIMIT_S", PATIENCE_S)
     with pytest.raises(GripperError, match=r"internal .*start its server and client again .*launch_gripper\.py"):
         PolymetisHand(HOST, PORT)
     service.init_client(GripperMetadata(hz=30))
@@ -104,6 +106,7 @@ def test_an_error_is_named(service: GripperService) -> None:
 
 def test_a_server_that_was_started_again_under_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
     """States go on as before, but a new connection is not told what hand there is: the client says so only when it begins."""
+    monkeypatch.setattr(gripper, "ANSWER_LIMIT_S", PATIENCE_S)
     monkeypatch.setattr(gripper, "CONNECT_LIMIT_S", 0.3)
     client = HandClient(SimulatedFingers(SimulatedArm.from_mjcf(cube_mjcf())))
     first, second = GripperService(HOST, PORT + 1), GripperService(HOST, PORT + 2)
@@ -113,7 +116,7 @@ def test_a_server_that_was_started_again_under_its_client(monkeypatch: pytest.Mo
     client.update(second)
     with open_channel(f"{HOST}:{PORT + 2}") as channel:
         ask = channel.unary_unary("/GripperServer/GetState", Empty.SerializeToString, GripperState.FromString)
-        assert ask(Empty(), timeout=2.0).width == pytest.approx(0.08, abs=0.001)
+        assert ask(Empty(), timeout=PATIENCE_S).width == pytest.approx(0.08, abs=0.001)
     with pytest.raises(GripperError, match="internal"):
         PolymetisHand(HOST, PORT + 2)
     first.close()

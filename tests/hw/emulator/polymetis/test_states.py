@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Thread
 
 import pytest
 
-from controller_stage import Stage
+from controller_stage import PATIENCE_S, Stage
 from poco.hw.emulator.polymetis.host import Phase
 from poco.hw.emulator.polymetis.states import STATES_MAX, StateRing
 from poco.hw.polymetis.polymetis_pb2 import RobotState
@@ -26,6 +27,17 @@ def stage() -> Iterator[Stage]:
     stage = Stage(HOST, states_max=KEPT)
     yield stage
     stage.close()
+
+
+@contextmanager
+def turns_of(seconds: float) -> Iterator[None]:
+    """Within it a thread that waits for nothing gives way to another after so long."""
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(seconds)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before_s)
 
 
 def number_of(state: RobotState) -> int:
@@ -58,8 +70,9 @@ def test_a_reader_that_is_too_slow_goes_on_with_the_oldest_kept(stage: Stage) ->
     reader.start()
     stage.step_until(lambda: bool(received))
     reader.join()
-    for _ in range(MANY):
-        stage.step()
+    with turns_of(PATIENCE_S):
+        for _ in range(MANY):
+            stage.step()
     while number_of(received[-1]) < stage.tick - 1:
         received.append(next(stream))
     numbers = [number_of(state) for state in received]
@@ -78,13 +91,9 @@ def test_a_reader_beside_the_writer_gets_every_state_once() -> None:
             ring.append(state)
 
     writer = Thread(target=write)
-    interval_s = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
+    with turns_of(1e-6):
         writer.start()
         while number < WRITTEN:
             states, number = ring.since(number)
             read += states
-    finally:
-        sys.setswitchinterval(interval_s)
     assert read == written

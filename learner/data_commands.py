@@ -216,18 +216,23 @@ def _keep_all(make: Callable[[], Source], count: int, out: Path, name: str, work
     from poco.learner.progress import track
 
     source = make()
-    first = trajectory.begin(source, out)
-    written = steps = 0
+    first, kept = trajectory.begin(source, out), trajectory.Kept()
     with contextlib.ExitStack() as stack:
         if workers > 1:
             source = stack.enter_context(read_beside(source, make, workers, first))
         stack.enter_context(_resumable(out))
         advance = stack.enter_context(track(name, max(0, count - first), "episodes"))
         for number in range(first, count):
-            pieces, length = trajectory.keep(source, number, out)
-            written, steps = written + pieces, steps + length
-            advance(f"{steps} steps")
-    print(json.dumps({"out": str(out), "written": written, "steps": steps, "left_out": list(source.left_out)}))
+            trajectory.keep(source, number, out, kept)
+            advance(f"{kept.steps} steps")
+    if kept.at_bounds:
+        print(
+            f"note: {kept.at_bounds} of {kept.values} values lie at the bounds of {out / trajectory.SPECIFICATION_FILE} or were "
+            "clipped to them: widen the bounds if those are too many",
+            file=sys.stderr,
+        )
+    figures = {"written": kept.written, "steps": kept.steps, "at_bounds": kept.at_bounds}
+    print(json.dumps({"out": str(out), **figures, "left_out": list(source.left_out)}))
 
 
 def export_data(data: Path, out: Path, task: str = "do the task") -> None:

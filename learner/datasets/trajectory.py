@@ -138,8 +138,26 @@ def episode_of(trajectory: Trajectory, specification: Specification, robot: str,
     return Episode(specification, steps, end, trajectory.views)
 
 
-def keep(source: Source, number: int, out: Path) -> tuple[int, int]:
-    """Write recorded episode `number` of `source` to `out`; return how many pieces and steps it gave.
+@dataclass(slots=True)
+class Kept:
+    """What was written: pieces, their steps, and how many of their `values` lie at bounds, where clipping puts them."""
+
+    written: int = 0
+    steps: int = 0
+    values: int = 0
+    at_bounds: int = 0
+
+    def add(self, episode: Episode) -> None:
+        """Count one piece."""
+        numbers = [value for step in episode.steps for value in (*step.observation, *step.action_executed)]
+        self.written += 1
+        self.steps += len(episode.steps)
+        self.values += len(numbers)
+        self.at_bounds += int(np.count_nonzero(np.abs(numbers) >= 1.0))
+
+
+def keep(source: Source, number: int, out: Path, kept: Kept) -> None:
+    """Write recorded episode `number` of `source` to `out` and count it in `kept`.
 
     Repeating it changes nothing. Raises ArtifactError for what does not fit.
     """
@@ -148,14 +166,12 @@ def keep(source: Source, number: int, out: Path) -> tuple[int, int]:
         raise ArtifactError(
             f"recorded episode {number} falls into {len(pieces)} pieces, the limit is {PIECES_MAX}: give shorter recordings"
         )
-    steps = 0
     for piece, read in enumerate(pieces):
         name = PIECES_MAX * number + piece
         episode = episode_of(read, source.specification, source.robot, name) if isinstance(read, Trajectory) else read
         file = out / f"{name:09d}{EPISODE_SUFFIX}"
         write_episode(file, source.specification, episode.steps, episode.end, episode.views)
-        steps += len(episode.steps)
-    return len(pieces), steps
+        kept.add(episode)
 
 
 def begin(source: Source, out: Path) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import yaml
 
 from poco.errors import ArtifactError, UsageError
 from poco.learner.data_commands import import_data
@@ -59,6 +61,29 @@ def test_an_import_resumes_and_takes_a_given_specification(file: Path, tmp_path:
     assert read_demonstrations(tmp_path / "few").specification == read_specification(kept)
     with pytest.raises(ArtifactError, match="other data or bounds"):
         import_data(tmp_path / "few.hdf5", "robomimic", tmp_path / "whole", resume=True)
+
+
+def test_what_a_given_specification_clips_is_counted(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Within its own bounds none; where a field's upper bounds are drawn in, those that lay beyond, each once."""
+    import_data(file, "robomimic", tmp_path / "own")
+    assert '"at_bounds": 0' in capsys.readouterr().out
+    kept = tmp_path / "own" / "specification.yaml"
+    tree, spec = yaml.safe_load(kept.read_text()), read_specification(kept)
+    first = spec.observation[0]
+    tree["observation"][0]["high"] = [0.5 * (low + high) for low, high in zip(first.low, first.high, strict=True)]
+    (tmp_path / "narrow.yaml").write_text(yaml.safe_dump(tree))
+    import_data(file, "robomimic", tmp_path / "narrow", specification=tmp_path / "narrow.yaml")
+    beyond = sum(
+        int((np.array(one.observations)[:, : first.size] >= 0.0).sum())
+        for one in read_demonstrations(tmp_path / "own").episodes
+    )
+    said = capsys.readouterr()
+    assert beyond > 0
+    assert json.loads(said.out)["at_bounds"] == beyond
+    assert f"note: {beyond} of " in said.err
+    assert "widen the bounds" in said.err
 
 
 def test_damage_is_one_sentence(file: Path, tmp_path: Path) -> None:

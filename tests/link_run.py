@@ -22,7 +22,7 @@ from poco.specification import Specification
 __all__ = ["CONFIG", "free_address"]
 
 SERVING_LEARNER = Path(__file__).parent / "link" / "serving_learner.py"
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 def keys_for(folder: Path, robot: str) -> tuple[Path, Path]:

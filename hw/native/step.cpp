@@ -63,7 +63,7 @@ class Cycle {
   void note(Trouble trouble) noexcept;
   void latch(Trouble trouble) noexcept;
   void stop_moving() noexcept;
-  void begin_brake() noexcept;
+  void begin_brake(int64_t tick) noexcept;
   bool listening() const noexcept;
   Motion planned(int64_t tick) noexcept;
   Trouble examine_candidate(const Motion& candidate) const noexcept;
@@ -90,22 +90,22 @@ void Cycle::latch(Trouble trouble) noexcept {
 
 void Cycle::stop_moving() noexcept {
   memory_.pending = false;
-  if (memory_.plan == Plan::chunk || memory_.plan == Plan::led) begin_brake();
+  if (memory_.plan == Plan::chunk || memory_.plan == Plan::led) begin_brake(state_.tick - 1);
 }
 
 void Cycle::give_way(bool led) noexcept {
-  if (memory_.plan == Plan::led && !led) begin_brake();
+  if (memory_.plan == Plan::led && !led) begin_brake(memory_.tick);
   if (memory_.plan == Plan::hold && led && listening()) {
     memory_.plan = Plan::led;
     memory_.has_followed = false;  // where a hand leaves the arm it may be held for any time
   }
 }
 
-// The stop begins at the previous tick's commanded state, which had been accepted together with this very stop.
-void Cycle::begin_brake() noexcept {
+// The stop begins at the commanded state, that of `tick`, which had been accepted together with this very stop.
+void Cycle::begin_brake(int64_t tick) noexcept {
   memory_.plan = Plan::brake;
   memory_.brake = Brake(memory_.commanded, limits_);
-  memory_.brake_tick = state_.tick - 1;
+  memory_.brake_tick = tick;
 }
 
 bool Cycle::listening() const noexcept { return memory_.request == Request::armed && memory_.fault == Trouble::none; }
@@ -187,7 +187,7 @@ void Cycle::start_from_arm() noexcept {
   memory_.sent_ddq = memory_.desired.ddq;
   memory_.commanded = memory_.desired;
   for (int j = 0; j < kJoints; ++j) memory_.commanded.dq[j] += memory_.desired.ddq[j] * kTickS / 2;
-  begin_brake();
+  begin_brake(state_.tick - 1);
 }
 
 bool Cycle::arm_is_well() const noexcept {

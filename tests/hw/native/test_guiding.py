@@ -101,6 +101,27 @@ def test_a_hand_leads_it_and_it_stays_where_it_is_left(arm: LedArm) -> None:
     assert arm.fastest_nm_s <= 900.0 + 1e-6
 
 
+@pytest.mark.parametrize("lost", [1, 7, 18])
+def test_the_stop_after_guiding_is_the_same_where_its_first_states_are_lost(lost: int) -> None:
+    """The set-point brakes from where the hand last had the arm, at that tick: not from there once states come again."""
+    whole, lossy = LedArm(), LedArm()
+    with whole, lossy:
+        for arm in (whole, lossy):
+            arm.step(5)
+            arm.run.lead(ALWAYS)
+            arm.be_led(np.array([0.0, 0.1, 0.0]), 400)
+            assert arm.servo.mode == Mode.LED
+            arm.run.lead(0)
+        left = whole.q_c.copy()
+        whole.step(lost + 1)
+        for _ in range(lost):
+            lossy.robot.advance()
+        lossy.step()
+        assert (whole.mode, lossy.mode) == (Mode.BRAKING, Mode.BRAKING)
+        assert np.abs(whole.q_c - left).max() > 1e-5
+        np.testing.assert_allclose(lossy.q_c, whole.q_c, rtol=0.0, atol=1e-12)
+
+
 def test_it_only_damps_where_nothing_is_in_the_way() -> None:
     """Inside ends and box the torque is that of the dampers and of Coriolis; an upright tip adds nothing, wherever it is turned."""
     state, command, law = np.zeros((), ARM_STATE), np.zeros((), COMMAND), GUIDING.copy()

@@ -55,10 +55,9 @@ _receipt = msgspec.msgpack.Decoder(Receipt)
 class Spool:
     """What a writer offered and what of it is not yet durable; no socket in here."""
 
-    def __init__(self, writer: str, max_bytes: int = MAX_WAITING_BYTES) -> None:
+    def __init__(self, writer: str) -> None:
         self.writer = writer
         self.lost = 0
-        self._max_bytes = max_bytes
         self._number = 0
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._bytes = 0
@@ -69,7 +68,7 @@ class Spool:
         """Take `record`; if the memory is full it is lost, and counted."""
         self._number += 1
         packet = encode(Offer(self._number, record))
-        if self._bytes + len(packet) > self._max_bytes:
+        if self._bytes + len(packet) > MAX_WAITING_BYTES:
             self.lost += 1
             return
         self._waiting.append((self._number, packet))
@@ -108,7 +107,7 @@ class Spool:
         """Why no new episode may begin; empty if one may."""
         if not self._receipt.may_start:
             return self._receipt.trouble
-        if self._bytes > START_SHARE * self._max_bytes:
+        if self._bytes > START_SHARE * MAX_WAITING_BYTES:
             return f"{self._bytes} bytes wait for the journal: see link.log in the run folder"
         return ""
 

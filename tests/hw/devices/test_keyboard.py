@@ -8,7 +8,6 @@ import pytest
 from poco.hw.devices.keyboard import MOTIONS, REPEAT_S, SPEEDS, Keyboard
 
 LOOK_NS = 100_000_000
-REPEAT_NS = 40_000_000
 
 
 class Typing:

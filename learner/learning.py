@@ -132,7 +132,7 @@ class Learning:
         """Return what updates do to the actor now."""
         if self.progress.steps < self.run.settings.warm_up_steps:
             return self.run.settings.warm_up
-        return "frozen" if self.progress.steps < self.progress.frozen_until_step else "learning"
+        return "frozen" if self.progress.frozen else "learning"
 
     def count(self, steps: int) -> list[float]:
         """Count the newest episode of the replay, `steps` long; return what the critic expected of it, chunk after chunk."""

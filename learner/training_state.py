@@ -60,6 +60,11 @@ class Progress(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     bf16_sampling: bool = False
     guard: GuardState = msgspec.field(default_factory=GuardState)
 
+    @property
+    def frozen(self) -> bool:
+        """Whether the actor stays as it is, after a return of the guard."""
+        return self.guard.awaiting > 0 or self.steps < self.frozen_until_step
+
     def reached(self, settings: TrainingSettings, uncounted: int = 0) -> bool:
         """Whether a run of `settings` has come to its end, with `uncounted` episodes more."""
         return self.episodes + uncounted >= settings.episodes or 0 < settings.steps <= self.steps

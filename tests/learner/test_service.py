@@ -242,7 +242,7 @@ def test_what_must_not_leave_and_what_comes_back(artifact: Artifact, tmp_path: P
         assert (service.publications.generation, service.publications.withheld) == (2, 1)
         assert "the golden chunks moved" in status_of(service, 0.0).last_withheld
         assert drive(2, "failure") == "roll_back"
-        assert (learning.phase(), service.publications.generation) == ("learning", 3)
+        assert (learning.phase(), service.publications.generation) == ("frozen", 3)
         assert read_publications(tmp_path)[-1].cause == "rolled_back"
         assert service.publications.newest is not None
         published = load(service.publications.newest.files["trained.safetensors"])

@@ -445,10 +445,46 @@ def test_where_the_best_actor_itself_lies_too_low_the_level_is_what_it_reaches()
     verdicts = [judge(state, GUARD, success, False, by_best=False) for success in [True, False] * 3]
     assert verdicts == ["go_on"] * 5 + ["roll_back"]
     verdicts = [judge(state, GUARD, success, False, by_best=True) for success in [True, False] * 5]
-    assert verdicts == ["go_on"] * 5 + ["lower_level"] + ["go_on"] * 4
+    assert verdicts == ["go_on"] * 3 + ["lower_level"] + ["go_on"] * 6
     assert (state.baseline, state.roll_backs) == (0.5, 1)
     verdicts = [judge(state, GUARD, success, False, by_best=False) for success in [True] + [False] * 6]
     assert verdicts == ["go_on"] * 4 + ["roll_back"] + ["go_on"] * 2
+
+
+def test_only_what_the_returned_actor_drove_is_measured_after_a_return() -> None:
+    """Robots that still have the actor from before a return do not count, a level that it reaches stays, and where it never
+    drives the guard does not wait for ever."""
+    state = GuardState(baseline=0.75, best=1.0, awaiting=12)
+    drives = [(False, False), (True, True), (False, False), (True, True), (True, True)]
+    assert {judge(state, GUARD, success, False, by_best) for success, by_best in drives} == {"go_on"}
+    assert (state.outcomes, state.awaiting) == ([True] * 3, 7)
+    assert judge(state, GUARD, False, False, by_best=True) == "go_on"
+    assert (state.baseline, state.best, state.awaiting) == (0.75, 1.0, 0)
+    state = GuardState(baseline=0.75, best=1.0, awaiting=12)
+    assert {judge(state, GUARD, False, False) for _ in range(12)} == {"go_on"}
+    verdicts = [judge(state, GUARD, False, False) for _ in range(6)]
+    assert (state.outcomes, verdicts) == ([], ["go_on"] * 5 + ["roll_back"])
+
+
+def test_a_freeze_lasts_until_the_returned_actor_was_measured(
+    settings: TrainingSettings, environment: Environment, start: Checkpoint, tmp_path: Path
+) -> None:
+    """Under a level out of reach and with no steps of warm-up a run returns once; broken off and resumed it stays frozen until the
+    level is what the returned actor reaches, and returns no more."""
+    guard = GuardSettings(window=3, margin=0.1, span=0)
+    settings = msgspec.structs.replace(settings, guard=guard, warm_up_steps=0, episodes=20)
+    run = Run(settings, 0, tmp_path, start=start)
+    learner = Learner(run, environment)
+    learner.progress.guard = GuardState(baseline=2.0, measured=True, best=2.0)
+    before = [next(learner.episodes()) for _ in range(3)]
+    assert [one.verdict for one in before] == ["go_on", "go_on", "roll_back"]
+    resumed = Learner(run, environment, resume=True)
+    after = list(resumed.episodes())
+    assert [one.verdict for one in after[:3]] == ["go_on", "go_on", "lower_level"]
+    assert [one.phase for one in after[:4]] == ["frozen"] * 3 + ["learning"]
+    assert after[2].recent_success == sum(one.success for one in after[:3]) / 3
+    assert resumed.progress.guard.baseline == after[2].recent_success
+    assert resumed.progress.guard.roll_backs == 1
 
 
 def test_guard_is_patient() -> None:
@@ -470,11 +506,11 @@ def test_roll_back_restores_the_best_actor_and_freezes_it(
         assert next(episodes).verdict == "best_so_far"
     learner.progress.guard.baseline = 0.9
     figures = [next(episodes) for _ in range(3)]
-    assert [one.verdict for one in figures] == ["go_on", "roll_back", "go_on"]
+    assert [one.verdict for one in figures] == ["go_on", "roll_back", "lower_level"]
     assert [one.phase for one in figures] == ["learning", "learning", "frozen"]
     for key, value in start.policy.state_dict().items():
         assert torch.equal(value, learner.policy.state_dict()[key]), key
-    assert next(episodes).verdict == "lower_level"
+    assert next(episodes).verdict == "go_on"
     assert (learner.progress.guard.baseline, learner.progress.guard.roll_backs) == (learner.progress.guard.recent, 1)
 
 

@@ -75,7 +75,7 @@ examples:
 
 Every key of the settings file can be overridden as --section.key VALUE. Ctrl-C brakes the arm and stops the run.
 Exit codes: 0 done, 2 usage, 3 settings, 4 artifact, 5 arm, 6 address, 7 real-time rights, 8 motion, 9 latched fault,
-10 camera, 11 gripper, 130 stopped by Ctrl-C."""
+10 camera, 11 gripper, 130 stopped by Ctrl-C or SIGTERM."""
 HELPING = ("keyboard", "gamepad", "spacemouse")
 REQUESTS = {
     "veto": "Throw out the generation of the policy that is on trial; the run goes on with the one before.",

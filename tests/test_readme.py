@@ -26,6 +26,15 @@ def test_exit_codes_are_told_apart() -> None:
     assert all(0 < code < 126 for code in codes)
 
 
+def test_every_program_says_what_130_is() -> None:
+    """Help that tells of exit code 130 names both of what gives it, as the README does."""
+    packages = [folder.resolve() for folder in (ROOT / "src" / "poco").iterdir()]
+    files = [README, *(file.read_text() for package in packages for file in package.rglob("*.py"))]
+    told = [words for text in files for words in re.findall(r"\b130\b[^.\n]*Ctrl-C[^.\n]*", text)]
+    assert len(told) >= 6
+    assert [words for words in told if "Ctrl-C or SIGTERM" not in words] == []
+
+
 def test_links_lead_somewhere() -> None:
     """Every link inside the repository names a file, or a heading of the README, that is there."""
     headings = {

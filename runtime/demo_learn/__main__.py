@@ -34,7 +34,7 @@ the journal, and draws demo_learn.png and demo_learn.html. Examples:
   python -m poco.runtime.demo_learn --minutes 3 --episodes 30
 
 Exit code 0, also if success did not rise, which the page says; 4 if the audit found violations, that of the program that failed if
-one did, 130 after Ctrl-C, which draws the page too.
+one did, 130 after Ctrl-C or SIGTERM, which draw the page too.
 """
 LOOK_S = 0.25
 START_LIMIT_S = 180.0

@@ -42,7 +42,7 @@ from poco.runtime.soak.watch import Sample, look
 DESCRIPTION = """Run the task through the whole real path on the emulated arm and watch it from outside.
 
 It starts poco-runtime, samples memory, handles and threads of all its processes, stops it as Ctrl-C does and writes soak.json
-and soak.png. Exit code 0 if every check passed, 1 if one failed, 130 if it was stopped by Ctrl-C. Examples:
+and soak.png. Exit code 0 if every check passed, 1 if one failed, 130 if stopped by Ctrl-C or SIGTERM. Examples:
   python -m poco.runtime.soak                                        30 minutes with the scripted operator
   python -m poco.runtime.soak --minutes 600 --host 127.0.0.5         a night, beside another emulated arm
   python -m poco.runtime.soak --policy artifacts/peg_in_hole --reflexes-per-100 1

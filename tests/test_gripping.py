@@ -135,3 +135,10 @@ def test_the_width_is_an_observation_like_any_other() -> None:
     blind = msgspec.structs.replace(SPECIFICATION, observation=GRIPPING.observation)
     with pytest.raises(ArtifactError, match="gripper: none"):
         check_sources(blind)
+
+
+def test_fingers_close_from_any_width() -> None:
+    """Also where they were told one that is nearer to shut than the hysteresis, and they open again behind it."""
+    will = GripperWill(msgspec.structs.replace(SETTINGS, close_below_m=0.004, hysteresis_m=0.005))
+    orders = [will.order(target_m, 0.08) for target_m in (0.0045, 0.0, 0.0, 0.008, 0.0095)]
+    assert orders == [Order("move", 0.0045), Order("grasp", 0.0), None, None, Order("move", 0.0095)]

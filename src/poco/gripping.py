@@ -86,7 +86,8 @@ class GripperWill:
         closed = self.told_m == 0.0
         bound_m = settings.close_below_m + (settings.hysteresis_m if closed else 0.0)
         wanted_m = 0.0 if target_m < bound_m else min(target_m, width_max_m)
-        if not np.isnan(self.told_m) and abs(wanted_m - self.told_m) <= settings.hysteresis_m:
+        alike = closed == (wanted_m == 0.0)
+        if alike and abs(wanted_m - self.told_m) <= settings.hysteresis_m:
             return None
         self.told_m = wanted_m
         return Order("grasp", 0.0) if wanted_m == 0.0 else Order("move", wanted_m)

@@ -29,7 +29,8 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One method in one acting mode over its seeds; `low` and `high` bound the 95 % Wilson interval of all fresh episodes."""
+    """One method in one acting mode over its seeds; `mean` is the success of all fresh episodes, however many
+    each seed has of them, `low` and `high` bound its 95 % Wilson interval."""
 
     label: str
     best_of: int
@@ -73,7 +74,7 @@ def _row(label: str, best_of: int, measured: list[Candidate]) -> Row:
         successes=tuple(one.successes for one in evaluations),
         episodes=episodes,
         rates=rates,
-        mean=float(np.mean(rates)),
+        mean=pooled.rate,
         low=pooled.low,
         high=pooled.high,
         worst=min(rates),

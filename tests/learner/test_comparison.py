@@ -12,9 +12,11 @@ import yaml
 
 from poco.errors import PocoError, UsageError
 from poco.learner.comparison import Candidate, Measure, missing
-from poco.learner.comparison_report import WINDOW, band, running_success
+from poco.learner.comparison_report import WINDOW, band, rows, running_success
+from poco.learner.evaluation import Evaluation, keep_evaluation
 from poco.learner.metrics import EpisodeFigures, read_figures
 from poco.learner.training_commands import compare, train
+from poco.learner.training_state import read_header
 from poco.statistics import wilson_interval
 from recipes import reach_recipe
 
@@ -42,9 +44,9 @@ def test_compare_trains_resumes_measures_and_draws(
         compare(out, (recipe,), ("poco", "qc"), (3,), steps=40, episodes=100, evaluation_episodes=4, jobs=2)
     printed = capsys.readouterr().out
     assert printed == 2 * (out / "comparison.md").read_text()
-    rows = json.loads((out / "comparison.json").read_text())
-    assert [(row["label"], row["best_of"], row["episodes"]) for row in rows] == [("poco", 1, 4), ("qc", 4, 4)]
-    for row in rows:
+    found = json.loads((out / "comparison.json").read_text())
+    assert [(row["label"], row["best_of"], row["episodes"]) for row in found] == [("poco", 1, 4), ("qc", 4, 4)]
+    for row in found:
         assert 40 <= row["steps"][0] < 55
         assert row["mean"] == row["successes"][0] / 4
     assert [figures.episode for figures in read_figures(broken)] == list(range(1, len(read_figures(broken)) + 1))
@@ -52,6 +54,21 @@ def test_compare_trains_resumes_measures_and_draws(
     recipe.write_text(yaml.safe_dump(msgspec.to_builtins(reach_recipe(batch=9))))
     with pytest.raises(UsageError, match="another recipe or seed"):
         compare(out, (recipe,), ("qc",), (3,), steps=40, episodes=100, evaluation_episodes=4)
+
+
+def test_all_fresh_episodes_count_alike(recipe: Path, tmp_path: Path) -> None:
+    """Mean and interval are of the same episodes, also where one seed was measured in more of them than the other."""
+    candidates = []
+    for seed, successes, episodes in ((0, 1, 2), (1, 8, 8)):
+        folder, rate = tmp_path / str(seed), successes / episodes
+        train(folder, recipe, episodes=2, seed=seed)
+        steps = read_header(folder / "states").progress.steps
+        counts = {"seed": 0, "steps": steps, "episodes": episodes, "successes": successes}
+        keep_evaluation(folder, Evaluation(task="reach", best_of=1, rate=rate, low=0.0, high=1.0, **counts))
+        candidates.append(Candidate("poco", seed, folder, reach_recipe(), ()))
+    (row,) = rows(candidates)
+    assert (row.mean, row.rates) == (0.9, (0.5, 1.0))
+    assert (row.low, row.high) == pytest.approx(wilson_interval(9, 10))
 
 
 def test_a_failing_run_is_named_and_the_others_go_on(recipe: Path, tmp_path: Path) -> None:

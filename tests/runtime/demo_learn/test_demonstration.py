@@ -57,16 +57,12 @@ class Demonstration(Program):
     @property
     def sides(self) -> dict[str, int]:
         """Process ids of learner and arm, by the name of their program."""
-        found: dict[str, int] = {}
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                words = (entry / "cmdline").read_text().split("\0")
-            except (OSError, ProcessLookupError):
-                continue
-            if parent == self.process.pid:
-                found |= {Path(word).name: int(entry.name) for word in words[:2] if Path(word).name.startswith("poco-")}
-        return found
+        return {
+            Path(word).name: process
+            for process, words in self.started()
+            for word in words[:2]
+            if Path(word).name.startswith("poco-")
+        }
 
     @property
     def active(self) -> list[int]:

@@ -169,3 +169,14 @@ def test_tensors_of_a_wrong_shape_are_refused_though_hashed(artifact: Artifact) 
     file.write_bytes(b"not a tensor file")
     rehash(artifact.path)
     refuse(artifact.path, "not readable")
+
+
+@pytest.mark.parametrize("kind", ["BF16", "F8_E4M3"])
+def test_tensors_of_a_type_that_numpy_lacks_are_refused_though_hashed(artifact: Artifact, kind: str) -> None:
+    """Half precision of another kind is a well-formed tensor file, and no policy of ours."""
+    size = 2 if kind == "BF16" else 1
+    header = json.dumps({"mean": {"dtype": kind, "shape": [4], "data_offsets": [0, 4 * size]}}).encode()
+    payload = len(header).to_bytes(8, "little") + header + bytes(4 * size)
+    (artifact.path / "trained.safetensors").write_bytes(payload)
+    rehash(artifact.path)
+    refuse(artifact.path, "not readable")

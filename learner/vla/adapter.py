@@ -29,6 +29,17 @@ class Sizes:
     padded: int
 
 
+def padded_width(config: Any) -> int:
+    """Return the elements to which state and actions are filled up; raises ArtifactError if they are not the same."""
+    state, action = int(config.max_state_dim), int(config.max_action_dim)
+    if state != action:
+        raise ArtifactError(
+            f"the checkpoint fills states up to {state} elements and actions to {action} (max_state_dim, max_action_dim): poco "
+            "takes one width for both, train it so"
+        )
+    return action
+
+
 class Parts(Protocol):
     """The two modules that a policy consists of; `prefix_inputs` and `step_inputs` are their arguments, by their sources.
 

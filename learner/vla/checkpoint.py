@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from poco.errors import ArtifactError
 from poco.vla import PolicyType
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, ADAPTER = "config.json", "model.safetensors", "adapter_model.safetensors"
 BEFORE, AFTER = "policy_preprocessor.json", "policy_postprocessor.json"
 TYPES = tuple(kind for kind in get_args(PolicyType) if kind != "groot")
 """Types of which everything is exported; of GR00T only the action head is (`poco.learner.vla.groot`)."""
@@ -68,7 +68,9 @@ def open_checkpoint(folder: Path, types: tuple[PolicyType, ...] = TYPES) -> Chec
         raise ArtifactError(f"checkpoint {folder} is of the type {kind!r}: this exports {', '.join(types)}{other}")
     weights = folder / WEIGHTS
     if not weights.is_file():
-        raise ArtifactError(f"checkpoint {folder} has no weights ({WEIGHTS} is missing): copy the whole folder again")
+        adapter = (folder / ADAPTER).is_file()
+        remedy = "merge the adapter into the policy and save that" if adapter else "copy the whole folder again"
+        raise ArtifactError(f"checkpoint {folder} has no weights ({WEIGHTS} is missing): {remedy}")
     old = [key for key in _keys(weights) if key.startswith(OLD_KEYS)]
     if old or not (folder / BEFORE).is_file() or not (folder / AFTER).is_file():
         what = f"keeps statistics among its weights ({old[0]})" if old else f"has no {BEFORE} or no {AFTER}"

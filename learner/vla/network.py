@@ -9,6 +9,8 @@ import msgspec
 
 from poco.errors import UsageError
 
+IMAGES = "observation.images."
+
 
 class VlaNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A LeRobot checkpoint (folder `checkpoint`) and what its policy is told; the expert is ours, the rest is named by hash.
@@ -28,8 +30,14 @@ class VlaNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def camera_names(keys: tuple[str, ...], given: tuple[str, ...]) -> Mapping[str, str | None]:
-    """Return the robot's camera for every image key: as `given`, else the last word of the key, None for an empty one."""
-    words = {key.rpartition(".")[2]: key for key in keys}
+    """Return the robot's camera for every image key: as `given`, else the last word of the key, None for an empty one.
+
+    Where several keys end alike, all of what follows `observation.images.` stands for the word.
+    """
+    tails = [key.rpartition(".")[2] for key in keys]
+    words = {
+        tail if tails.count(tail) == 1 else key.removeprefix(IMAGES): key for tail, key in zip(tails, keys, strict=True)
+    }
     named: dict[str, str | None] = {
         key: None if word.startswith("empty_camera_") else word for word, key in words.items()
     }

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from poco.learner.vla.adapter import Case, Sizes, config_of, sampled
+from poco.learner.vla.adapter import Case, Sizes, config_of, padded_width, sampled
 from poco.learner.vla.checkpoint import Checkpoint
 from poco.learner.vla.modules import PrefixModule, StepModule
 from poco.vla import PolicyType, Schedule
@@ -23,7 +23,7 @@ class Pi:
         """Images have the size that the config says."""
         config = policy.config
         height, width = config.image_resolution
-        return Sizes(tuple(config.image_features), height, width, tokens, config.chunk_size, config.max_action_dim)
+        return Sizes(tuple(config.image_features), height, width, tokens, config.chunk_size, padded_width(config))
 
     def schedule(self, policy: Any) -> Schedule:
         """From 1 (noise) to 0."""

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
@@ -28,12 +30,13 @@ MODES: dict[str, Literal["identity", "mean_std", "min_max", "quantiles", "quanti
 HARMLESS = frozenset({"to_batch_processor", "device_processor", "rename_observations_processor"})
 NEW_LINE = frozenset({"smolvla_new_line_processor", "pi0_new_line_processor", "new_line_task_processor"})
 STATE_IN_PROMPT = "pi05_prepare_state_tokenizer_processor_step"
+NORMALISER, TOKENIZER = "normalizer_processor", "tokenizer_processor"
 KNOWN = (
     HARMLESS
     | NEW_LINE
     | {
-        "tokenizer_processor",
-        "normalizer_processor",
+        TOKENIZER,
+        NORMALISER,
         "unnormalizer_processor",
         "relative_actions_processor",
         "absolute_actions_processor",
@@ -59,12 +62,18 @@ def read_processing(checkpoint: Checkpoint) -> Processing:
     """Return what the processors of `checkpoint` do; raises ArtifactError for unknown steps and missing statistics."""
     before, after = (_steps(checkpoint, name) for name in (BEFORE, AFTER))
     names = [step["registry_name"] for step in before]
-    tokenizer = _only(before, "tokenizer_processor", checkpoint)
+    tokenizer = _only(before, TOKENIZER, checkpoint)
     if tokenizer["config"].get("padding_side", "right") != "right":
         raise ArtifactError(
             f"checkpoint {checkpoint.folder} pads prompts on the left, poco only on the right: train it so"
         )
-    normaliser = _only(before, "normalizer_processor", checkpoint)
+    if "max_length" not in tokenizer["config"]:
+        raise ArtifactError(
+            f"checkpoint {checkpoint.folder} says no max_length of prompts in {BEFORE}: save it with LeRobot's own processors"
+        )
+    _check_order(names, checkpoint)
+    normaliser = _only(before, NORMALISER, checkpoint)
+    _check_normalised(checkpoint, normaliser)
     unnormaliser = _only(after, "unnormalizer_processor", checkpoint)
     action = _normalisation(checkpoint, unnormaliser, ACTION)
     return Processing(
@@ -100,6 +109,44 @@ def _only(steps: Sequence[Step], name: str, checkpoint: Checkpoint) -> Step:
     return found[0]
 
 
+def _check_order(names: Sequence[str], checkpoint: Checkpoint) -> None:
+    """Raise ArtifactError unless prompts are made as poco makes them: of the normalised state, or ending in a new line."""
+    state_in_prompt = STATE_IN_PROMPT in names
+    wanted = [[NORMALISER], [STATE_IN_PROMPT], [TOKENIZER]] if state_in_prompt else [list(NEW_LINE), [TOKENIZER]]
+    places = [next((place for place, name in enumerate(names) if name in group), -1) for group in wanted]
+    if -1 in places or places != sorted(places):
+        order = ", ".join(group[0] for group in wanted) if state_in_prompt else f"a new line, {TOKENIZER}"
+        raise ArtifactError(
+            f"checkpoint {checkpoint.folder} has the steps {', '.join(names)}, poco needs among them, in this order, {order}: save "
+            "the policy with LeRobot's own processors"
+        )
+
+
+def _check_normalised(checkpoint: Checkpoint, step: Step) -> None:
+    """Raise ArtifactError if `step` leaves the state alone, or does to images what poco does not."""
+    keys = step["config"].get("normalize_observation_keys")
+    if keys is not None and STATE not in keys:
+        raise ArtifactError(
+            f"checkpoint {checkpoint.folder} normalises the observations {', '.join(keys) or 'none'} only, not {STATE}: train it so"
+        )
+    named = step["config"].get("norm_map", {}).get("VISUAL", "IDENTITY")
+    images = {key for key, feature in step["config"].get("features", {}).items() if feature.get("type") == "VISUAL"}
+    shown = sorted(images & {key.rpartition(".")[0] for key in _statistics(checkpoint, step)})
+    if named != "IDENTITY" and shown:
+        raise ArtifactError(
+            f"checkpoint {checkpoint.folder} normalises {shown[0]} by {named}, poco leaves images alone: train it with IDENTITY"
+        )
+
+
+def _statistics(checkpoint: Checkpoint, step: Step) -> Mapping[str, npt.NDArray[np.generic]]:
+    file = step.get("state_file")
+    path = checkpoint.folder / str(file)
+    try:
+        return load_file(path) if file and path.is_file() else {}
+    except (SafetensorError, KeyError) as error:  # the latter for a type that numpy lacks
+        raise ArtifactError(f"statistics {path} are not readable ({error}): save the checkpoint again") from error
+
+
 def _normalisation(checkpoint: Checkpoint, step: Step, key: str) -> Normalisation:
     """Return how `key` is normalised by `step`; a mode without its statistics is refused, the library would leave it out."""
     feature = step["config"].get("features", {}).get(key)
@@ -114,12 +161,7 @@ def _normalisation(checkpoint: Checkpoint, step: Step, key: str) -> Normalisatio
     mode = MODES[named]
     if not STATISTICS[mode]:
         return Normalisation(mode=mode, size=size)
-    file = step.get("state_file")
-    path = checkpoint.folder / str(file)
-    try:
-        tensors = load_file(path) if file and path.is_file() else {}
-    except SafetensorError as error:
-        raise ArtifactError(f"statistics {path} are not readable ({error}): save the checkpoint again") from error
+    tensors = _statistics(checkpoint, step)
     missing = [name for name in STATISTICS[mode] if f"{key}.{name}" not in tensors]
     if missing:
         raise ArtifactError(

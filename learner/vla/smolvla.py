@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from poco.errors import ArtifactError, UsageError
-from poco.learner.vla.adapter import Case, Sizes, config_of, sampled
+from poco.learner.vla.adapter import Case, Sizes, config_of, padded_width, sampled
 from poco.learner.vla.checkpoint import Checkpoint, read_object
 from poco.learner.vla.modules import PrefixModule, StepModule
 from poco.vla import PolicyType, Schedule
@@ -68,7 +68,11 @@ class SmolVla:
                 "the checkpoint resizes no images (resize_imgs_with_padding is null): train it with a size"
             )
         width, height = config.resize_imgs_with_padding
-        return Sizes(tuple(config.image_features), height, width, tokens, config.chunk_size, config.max_action_dim)
+        if width != height:
+            raise ArtifactError(
+                f"the checkpoint resizes images to {width} x {height} (resize_imgs_with_padding): it takes squares, train it so"
+            )
+        return Sizes(tuple(config.image_features), height, width, tokens, config.chunk_size, padded_width(config))
 
     def schedule(self, policy: Any) -> Schedule:
         """From 1 (noise) to 0."""

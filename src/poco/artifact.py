@@ -302,7 +302,7 @@ def _read_tensors(file: Path, payload: bytes) -> Tensors:
         )
     try:
         tensors: Tensors = load(payload)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError) as error:  # the latter for a type that numpy lacks
         raise Refused(Reason.WRONG_TENSORS, f"tensor file {file} is not readable ({error}): export it again") from error
     if len(tensors) > MAX_TENSORS:
         raise Refused(Reason.TOO_LARGE, f"tensor file {file} holds {len(tensors)} tensors, the limit is {MAX_TENSORS}")

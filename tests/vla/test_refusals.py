@@ -56,6 +56,34 @@ def with_nan(weights: Weights) -> None:
     weights[KEY][0, 0] = float("nan")
 
 
+PREPROCESSOR = "policy_preprocessor.json"
+
+
+def alter_step(name: str, change: Callable[[dict], object]) -> Callable[[Path], None]:  # type: ignore[type-arg]
+    """Change the config of the step `name` before the policy."""
+    return alter_json(
+        PREPROCESSOR,
+        lambda document: change(step_of(document, name)["config"]),
+    )
+
+
+def step_of(document: dict, name: str) -> dict:  # type: ignore[type-arg]
+    """The step `name` of a processor."""
+    found: dict = next(one for one in document["steps"] if one["registry_name"] == name)  # type: ignore[type-arg]
+    return found
+
+
+def with_normalised_images(checkpoint: Path) -> None:
+    alter_step("normalizer_processor", lambda config: config["norm_map"].update(VISUAL="MEAN_STD"))(checkpoint)
+    (file,) = checkpoint.glob("policy_preprocessor_step_*_normalizer_processor.safetensors")
+    images = {f"observation.images.near.{name}": torch.full((3, 1, 1), 0.5) for name in ("mean", "std")}
+    save_file(load_file(file) | images, file)
+
+
+def with_an_adapter(checkpoint: Path) -> None:
+    (checkpoint / WEIGHTS).rename(checkpoint / "adapter_model.safetensors")
+
+
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing key": (alter_weights(lambda weights: weights.pop(KEY)), f"lack {KEY}"),
     "extra key": (alter_weights(lambda weights: weights.update({"model.odd": torch.ones(2)})), "hold model.odd"),
@@ -79,6 +107,34 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "unknown step": (
         alter_json("policy_preprocessor.json", lambda document: document["steps"].append({"registry_name": "crop"})),
         "step 'crop'",
+    ),
+    "images normalised": (with_normalised_images, "normalises observation.images.near by MEAN_STD"),
+    "state left alone": (
+        alter_step("normalizer_processor", lambda config: config.update(normalize_observation_keys=[])),
+        "normalises the observations none only",
+    ),
+    "no new line": (
+        alter_json(
+            PREPROCESSOR, lambda document: document["steps"].remove(step_of(document, "smolvla_new_line_processor"))
+        ),
+        "in this order, a new line, tokenizer_processor",
+    ),
+    "steps in another order": (
+        alter_json(PREPROCESSOR, lambda document: document["steps"].reverse()),
+        "in this order, a new line, tokenizer_processor",
+    ),
+    "no length of prompts": (
+        alter_step("tokenizer_processor", lambda config: config.pop("max_length")),
+        "says no max_length of prompts",
+    ),
+    "an adapter": (with_an_adapter, "merge the adapter"),
+    "images that are no squares": (
+        alter_json("config.json", lambda document: document.update(resize_imgs_with_padding=[64, 32])),
+        "resizes images to 64 x 32",
+    ),
+    "two widths": (
+        alter_json("config.json", lambda document: document.update(max_action_dim=16)),
+        "max_state_dim, max_action_dim|tensor .* the policy's is",
     ),
     "unknown config": (alter_json("config.json", lambda document: document.update(depth=3)), "cannot read the config"),
     "truncated weights": (

@@ -16,6 +16,13 @@ def test_cameras_keep_their_names_unless_told() -> None:
     assert list(camera_names(KEYS, ("top=front", "wrist=none")).values()) == ["front", None, None]
 
 
+def test_keys_that_end_alike_are_told_apart() -> None:
+    """No image loses its camera to another whose key ends with the same word; each is called by more of it."""
+    keys = tuple(f"observation.images.{side}.rgb" for side in ("left", "right"))
+    assert camera_names(keys, ()) == dict(zip(keys, ("left.rgb", "right.rgb"), strict=True))
+    assert list(camera_names(keys, ("left.rgb=near", "right.rgb=none")).values()) == ["near", None]
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poco.errors import PocoError
+from poco.parent import end_with_parent
 from poco.runtime.run_folder import RunFolder
 from poco.runtime.run_options import RunOptions
 from poco.shm import RunMemory
@@ -56,6 +58,7 @@ class LiveRun:
                 stderr=log,
                 env={**os.environ, **environment},
                 start_new_session=True,
+                preexec_fn=partial(end_with_parent, signals.SIGTERM),
             )
         self._memory: RunMemory | None = None
 

@@ -11,10 +11,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from poco.errors import PocoError
+from poco.parent import end_with_parent
+from poco.runtime.benchmarks.hogs import hogs
 from poco.runtime.benchmarks.live_run import LiveRun
 
 STOP_S = 2.0
@@ -22,7 +25,6 @@ SUPERVISOR_STOP_S = 3.0
 STARVE_S = 2.0
 HOUR_NS = 3_600_000_000_000
 STEP_PAUSE_S = 0.5
-HOG = "while True: pass"
 EATER = "import time\nheld = []\nwhile True:\n held.append(bytearray(b'1') * (4 << 20))\n time.sleep(0.002)"
 EAT_S = 30.0
 GROUP_BYTES = 2 << 30
@@ -97,15 +99,12 @@ class PolicyStarve(_Plain):
     def strike(self, run: LiveRun) -> None:
         """Give it the lowest class of all and let others be busy."""
         policy = run.processes()["policy"]
-        hogs = [subprocess.Popen([sys.executable, "-c", HOG]) for _ in range(2 * len(os.sched_getaffinity(0)))]
         try:
-            for thread in Path(f"/proc/{policy}/task").iterdir():
-                os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
-            time.sleep(STARVE_S)
+            with hogs(2 * len(os.sched_getaffinity(0))):
+                for thread in Path(f"/proc/{policy}/task").iterdir():
+                    os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
+                time.sleep(STARVE_S)
         finally:
-            for hog in hogs:
-                hog.kill()
-                hog.wait()
             for thread in Path(f"/proc/{policy}/task").iterdir():
                 os.sched_setscheduler(int(thread.name), os.SCHED_OTHER, os.sched_param(0))
 
@@ -165,7 +164,8 @@ class MemoryShortage:
 
     def eat(self) -> int:
         """Eat until the kernel ends somebody and return the eater's exit code; raises PocoError if that takes EAT_S."""
-        eater = subprocess.Popen([*self._inside(), sys.executable, "-c", EATER])
+        words = [*self._inside(), sys.executable, "-c", EATER]
+        eater = subprocess.Popen(words, preexec_fn=partial(end_with_parent, signals.SIGKILL))
         try:
             return eater.wait(EAT_S)
         except subprocess.TimeoutExpired as error:

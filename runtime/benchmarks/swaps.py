@@ -6,12 +6,9 @@ chosen again with the weights of the generation it names. Beside the run, rebind
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +16,9 @@ import numpy as np
 from poco.artifact import Artifact, read_artifact
 from poco.clock import monotonic_ns
 from poco.errors import PocoError
+from poco.runtime.benchmarks.hogs import hogs
 from poco.runtime.benchmarks.kills import PERMUTATIONS, Block
 from poco.runtime.benchmarks.live_run import LiveRun
-from poco.runtime.benchmarks.mischief import HOG
 from poco.runtime.benchmarks.offers import OfferMaker
 from poco.runtime.benchmarks.outcome import Floats as Samples
 from poco.runtime.benchmarks.outcome import Measurement, Outcome
@@ -160,24 +157,12 @@ def _alternate(
     flags = [word for key, value in settings.items() for word in (f"--swap.{key}", str(value))]
     flags += ["--inference.weights", "inputs", "--keep-minutes", str(KEEP_MINUTES), "--seed", str(SEED)]
     spans: list[tuple[bool, int, int]] = []
-    with LiveRun(host, policy, folder, flags=flags) as live, _busy(busy):
+    with LiveRun(host, policy, folder, flags=flags) as live, hogs(busy):
         for pair in range(repeats):
             for swapping in (pair % 2 == 1, pair % 2 == 0):
                 live.wait_until_moving()
                 spans.append((swapping, *_block(maker if swapping else None, block_s)))
     return spans
-
-
-@contextmanager
-def _busy(count: int) -> Iterator[None]:
-    """Let `count` processes of ordinary priority keep a core busy each."""
-    hogs = [subprocess.Popen([sys.executable, "-c", HOG]) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for hog in hogs:
-            hog.kill()
-            hog.wait()
 
 
 def _block(maker: OfferMaker | None, block_s: float) -> tuple[int, int]:

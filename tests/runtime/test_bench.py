@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -201,6 +203,18 @@ def test_sigterm_ends_a_benchmark_as_ctrl_c_does(tmp_path: Path) -> None:
         wait_gone(children)
     finally:
         program.end()
+
+
+def test_hogs_end_with_who_measures() -> None:
+    """A benchmark that is killed leaves no process behind that keeps a core busy."""
+    script = "from poco.runtime.benchmarks.hogs import hogs\nwith hogs(2) as ids: print(*ids, flush=True), input()"
+    words = [sys.executable, "-c", script]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as bench:
+        assert bench.stdout is not None
+        running = [int(word) for word in bench.stdout.readline().split()]
+        bench.kill()
+    assert len(running) == 2
+    wait_gone(running)
 
 
 def test_observe_to_chunk_publishes_what_it_was_given() -> None:

@@ -170,9 +170,16 @@ class ServoProcess:
         return self._chunk_id
 
     def follow(self) -> int:
-        """Publish a motion and return its chunk id once the arm is well inside it; raises ArmStopped."""
-        chunk_id = self.move()
-        self.unstopped_until(lambda: int(self.state["chunk_id"]) == chunk_id)
+        """Publish a motion and return its chunk id once the arm is well inside it; raises ArmStopped.
+
+        A held arm in lockstep does not wait while it is planned, so one that came too late is planned again.
+        """
+        followed = False
+        while not followed:
+            chunk_id = self.move()
+            late = int(self.state["tick"]) + 2 * ATTACH_DELAY_TICKS
+            self.unstopped_until(lambda: int(self.state["chunk_id"]) == chunk_id or int(self.state["tick"]) > late)  # noqa: B023
+            followed = int(self.state["chunk_id"]) == chunk_id
         self.pass_ticks(100)
         return chunk_id
 

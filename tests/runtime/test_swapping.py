@@ -12,6 +12,7 @@ import pytest
 from oracle import Share, judge
 from poco.artifact import read_artifact
 from poco.episodes import read_episode
+from poco.runtime.benchmarks.live_run import ROUGH
 from poco.runtime.gate import read_verdicts
 from poco.runtime.run_folder import RunFolder
 from poco.succession import Floats
@@ -85,9 +86,11 @@ def test_generations_take_over_while_the_arm_moves(watch: Callable[..., Watched]
 
 
 def test_what_does_badly_never_keeps_the_arm(watch: Callable[..., Watched], workshop: Workshop) -> None:
-    """A frozen policy stays in shadow; one that a killed process was trying is not tried again; the operator is obeyed."""
+    """A frozen policy stays in shadow; one that a killed process was trying is not tried again; the operator is obeyed. An arm that
+    begins anew from where the killed one had left the peg may press on the block."""
     trial = {"shadow_chunks": 8, "baseline_episodes": 0, "probation_episodes": MANY, "probation_episodes_max": MANY}
-    watched = watch("127.0.44.2", *(word for key, value in trial.items() for word in (f"--swap.{key}", str(value))))
+    flags = [word for key, value in trial.items() for word in (f"--swap.{key}", str(value))]
+    watched = watch("127.0.44.2", *flags, *ROUGH)
     frozen, good, tried, newest = range(watched.first + 1, watched.first + 5)
     still: dict[str, Floats] = {
         key: (tensor * (tensor.ndim < 2)).astype(np.float32) for key, tensor in workshop.artifact.tensors.items()

@@ -6,7 +6,8 @@ made its images there. After a person's chunk, or one that was cut, it chooses b
 
 from __future__ import annotations
 
-from poco.runtime.actors import Actor
+from poco.motion import Plan
+from poco.runtime.actors import Actor, Rehearse
 from poco.runtime.chunk_session import Pixels
 from poco.runtime.encoder import Images
 from poco.runtime.eyes import Eyes
@@ -34,6 +35,11 @@ class GridImages:
         if self._eyes is not None and step % self._every == 0:
             self._frames[step] = tuple(frame.copy() for frame in self._eyes.frames)
             self._images.pop(step, None)
+
+    def meanwhile(self, rehearse: Rehearse, live: Plan) -> None:
+        """Take the images once the chunk is published, since that takes time, and let the actor use what there is of it."""
+        self.chose()
+        self._actor.meanwhile(rehearse, live)
 
     def chose(self) -> None:
         """Take the images of the newest frames, if the actor has made a chunk of them."""

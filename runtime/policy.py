@@ -337,12 +337,13 @@ class PolicyProcess:
             glance = None if self.eyes is None else self.eyes.glance
             moment = Moment(episode, chunk, observation, rollout.state, rollout.signal, self._frames)
             actions = self.actor.choose(moment)
-            self.grid_images.chose()
             stamps = Stamps(observed_tick, woken_ns, sensed_ns, monotonic_ns(), glance)
             sequence.generation, sequence.human = self.actor.generation, self.actor.human
             sequence.execute_steps = self.actor.execute_steps
             sequence.pace(self.options.speed * self.actor.speed)
-            transition = rollout.step(actions, partial(self.actor.meanwhile, sequence.rehearse), self.actor.yields)
+            transition = rollout.step(
+                actions, partial(self.grid_images.meanwhile, sequence.rehearse), self.actor.yields
+            )
             plan = transition.plan
             published_ns, late = self.plant.published(int(plan.spline["chunk_id"]))
             self.journal.take(transition, actions, self.actor.generation, episode, self.eyes, self.grid_images)

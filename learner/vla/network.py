@@ -8,8 +8,7 @@ from typing import Literal
 import msgspec
 
 from poco.errors import UsageError
-
-IMAGES = "observation.images."
+from poco.learner.datasets.lerobot_layout import IMAGES
 
 
 class VlaNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -57,6 +57,18 @@ class Watch:
         assert self.actor.taken_in is not None
         return self.actor.taken_in.copy()
 
+    def would_see(self) -> Pixels:
+        """What the policy would take in of what was seen last."""
+        images = self.actor.images_of(self.eyes.frames)
+        assert images is not None
+        return images
+
+    def given(self, step: int) -> Pixels:
+        """The images that the journal gets at `step`."""
+        images = self.grid.of(step)
+        assert images is not None
+        return images
+
 
 def test_a_chosen_chunk_has_the_images_that_were_taken_in() -> None:
     """Those of the choice, also when later frames have come; each is given once."""
@@ -65,9 +77,7 @@ def test_a_chosen_chunk_has_the_images_that_were_taken_in() -> None:
     taken_in = watch.choose()
     for step in range(1, EVERY):
         watch.see(step, 40 + step)
-    given = watch.grid.of(0)
-    assert given is not None
-    np.testing.assert_array_equal(given, taken_in)
+    np.testing.assert_array_equal(watch.given(0), taken_in)
     assert [watch.grid.of(step) for step in range(EVERY)] == [None] * EVERY
 
 
@@ -77,15 +87,12 @@ def test_where_nobody_chose_the_policys_own_images_are_made_of_the_frames() -> N
     watch.see(3, 90)
     watch.choose()
     watch.see(5, 150)
-    expected = watch.actor.images_of(watch.eyes.frames)
+    expected = watch.would_see()
     watch.eyes.frames[0][:] = 7
     watch.see(6, 200)
     watch.choose()
     assert watch.grid.of(3) is None
-    given = watch.grid.of(5)
-    assert given is not None
-    assert expected is not None
-    np.testing.assert_array_equal(given, expected)
+    np.testing.assert_array_equal(watch.given(5), expected)
     assert watch.grid.of(6) is None
 
 
@@ -95,11 +102,7 @@ def test_what_is_observed_anew_counts() -> None:
     watch.see(5, 10)
     watch.choose()
     watch.see(5, 220)
-    expected = watch.actor.images_of(watch.eyes.frames)
-    given = watch.grid.of(5)
-    assert given is not None
-    assert expected is not None
-    np.testing.assert_array_equal(given, expected)
+    np.testing.assert_array_equal(watch.given(5), watch.would_see())
 
 
 def test_another_episode_has_nothing_of_the_one_before() -> None:

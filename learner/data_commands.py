@@ -15,7 +15,7 @@ from poco.errors import ArtifactError, UsageError
 from poco.learner.training_commands import Variant, at_least_one, named_environment, not_negative, read_recipe
 
 if TYPE_CHECKING:
-    from poco.learner.datasets.trajectory import Source
+    from poco.learner.datasets.trajectory import Kept, Source
     from poco.learner.tasks.ogbench_environment import OGBenchEnvironment
 
 Format = Literal["lerobot", "robomimic", "ogbench"]
@@ -136,7 +136,13 @@ def import_data(
     if not source.exists():
         raise UsageError(f"--source {source} does not exist: give a file or folder of data")
     opened = _opened(source, format, chunk_steps, specification, config, task, image_side)
-    _keep_all(lambda: opened, min(opened.count, episodes or opened.count), out, f"import from {format}")
+    kept = _keep_all(lambda: opened, min(opened.count, episodes or opened.count), out, f"import from {format}")
+    if specification is not None and kept.at_bounds:
+        print(
+            f"note: {kept.at_bounds} of {kept.values} values lie at the bounds of {specification} or were clipped to them: widen "
+            "the bounds if those are too many",
+            file=sys.stderr,
+        )
 
 
 def _opened(
@@ -209,8 +215,11 @@ def _play(config: Path | None, task: str | None, steps: int, noise: float, seed:
     return play_source(_ogbench_task(config, task), steps, noise, seed, episodes)
 
 
-def _keep_all(make: Callable[[], Source], count: int, out: Path, name: str, workers: int = 1) -> None:
-    """Write the first `count` recorded episodes of what `make` returns to `out`, going on with the last one that is there."""
+def _keep_all(make: Callable[[], Source], count: int, out: Path, name: str, workers: int = 1) -> Kept:
+    """Write the first `count` recorded episodes of what `make` returns to `out`, going on with the last one that is there.
+
+    Returns what was written.
+    """
     from poco.learner.datasets import trajectory
     from poco.learner.datasets.read_beside import read_beside
     from poco.learner.progress import track
@@ -225,14 +234,9 @@ def _keep_all(make: Callable[[], Source], count: int, out: Path, name: str, work
         for number in range(first, count):
             trajectory.keep(source, number, out, kept)
             advance(f"{kept.steps} steps")
-    if kept.at_bounds:
-        print(
-            f"note: {kept.at_bounds} of {kept.values} values lie at the bounds of {out / trajectory.SPECIFICATION_FILE} or were "
-            "clipped to them: widen the bounds if those are too many",
-            file=sys.stderr,
-        )
     figures = {"written": kept.written, "steps": kept.steps, "at_bounds": kept.at_bounds}
     print(json.dumps({"out": str(out), **figures, "left_out": list(source.left_out)}))
+    return kept
 
 
 def export_data(data: Path, out: Path, task: str = "do the task") -> None:
